@@ -1,0 +1,91 @@
+//! The solver's meaning in its plainest form: one job at a time, every queue and node looked at.
+
+use crate::solve::{Pick, Plan, Problem, Reason, Unplaced};
+
+/// Fills one job at a time. Reasons are not worked out: all are `NoRoomNow`.
+pub(super) fn one_at_a_time(problem: &Problem) -> Plan {
+    let mut plan = Plan::default();
+    let mut free: Vec<Vec<i64>> = problem.nodes.iter().map(|node| node.free.clone()).collect();
+    let mut held: Vec<Vec<i64>> =
+        problem.queues.iter().map(|queue| queue.allocated.clone()).collect();
+    let mut left: Vec<Vec<u64>> = problem
+        .queues
+        .iter()
+        .map(|queue| queue.runs.iter().map(|run| run.count).collect())
+        .collect();
+    while plan.figures.placed < problem.picks_max {
+        let mut next: Option<(u32, u32, u32)> = None;
+        for (queue, input) in problem.queues.iter().enumerate() {
+            let candidate = input.runs.iter().enumerate().find_map(|(run, input)| {
+                let waits = left[queue][run] > 0;
+                let node = if waits { best_node(problem, &free, input.shape) } else { None };
+                node.map(|node| (queue as u32, run as u32, node))
+            });
+            let lower = |other: u32| {
+                let own = (queue as u32, held[queue].as_slice());
+                !not_ahead(problem, (other, &held[other as usize]), own)
+            };
+            if candidate.is_some() && next.is_none_or(|(other, _, _)| lower(other)) {
+                next = candidate;
+            }
+        }
+        let Some((queue, run, node)) = next else { break };
+        let shape = problem.queues[queue as usize].runs[run as usize].shape;
+        let request = &problem.shapes[shape as usize].request;
+        for (resource, amount) in request.iter().enumerate() {
+            free[node as usize][resource] -= amount;
+            held[queue as usize][resource] += amount;
+        }
+        left[queue as usize][run as usize] -= 1;
+        plan.picks.push(Pick { queue, run, shape, node, count: 1 });
+        plan.figures.placed += 1;
+    }
+    for (queue, left) in left.iter().enumerate() {
+        for (run, &count) in left.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let (queue, run) = (queue as u32, run as u32);
+            plan.unplaced.push(Unplaced { queue, run, count, reason: Reason::NoRoomNow });
+        }
+    }
+    plan
+}
+
+/// Whether a node of `group` with `free` takes one job of the shape.
+pub(super) fn holds(problem: &Problem, shape: u32, group: u32, free: &[i64]) -> bool {
+    let request = &problem.shapes[shape as usize].request;
+    problem.admits[shape as usize][group as usize]
+        && (0..request.len())
+            .all(|resource| request[resource] == 0 || free[resource] >= request[resource])
+}
+
+/// Whether the first queue's weighted dominant share is not more than the second's.
+pub(super) fn not_ahead(problem: &Problem, a: (u32, &[i64]), b: (u32, &[i64])) -> bool {
+    let weight = |queue: u32| i128::from(problem.queues[queue as usize].weight);
+    let resources = || (0..problem.total.len()).filter(|r| problem.total[*r] > 0);
+    let total = |resource: usize| i128::from(problem.total[resource]);
+    resources().all(|r| {
+        a.1[r] == 0
+            || resources().any(|s| {
+                // a_r / (total_r * weight_a) <= b_s / (total_s * weight_b)
+                i128::from(a.1[r]) * total(s) * weight(b.0)
+                    <= i128::from(b.1[s]) * total(r) * weight(a.0)
+            })
+    })
+}
+
+fn best_node(problem: &Problem, free: &[Vec<i64>], shape: u32) -> Option<u32> {
+    let request = &problem.shapes[shape as usize].request;
+    let mut dominant = 0;
+    let mut most = (0, 1);
+    for (resource, (&amount, &total)) in request.iter().zip(&problem.total).enumerate() {
+        if total > 0 && i128::from(amount) * most.1 > most.0 * i128::from(total) {
+            dominant = resource;
+            most = (i128::from(amount), i128::from(total));
+        }
+    }
+    (0..problem.nodes.len() as u32)
+        .filter(|&node| {
+            let group = problem.nodes[node as usize].group;
+            holds(problem, shape, group, &free[node as usize])
+        })
+        .min_by_key(|&node| free[node as usize].get(dominant).copied())
+}
