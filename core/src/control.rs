@@ -1,0 +1,116 @@
+//! Control data: the queues, kept as one small versioned document.
+
+use std::collections::BTreeMap;
+
+use crate::limits;
+use crate::names;
+
+/// A queue: the unit of fair share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// Its weight in thousandths; its fair share is proportional to it.
+    pub weight_millis: u64,
+    /// Labels for people and tools.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its queued jobs are kept from being leased.
+    pub cordoned: bool,
+    /// The version of the control data that created it; a queue deleted and created again has another.
+    pub incarnation: u64,
+}
+
+/// All control data at one version.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Control {
+    /// Rises by one with each change; 0 before the first.
+    pub version: u64,
+    /// Queues by name.
+    pub queues: BTreeMap<String, Queue>,
+}
+
+/// Why a change of the control data was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The queue's name is not allowed.
+    #[error(transparent)]
+    Name(#[from] names::Error),
+    /// The weight is not a positive number in range.
+    #[error("weight {0} is not a number from 0.001 to 1000000")]
+    Weight(String),
+    /// Too many labels.
+    #[error("queue has {0} labels, limit is {max}", max = limits::QUEUE_LABELS_MAX)]
+    Labels(usize),
+    /// Too many queues.
+    #[error("deployment has {0} queues, which is the limit")]
+    TooManyQueues(usize),
+}
+
+/// A weight as given by people, in thousandths.
+///
+/// # Errors
+/// When it is not from 0.001 to 1,000,000; finer than a thousandth is rounded.
+pub fn weight_millis(weight: f64) -> Result<u64, Error> {
+    let millis = (weight * 1000.0).round();
+    if (1.0..=1e9).contains(&millis) {
+        // The range check leaves only whole numbers that fit.
+        Ok(millis as u64)
+    } else {
+        Err(Error::Weight(weight.to_string()))
+    }
+}
+
+impl Control {
+    /// The next version, with the queue created or changed.
+    ///
+    /// # Errors
+    /// When name, labels or the number of queues are out of bounds.
+    pub fn with_queue(&self, name: &str, mut queue: Queue) -> Result<Self, Error> {
+        names::queue(name)?;
+        if queue.labels.len() > limits::QUEUE_LABELS_MAX {
+            return Err(Error::Labels(queue.labels.len()));
+        }
+        let mut next = self.clone();
+        next.version += 1;
+        queue.incarnation = self.queues.get(name).map_or(next.version, |old| old.incarnation);
+        next.queues.insert(name.to_owned(), queue);
+        if next.queues.len() > limits::QUEUES_MAX {
+            return Err(Error::TooManyQueues(self.queues.len()));
+        }
+        Ok(next)
+    }
+
+    /// The next version, without the queue; `None` when there is no such queue.
+    #[must_use]
+    pub fn without_queue(&self, name: &str) -> Option<Self> {
+        let mut next = self.clone();
+        next.queues.remove(name)?;
+        next.version += 1;
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(weight_millis: u64) -> Queue {
+        Queue { weight_millis, labels: BTreeMap::new(), cordoned: false, incarnation: 0 }
+    }
+
+    #[test]
+    fn a_queue_created_again_is_another_incarnation() {
+        let one = Control::default().with_queue("a", queue(1000)).unwrap();
+        let changed = one.with_queue("a", queue(2000)).unwrap();
+        assert_eq!(changed.queues["a"].incarnation, 1);
+        let again = changed.without_queue("a").unwrap().with_queue("a", queue(1000)).unwrap();
+        assert_eq!(again.queues["a"].incarnation, 4);
+        assert_eq!(again.without_queue("b"), None);
+    }
+
+    #[test]
+    fn weights_are_positive_numbers() {
+        assert_eq!(weight_millis(0.5), Ok(500));
+        for bad in [0.0, -1.0, 0.0004, f64::NAN, f64::INFINITY, 1e7] {
+            assert!(weight_millis(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Every limit on what users and peers may send, in one place; docs/limits in docs/formats.md repeats them.
+
+/// Bytes of one job's text, as submitted.
+pub const JOB_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one line of an NDJSON body; a job and the white space around it.
+pub const LINE_BYTES_MAX: usize = 72 * 1024;
+/// Bytes of a body after decompression.
+pub const BODY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Bytes of a body that is held whole (`application/json`), after decompression.
+pub const JSON_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Jobs in one streamed submission.
+pub const JOBS_PER_REQUEST_MAX: u64 = 10_000_000;
+/// Jobs in one all-or-nothing submission.
+pub const JOBS_PER_JSON_MAX: usize = 10_000;
+/// Tasks of one array.
+pub const ARRAY_COUNT_MAX: u32 = 10_000_000;
+/// Items of one page of a listing.
+pub const PAGE_SIZE_MAX: usize = 10_000;
+/// Items of one page when the request names none.
+pub const PAGE_SIZE_DEFAULT: usize = 100;
+/// Ids in one cancel or reprioritize request.
+pub const IDS_PER_REQUEST_MAX: usize = 10_000;
+/// Bytes of a queue's name.
+pub const QUEUE_NAME_BYTES_MAX: usize = 253;
+/// Bytes of a job set's name.
+pub const JOB_SET_NAME_BYTES_MAX: usize = 1023;
+/// Bytes of a client id.
+pub const CLIENT_ID_BYTES_MAX: usize = 100;
+/// Bytes of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Bytes of a reason given by a user.
+pub const REASON_BYTES_MAX: usize = 512;
+/// Labels of a queue.
+pub const QUEUE_LABELS_MAX: usize = 64;
+/// Queues of a deployment.
+pub const QUEUES_MAX: usize = 10_000;
+/// Seconds of a pod's termination grace period.
+pub const GRACE_PERIOD_SECONDS_MAX: u64 = 300;
+/// Jobs of one submit command to a shard: a commit stays small enough to be encoded in a moment.
+pub const JOBS_PER_COMMAND_MAX: usize = 4096;
+/// Past runs remembered of one live job.
+pub const PAST_RUNS_MAX: usize = 16;
+/// How long an `Idempotency-Key` (and a client id) is remembered, in hours.
+pub const IDEMPOTENCY_HOURS: u64 = 24;
+/// How long the outcome of any other command is remembered, in minutes.
+pub const COMMAND_MINUTES: u64 = 15;

@@ -1,0 +1,256 @@
+//! Records: the rows of a shard's log. Applied in order they make the shard's state, and nothing else does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::Name;
+use crate::command::Outcome;
+use crate::id::{CommandId, JobId, JobRef, Position};
+use crate::job::{Counts, Exit, JobState};
+use crate::shape::Shape;
+use crate::time::Timestamp;
+
+/// One row of the log or of a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// A job or an array came in.
+    Submitted(Box<Submitted>),
+    /// A job changed its state, or something that users may see.
+    Changed(Changed),
+    /// A command was carried out; sent again under the same id it is answered from here.
+    Command(Done),
+    /// A queue was closed: submissions that mean this incarnation or an older one are refused.
+    QueueClosed {
+        /// The queue.
+        queue: Name,
+        /// Its incarnation, see [`crate::control::Queue`].
+        incarnation: u64,
+        /// When.
+        at: Timestamp,
+    },
+    /// The finished jobs up to a place in the log will be written to history objects with fixed names.
+    HistoryPlanned(HistorySpan),
+    /// They have been written.
+    HistoryWritten(HistorySpan),
+    /// Checkpoints only: a live job as it stood.
+    Job(Box<LiveJob>),
+    /// Checkpoints only: a job set as it stood.
+    JobSet(JobSetTotals),
+    /// Checkpoints only: a finished job that no history object holds yet.
+    Finished(Box<crate::history::Finished>),
+}
+
+/// A range of the log whose finished jobs go to history together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistorySpan {
+    /// Jobs that finished after this place …
+    pub after: Position,
+    /// … up to and with this one.
+    pub through: Position,
+}
+
+/// A command that was carried out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// The command's id.
+    pub id: CommandId,
+    /// When it was carried out.
+    pub at: Timestamp,
+    /// What it was answered.
+    pub outcome: Outcome,
+}
+
+/// A job as submitted. Everything that only the pod needs stays bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submitted {
+    /// Its id.
+    pub job: JobId,
+    /// Its queue.
+    pub queue: Name,
+    /// Its job set.
+    pub job_set: Name,
+    /// What the submitter calls it, unique in the queue.
+    pub client_id: Option<Name>,
+    /// Lower runs earlier.
+    pub priority: u32,
+    /// How many tasks, for an array.
+    pub count: Option<u32>,
+    /// Whether a lost run means failure, not another attempt.
+    pub at_most_once: bool,
+    /// What the scheduler needs to know.
+    pub shape: Arc<Shape>,
+    /// What the executor needs to know.
+    pub payload: Payload,
+}
+
+/// The parts of a job that are kept and handed on byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Payload {
+    /// The namespace of its pod.
+    pub namespace: Name,
+    /// Labels, as a JSON object; empty where none were given.
+    pub labels: Bytes,
+    /// Annotations, as a JSON object; empty where none were given.
+    pub annotations: Bytes,
+    /// The pod spec, as JSON.
+    pub pod_spec: Bytes,
+}
+
+/// A change of one job (or task, or array as a whole).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// What changed.
+    pub job: JobRef,
+    /// Its queue.
+    pub queue: Name,
+    /// Its job set.
+    pub job_set: Name,
+    /// When.
+    pub at: Timestamp,
+    /// How many jobs it concerns: more than one only when an array changed as a whole.
+    pub count: u32,
+    /// How it changed.
+    pub change: Change,
+}
+
+/// How a job changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Queued → leased.
+    Leased {
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// The cluster that has it.
+        cluster: Name,
+        /// The node chosen for it.
+        node: Name,
+    },
+    /// Leased → pending.
+    Pending {
+        /// The attempt that reports.
+        attempt: u32,
+    },
+    /// Leased or pending → running.
+    Running {
+        /// The attempt that reports.
+        attempt: u32,
+    },
+    /// On a cluster → succeeded.
+    Succeeded {
+        /// The attempt that reports.
+        attempt: u32,
+        /// How the run ended.
+        exit: Exit,
+    },
+    /// On a cluster → failed.
+    Failed {
+        /// The attempt that failed.
+        attempt: u32,
+        /// How the run ended.
+        exit: Exit,
+    },
+    /// On a cluster → queued again.
+    Requeued {
+        /// The attempt that was given up.
+        attempt: u32,
+        /// How the run ended, as far as it is known.
+        exit: Exit,
+    },
+    /// Live → cancelled. For an array as a whole: every task that was live, `count` of them.
+    Cancelled {
+        /// Why, in the words of who asked.
+        reason: Option<Name>,
+    },
+    /// The priority changed; the state did not.
+    Reprioritized {
+        /// The new priority.
+        priority: u32,
+    },
+}
+
+impl Change {
+    /// The state that the job is in after the change; `None` where the state stays.
+    #[must_use]
+    pub fn state(&self) -> Option<JobState> {
+        match self {
+            Self::Leased { .. } => Some(JobState::Leased),
+            Self::Pending { .. } => Some(JobState::Pending),
+            Self::Running { .. } => Some(JobState::Running),
+            Self::Succeeded { .. } => Some(JobState::Succeeded),
+            Self::Failed { .. } => Some(JobState::Failed),
+            Self::Requeued { .. } => Some(JobState::Queued),
+            Self::Cancelled { .. } => Some(JobState::Cancelled),
+            Self::Reprioritized { .. } => None,
+        }
+    }
+}
+
+/// One attempt at a job on one cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// The cluster.
+    pub cluster: Name,
+    /// The node.
+    pub node: Name,
+    /// When it was leased.
+    pub leased_at: Timestamp,
+    /// When its containers began to run.
+    pub started_at: Option<Timestamp>,
+    /// When it ended, and how.
+    pub ended: Option<(Timestamp, Exit)>,
+}
+
+/// A live job in a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveJob {
+    /// As it was submitted, its priority as it stands, its payload empty.
+    pub submitted: Submitted,
+    /// Where the payload lies: the log object and row of its submission.
+    pub spec: Position,
+    /// Where the job was last changed.
+    pub last: Position,
+    /// A single job as it stands; for an array, see `array`.
+    pub task: Task,
+    /// The tasks of an array.
+    pub array: Option<ArrayTasks>,
+}
+
+/// A single job, or one task of an array, as it stands.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Task {
+    /// Attempts so far.
+    pub attempts: u32,
+    /// The run that the system believes in, and its state.
+    pub active: Option<(JobState, Run)>,
+    /// Runs that ended.
+    pub past: Vec<Run>,
+}
+
+/// The live tasks of an array.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ArrayTasks {
+    /// Queued tasks as ranges `[start, end)`, ascending, none touching the next.
+    pub queued: Vec<(u32, u32)>,
+    /// Tasks that were leased at least once and are live, by index.
+    pub touched: Vec<(u32, Task)>,
+    /// How many tasks are in each state.
+    pub counts: Counts,
+}
+
+/// A job set in a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSetTotals {
+    /// Its queue.
+    pub queue: Name,
+    /// Its name.
+    pub job_set: Name,
+    /// The first record that spoke of it.
+    pub first: Position,
+    /// When it last changed.
+    pub changed_at: Timestamp,
+    /// How many of its jobs are in each state.
+    pub counts: Counts,
+}

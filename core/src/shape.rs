@@ -1,0 +1,237 @@
+//! Shapes: what the scheduler needs to know of a job. Jobs of one shape are interchangeable to it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::Name;
+use crate::quantity::Quantity;
+use crate::resources::Resources;
+
+/// The name of the priority class of a job that names none.
+pub const DEFAULT_CLASS: &str = "default";
+/// The name of the pool of a job that names none, and of a node without a pool label.
+pub const DEFAULT_POOL: &str = "default";
+
+/// Which taints a pod puts up with, as Kubernetes has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Toleration {
+    /// The taint's key; none tolerates every key.
+    pub key: Option<Name>,
+    /// `Some` for operator `Equal`, `None` for `Exists`.
+    pub value: Option<Name>,
+    /// The taint's effect; none tolerates every effect.
+    pub effect: Option<Name>,
+}
+
+/// A taint of a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Taint {
+    /// The key.
+    pub key: Name,
+    /// The value, empty where there is none.
+    pub value: Name,
+    /// `NoSchedule`, `NoExecute` or `PreferNoSchedule`; the last keeps no pod away.
+    pub effect: Name,
+}
+
+impl Toleration {
+    /// Whether it puts up with `taint`.
+    #[must_use]
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        let effect = self.effect.as_ref().is_none_or(|effect| *effect == taint.effect);
+        let key = self.key.as_ref().is_none_or(|key| *key == taint.key);
+        let value = self.value.as_ref().is_none_or(|value| *value == taint.value);
+        effect && key && value
+    }
+}
+
+/// Resource request, placement constraints, pool and priority class of a job.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// What one job of this shape takes from a node, `pods` included.
+    pub request: Resources,
+    /// Labels that the node must have.
+    pub node_selector: BTreeMap<Name, Name>,
+    /// Taints that the node may have.
+    pub tolerations: Vec<Toleration>,
+    /// The pool whose nodes may run it.
+    pub pool: Name,
+    /// The name of its priority class.
+    pub class: Name,
+}
+
+/// A shape's identity between processes: the hash of its canonical text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShapeKey(pub u128);
+
+impl Shape {
+    /// A shape that asks for `request` and may run anywhere in the default pool.
+    #[must_use]
+    pub fn of_request(request: Resources) -> Self {
+        Self {
+            request,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            pool: DEFAULT_POOL.into(),
+            class: DEFAULT_CLASS.into(),
+        }
+    }
+
+    /// XXH3 (128 bit) of [`Shape::canonical`].
+    #[must_use]
+    pub fn key(&self) -> ShapeKey {
+        ShapeKey(xxh3_128(self.canonical().as_bytes()))
+    }
+
+    /// One text a shape, the same everywhere: fields in a fixed order, strings with their lengths before
+    /// them so that no value can look like another field, amounts in nano-units.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        let mut text = String::with_capacity(128);
+        put(&mut text, &self.pool);
+        put(&mut text, &self.class);
+        for (name, quantity) in self.request.iter() {
+            put(&mut text, name);
+            let _ = write!(text, "={},", quantity.nanos());
+        }
+        text.push(';');
+        for (name, value) in &self.node_selector {
+            put(&mut text, name);
+            put(&mut text, value);
+        }
+        text.push(';');
+        for toleration in &self.tolerations {
+            for part in [&toleration.key, &toleration.value, &toleration.effect] {
+                match part {
+                    Some(part) => put(&mut text, part),
+                    None => text.push('*'),
+                }
+            }
+        }
+        text
+    }
+
+    /// The shape behind a canonical text; `None` when it is none.
+    #[must_use]
+    pub fn from_canonical(text: &str) -> Option<Self> {
+        let mut rest = text;
+        let (pool, class) = (take(&mut rest)?, take(&mut rest)?);
+        let mut request = Resources::new();
+        while !eat(&mut rest, ';') {
+            let name = take(&mut rest)?;
+            let (amount, behind) = rest.strip_prefix('=')?.split_once(',')?;
+            rest = behind;
+            request.set(name, Quantity::from_nanos(amount.parse().ok()?)?);
+        }
+        let mut node_selector = BTreeMap::new();
+        while !eat(&mut rest, ';') {
+            node_selector.insert(take(&mut rest)?, take(&mut rest)?);
+        }
+        let mut tolerations = Vec::new();
+        let part = |rest: &mut &str| if eat(rest, '*') { Some(None) } else { take(rest).map(Some) };
+        while !rest.is_empty() {
+            tolerations.push(Toleration {
+                key: part(&mut rest)?,
+                value: part(&mut rest)?,
+                effect: part(&mut rest)?,
+            });
+        }
+        Some(Self { request, node_selector, tolerations, pool, class })
+    }
+
+    /// Whether a node with these labels and taints may run it, resources aside.
+    #[must_use]
+    pub fn admits(&self, labels: &BTreeMap<Name, Name>, taints: &[Taint]) -> bool {
+        let selected =
+            self.node_selector.iter().all(|(name, value)| labels.get(name) == Some(value));
+        let tolerated = taints.iter().all(|taint| {
+            &*taint.effect == "PreferNoSchedule"
+                || self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+        });
+        selected && tolerated
+    }
+}
+
+fn put(text: &mut String, part: &str) {
+    let _ = write!(text, "{}:{part}", part.len());
+}
+
+fn take(rest: &mut &str) -> Option<Name> {
+    let (len, behind) = rest.split_once(':')?;
+    let len: usize = len.parse().ok()?;
+    let part = behind.get(..len)?;
+    *rest = &behind[len..];
+    Some(part.into())
+}
+
+fn eat(rest: &mut &str, c: char) -> bool {
+    match rest.strip_prefix(c) {
+        Some(behind) => {
+            *rest = behind;
+            true
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::{btree_map, vec};
+    use proptest::option;
+    use proptest::prelude::*;
+
+    fn name() -> impl Strategy<Value = Name> {
+        "[a-z:;=*,0-9é/.]{0,8}".prop_map(|s| Name::from(s.as_str()))
+    }
+
+    pub(crate) fn shape() -> impl Strategy<Value = Shape> {
+        let toleration = (option::of(name()), option::of(name()), option::of(name()))
+            .prop_map(|(key, value, effect)| Toleration { key, value, effect });
+        let request = btree_map(name(), 1i64..1 << 40, 0..4)
+            .prop_map(|m| m.into_iter().map(|(n, q)| (n, Quantity::from_millis(q))).collect());
+        let selector = btree_map(name(), name(), 0..3);
+        (request, selector, vec(toleration, 0..3), name(), name()).prop_map(
+            |(request, node_selector, tolerations, pool, class)| Shape {
+                request,
+                node_selector,
+                tolerations,
+                pool,
+                class,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_shape_survives_its_canonical_text(shape in shape()) {
+            prop_assert_eq!(Shape::from_canonical(&shape.canonical()), Some(shape));
+        }
+
+        #[test]
+        fn different_shapes_have_different_texts(a in shape(), b in shape()) {
+            prop_assert_eq!(a == b, a.canonical() == b.canonical());
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "[0-9:;=*,aé]{0,40}") {
+            let _ = Shape::from_canonical(&text);
+        }
+    }
+
+    #[test]
+    fn a_taint_keeps_away_what_does_not_tolerate_it() {
+        let mut shape = Shape::of_request(Resources::new());
+        let taint =
+            |effect: &str| Taint { key: "gpu".into(), value: "a".into(), effect: effect.into() };
+        let labels = BTreeMap::new();
+        assert!(!shape.admits(&labels, &[taint("NoSchedule")]));
+        assert!(shape.admits(&labels, &[taint("PreferNoSchedule")]));
+        shape.tolerations.push(Toleration { key: Some("gpu".into()), value: None, effect: None });
+        assert!(shape.admits(&labels, &[taint("NoSchedule"), taint("NoExecute")]));
+        shape.tolerations[0].value = Some("b".into());
+        assert!(!shape.admits(&labels, &[taint("NoSchedule")]));
+    }
+}
