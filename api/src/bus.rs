@@ -1,0 +1,631 @@
+//! The messages on the bus: subjects, requests, replies. MessagePack maps, field names as written here.
+
+use bytes::Bytes;
+use muster_core::id::{CommandId, JobId, JobRef, ShardId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::http;
+use crate::shape::ShapeText;
+use crate::text::{self, Cursor};
+
+/// The names of the bus's subjects and buckets.
+pub mod subject {
+    use muster_core::id::ShardId;
+
+    /// Requests to the owner of a shard.
+    #[must_use]
+    pub fn shard(shard: ShardId) -> String {
+        format!("muster.shard.{shard}")
+    }
+
+    /// Lease requests of executors to the leader of a pool.
+    #[must_use]
+    pub fn pool(pool: &str) -> String {
+        format!("muster.pool.{pool}")
+    }
+
+    /// Stop orders for the runs of a cluster.
+    #[must_use]
+    pub fn cluster_stop(cluster: &str) -> String {
+        format!("muster.cluster.{cluster}.stop")
+    }
+
+    /// Requests for the output of a cluster's runs.
+    #[must_use]
+    pub fn cluster_logs(cluster: &str) -> String {
+        format!("muster.cluster.{cluster}.logs")
+    }
+
+    /// Offers of all shards.
+    pub const OFFERS: &str = "muster.offers";
+    /// A new pool leader's wish that every shard publish all of its offers.
+    pub const OFFERS_WANTED: &str = "muster.offers-wanted";
+    /// Heartbeats of all executors.
+    pub const HEARTBEATS: &str = "muster.heartbeats";
+    /// The wake-up that tells of a new version of the control data.
+    pub const CONTROL: &str = "muster.control";
+    /// Bucket of leases: who owns which shard, who leads which pool, which workers live.
+    pub const LEASES_BUCKET: &str = "muster_leases";
+    /// Bucket of what the pool leaders publish, a pool a key.
+    pub const POOLS_BUCKET: &str = "muster_pools";
+}
+
+/// A message that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("message of {bytes} bytes on the bus cannot be read: {source}")]
+pub struct DecodeError {
+    /// Its size.
+    bytes: usize,
+    source: rmp_serde::decode::Error,
+}
+
+/// A message's bytes.
+///
+/// # Panics
+/// Never: the messages of this module hold nothing that MessagePack cannot say.
+#[must_use]
+pub fn encode<T: Serialize>(message: &T) -> Bytes {
+    rmp_serde::to_vec_named(message).expect("bus messages are plain data").into()
+}
+
+/// The message behind bytes.
+///
+/// # Errors
+/// When they are none of `T`.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    rmp_serde::from_slice(bytes).map_err(|source| DecodeError { bytes: bytes.len(), source })
+}
+
+/// A request to the owner of a shard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ShardRequest {
+    /// Take jobs in; answered with [`ShardReply::Submitted`].
+    Submit(Submit),
+    /// Cancel jobs; answered with [`ShardReply::Applied`].
+    Cancel(Cancel),
+    /// Change priorities; answered with [`ShardReply::Applied`].
+    Reprioritize(Reprioritize),
+    /// Close a queue; answered with [`ShardReply::Done`].
+    CloseQueue(CloseQueue),
+    /// One job, task or array; answered with [`ShardReply::Job`].
+    Job(GetJob),
+    /// A page of jobs by rising id; answered with [`ShardReply::Jobs`].
+    Jobs(ListJobs),
+    /// A page of a queue's job sets by name; answered with [`ShardReply::JobSets`].
+    JobSets(ListJobSets),
+    /// A page of a job set's events; answered with [`ShardReply::Events`].
+    Events(ListEvents),
+    /// Lease jobs to a cluster; answered with [`ShardReply::Leased`].
+    Lease(Lease),
+    /// What became of runs; answered with [`ShardReply::Reported`].
+    Report(ReportRuns),
+    /// The runs that the shard believes a cluster has; answered with [`ShardReply::Runs`].
+    Sync(Sync),
+    /// What executors need to start jobs; answered with [`ShardReply::Payloads`].
+    Payloads(GetPayloads),
+}
+
+/// The answer of the owner of a shard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ShardReply {
+    /// The ids of the jobs taken in.
+    Submitted(Vec<IdRun>),
+    /// What was cancelled or reprioritized.
+    Applied(http::Applied),
+    /// It is done.
+    Done,
+    /// The job, if the shard knows it.
+    Job(Option<Box<http::Job>>),
+    /// Jobs.
+    Jobs(http::JobPage),
+    /// Job sets.
+    JobSets(http::JobSetPage),
+    /// Events.
+    Events(http::EventPage),
+    /// Leased runs.
+    Leased(Leased),
+    /// A verdict for each report, in order: whether the system believes in that attempt.
+    Reported(Vec<bool>),
+    /// Runs.
+    Runs(RunPage),
+    /// Payloads, from the first asked for on, as many as fit a message.
+    Payloads(Vec<JobPayload>),
+    /// It was refused or failed.
+    Error(http::Problem),
+}
+
+/// See [`ShardRequest::Submit`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Submit {
+    /// The command's id.
+    #[serde(with = "text")]
+    pub command: CommandId,
+    /// The queue.
+    pub queue: String,
+    /// The queue's incarnation as the gateway knows it.
+    pub incarnation: u64,
+    /// The job set.
+    pub job_set: String,
+    /// The hash of queue and `Idempotency-Key`, in the form of a command id.
+    #[serde(with = "text::option", default)]
+    pub key: Option<CommandId>,
+    /// The jobs: an Arrow IPC stream of one batch with the columns of [`crate::batch`].
+    pub batch: Bytes,
+}
+
+/// See [`ShardRequest::Cancel`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The command's id.
+    #[serde(with = "text")]
+    pub command: CommandId,
+    /// Which jobs.
+    pub target: Target,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// See [`ShardRequest::Reprioritize`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reprioritize {
+    /// The command's id.
+    #[serde(with = "text")]
+    pub command: CommandId,
+    /// Which jobs.
+    pub target: Target,
+    /// The new priority.
+    pub priority: u32,
+}
+
+/// Which jobs a request means.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Target {
+    /// These, all of the shard that is asked.
+    Jobs(#[serde(with = "text::list")] Vec<JobRef>),
+    /// Those of a job set that are in one of these states.
+    JobSet {
+        /// The queue.
+        queue: String,
+        /// The job set.
+        job_set: String,
+        /// The states by name.
+        states: Vec<String>,
+    },
+}
+
+/// See [`ShardRequest::CloseQueue`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CloseQueue {
+    /// The command's id.
+    #[serde(with = "text")]
+    pub command: CommandId,
+    /// The queue.
+    pub queue: String,
+    /// Its incarnation.
+    pub incarnation: u64,
+}
+
+/// See [`ShardRequest::Job`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GetJob {
+    /// Which.
+    #[serde(with = "text")]
+    pub job: JobRef,
+    /// Whether the payload is wanted too.
+    pub spec: bool,
+}
+
+/// See [`ShardRequest::Jobs`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ListJobs {
+    /// Only of this queue.
+    pub queue: Option<String>,
+    /// Only of this job set.
+    pub job_set: Option<String>,
+    /// Only in these states; empty means any.
+    pub states: Vec<String>,
+    /// Only behind this one, in the order of ids (and index).
+    #[serde(with = "text::option", default)]
+    pub after: Option<JobRef>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// See [`ShardRequest::JobSets`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListJobSets {
+    /// The queue.
+    pub queue: String,
+    /// Exactly this one, if named.
+    pub only: Option<String>,
+    /// Only behind this name.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// See [`ShardRequest::Events`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListEvents {
+    /// The queue.
+    pub queue: String,
+    /// The job set.
+    pub job_set: String,
+    /// Only behind this place; from the beginning if none.
+    #[serde(with = "text::option", default)]
+    pub after: Option<Cursor>,
+    /// At most so many.
+    pub limit: usize,
+    /// How long to wait for one when there is none yet, in milliseconds.
+    pub wait_ms: u64,
+}
+
+/// See [`ShardRequest::Lease`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lease {
+    /// The command's id.
+    #[serde(with = "text")]
+    pub command: CommandId,
+    /// The pool whose leader asks.
+    pub pool: String,
+    /// The cluster.
+    pub cluster: String,
+    /// What goes where.
+    pub picks: Vec<Pick>,
+}
+
+/// So many jobs of one shape from the head of a queue to one node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pick {
+    /// The queue.
+    pub queue: String,
+    /// The priority that was offered.
+    pub priority: u32,
+    /// The shape's key, in the form of a command id.
+    #[serde(with = "text")]
+    pub shape: CommandId,
+    /// The node.
+    pub node: String,
+    /// How many.
+    pub count: u32,
+}
+
+/// Consecutive lines of a submission with consecutive ids.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IdRun {
+    /// The first line.
+    pub line: u64,
+    /// The id of that line's job.
+    #[serde(with = "text")]
+    pub first: JobId,
+    /// How many.
+    pub count: u32,
+}
+
+/// See [`ShardReply::Leased`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Leased {
+    /// The runs.
+    pub runs: Vec<LeasedRun>,
+    /// What the touched queues offer after it.
+    pub offers: Offers,
+}
+
+/// A job that was leased.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeasedRun {
+    /// The job or task.
+    #[serde(with = "text")]
+    pub job: JobRef,
+    /// The attempt.
+    pub attempt: u32,
+    /// The node.
+    pub node: String,
+    /// Its shape.
+    #[serde(with = "text")]
+    pub shape: ShapeText,
+}
+
+/// See [`ShardRequest::Report`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReportRuns {
+    /// The command's id.
+    #[serde(with = "text")]
+    pub command: CommandId,
+    /// The cluster.
+    pub cluster: String,
+    /// In the order in which it happened.
+    pub reports: Vec<Report>,
+}
+
+/// What a cluster says of one run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// The job or task.
+    #[serde(with = "text")]
+    pub job: JobRef,
+    /// The attempt.
+    pub attempt: u32,
+    /// What it has come to.
+    pub status: RunStatus,
+    /// When, in milliseconds since the epoch by the cluster's clock.
+    pub at_ms: i64,
+    /// How it ended, if it did.
+    #[serde(default)]
+    pub exit: Exit,
+}
+
+/// See [`muster_core::command::RunStatus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunStatus {
+    /// The cluster has it.
+    Pending,
+    /// Its containers run.
+    Running,
+    /// It ended well.
+    Succeeded,
+    /// It ended badly.
+    Failed,
+    /// It never started here and may start elsewhere.
+    Returned,
+    /// It was running and nobody knows how it ended.
+    Lost,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code.
+    pub code: Option<i32>,
+    /// Signal.
+    pub signal: Option<i32>,
+    /// A word for why.
+    pub reason: Option<String>,
+    /// A sentence for people.
+    pub message: Option<String>,
+}
+
+/// See [`ShardRequest::Sync`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sync {
+    /// The cluster.
+    pub cluster: String,
+    /// How many runs of this shard the cluster knows.
+    pub count: u64,
+    /// The exclusive or of [`run_digest`] over them.
+    pub digest: u64,
+    /// Only runs behind this one.
+    #[serde(with = "text::option", default)]
+    pub after: Option<JobRef>,
+}
+
+/// One run's part in the digest of [`Sync`]: XXH3 over `job-attempt`, so that equal sets have equal digests.
+#[must_use]
+pub fn run_digest(job: JobRef, attempt: u32) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(format!("{job}/{attempt}").as_bytes())
+}
+
+/// Runs that a shard believes in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunPage {
+    /// Whether count and digest agreed, in which case no runs are listed.
+    pub agreed: bool,
+    /// The runs in the order of jobs.
+    pub runs: Vec<BelievedRun>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// A run that a shard believes in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BelievedRun {
+    /// The run.
+    pub run: LeasedRun,
+    /// The state: `leased`, `pending` or `running`.
+    pub state: String,
+}
+
+/// See [`ShardRequest::Payloads`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GetPayloads {
+    /// Live jobs or arrays of the shard.
+    #[serde(with = "text::list")]
+    pub jobs: Vec<JobId>,
+}
+
+/// What an executor needs to start a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobPayload {
+    /// The job or array.
+    #[serde(with = "text")]
+    pub job: JobId,
+    /// Whether the shard still had it; all else is empty if not.
+    pub found: bool,
+    /// Its queue.
+    pub queue: String,
+    /// Its job set.
+    pub job_set: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Tasks of the array, if it is one.
+    pub count: Option<u32>,
+    /// Labels as a JSON object, or empty.
+    pub labels: Bytes,
+    /// Annotations as a JSON object, or empty.
+    pub annotations: Bytes,
+    /// The pod spec as JSON, as submitted.
+    pub pod_spec: Bytes,
+}
+
+/// What a shard has waiting and held: all of it, or what changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Offers {
+    /// The shard.
+    pub shard: u16,
+    /// Who owns it: offers of another owner replace everything known of the shard.
+    pub owner: String,
+    /// The owner's ownership of the shard: rises with each takeover.
+    pub epoch: u64,
+    /// Rises with each message of an owner; a gap means that something was missed.
+    pub version: u64,
+    /// Whether queues that are not named have nothing. A full set may come in several messages: the first
+    /// is full, the others follow it.
+    pub full: bool,
+    /// Shapes that `queues` names by position.
+    #[serde(with = "text::list")]
+    pub shapes: Vec<ShapeText>,
+    /// The queues.
+    pub queues: Vec<QueueOffer>,
+}
+
+impl Offers {
+    /// The shard that speaks.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        ShardId(self.shard)
+    }
+}
+
+/// One queue's offer; shapes by position in [`Offers::shapes`], each of which names its pool.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueueOffer {
+    /// The queue.
+    pub queue: String,
+    /// The head of its order: (priority, shape, count).
+    pub head: Vec<(u32, u32, u64)>,
+    /// All that waits: (shape, count).
+    pub waiting: Vec<(u32, u64)>,
+    /// All that clusters hold: (cluster, shape, count).
+    pub held: Vec<(String, u32, u64)>,
+}
+
+/// An executor's request to the leader of a pool.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaseRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// The executor's process: another one means that everything is told anew.
+    pub instance: String,
+    /// The leader's session and the number of the last answer that arrived, if any did.
+    pub seen: Option<(String, u64)>,
+    /// The nodes of the pool in this cluster.
+    pub nodes: NodeUpdate,
+    /// How many more jobs it takes in one answer.
+    pub leases_max: u32,
+    /// How long the leader may hold the request when there is nothing to lease, in milliseconds.
+    pub wait_ms: u64,
+}
+
+/// The state of a cluster's nodes: all, or what changed since a version that the leader acknowledged.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeUpdate {
+    /// The version that this is a change of; none means that all nodes are told.
+    pub base: Option<u64>,
+    /// The version of it.
+    pub version: u64,
+    /// Nodes, whole.
+    pub nodes: Vec<Node>,
+    /// Names of nodes that are gone.
+    pub removed: Vec<String>,
+}
+
+/// A node as the scheduler sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Labels that may be selected.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Taints: (key, value, effect).
+    pub taints: Vec<(String, String, String)>,
+    /// What Muster's jobs may use in all, as quantities by resource.
+    pub allocatable: std::collections::BTreeMap<String, String>,
+    /// What of it is free: runs that the executor knows are taken off.
+    pub free: std::collections::BTreeMap<String, String>,
+    /// How many runs it has.
+    pub runs: u32,
+    /// Whether new runs may be placed.
+    pub schedulable: bool,
+}
+
+/// The leader's answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum LeaseReply {
+    /// Leases.
+    Answer(LeaseAnswer),
+    /// The leader does not know the version that the update is a change of: tell all nodes.
+    TellAll,
+}
+
+/// Leases for a cluster; an answer that was not seen is sent again with the next.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaseAnswer {
+    /// The leader's session.
+    pub session: String,
+    /// The number of this answer in it.
+    pub answer: u64,
+    /// The node version that the leader holds.
+    pub version: u64,
+    /// Runs to start.
+    pub leases: Vec<LeasedRun>,
+}
+
+/// Runs that a cluster is to stop.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StopRuns {
+    /// Runs: (job, attempt).
+    pub runs: Vec<(String, u32)>,
+}
+
+/// An executor's sign of life.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The cluster.
+    pub cluster: String,
+    /// The executor's process.
+    pub instance: String,
+}
+
+/// A request for a piece of a run's output.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GetLogs {
+    /// The job or task.
+    #[serde(with = "text")]
+    pub job: JobRef,
+    /// The attempt.
+    pub attempt: u32,
+    /// From this byte on.
+    pub offset: u64,
+    /// At most so many bytes.
+    pub limit: u32,
+    /// How long to wait for more, in milliseconds.
+    pub wait_ms: u64,
+}
+
+/// A piece of a run's output.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum LogsReply {
+    /// Bytes of it.
+    Piece {
+        /// The bytes.
+        data: Bytes,
+        /// Whether the run has ended and this is all.
+        end: bool,
+    },
+    /// There is none, and why.
+    Missing(String),
+}
+
+/// A wake-up: the control data has this version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ControlChanged {
+    /// The version.
+    pub version: u64,
+}
+
+/// Who holds a lease, as the bucket's value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The worker's id.
+    pub worker: String,
+}

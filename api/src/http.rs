@@ -1,0 +1,471 @@
+//! The JSON of the public API (`/api/v1`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// An error: RFC 9457 problem details with a stable code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The stable code; see [`ErrorCode`].
+    pub code: ErrorCode,
+    /// What is wrong, where, and the limit.
+    pub detail: String,
+}
+
+impl Problem {
+    /// A problem of that kind.
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+/// What kind of error it is. The names are part of the API, the texts beside them are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request says something that it may not say.
+    BadRequest,
+    /// Another change came between; read and try again.
+    Conflict,
+    /// Something that should be impossible happened here.
+    Internal,
+    /// A job that is not allowed.
+    InvalidJob,
+    /// The logs are not there.
+    LogsUnavailable,
+    /// Not understood by this resource.
+    MethodNotAllowed,
+    /// No such thing.
+    NotFound,
+    /// Too much is waiting; try again later.
+    Overloaded,
+    /// More than the limit.
+    PayloadTooLarge,
+    /// The queue has live jobs.
+    QueueInUse,
+    /// No such queue.
+    QueueNotFound,
+    /// The shard, bus or store cannot be reached; try again later.
+    Unavailable,
+    /// A body of a kind that this call does not take.
+    UnsupportedMediaType,
+}
+
+impl ErrorCode {
+    /// Every code.
+    pub const ALL: [Self; 13] = [
+        Self::BadRequest,
+        Self::Conflict,
+        Self::Internal,
+        Self::InvalidJob,
+        Self::LogsUnavailable,
+        Self::MethodNotAllowed,
+        Self::NotFound,
+        Self::Overloaded,
+        Self::PayloadTooLarge,
+        Self::QueueInUse,
+        Self::QueueNotFound,
+        Self::Unavailable,
+        Self::UnsupportedMediaType,
+    ];
+
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::BadRequest | Self::InvalidJob => 400,
+            Self::Conflict | Self::QueueInUse => 409,
+            Self::Internal => 500,
+            Self::LogsUnavailable | Self::NotFound | Self::QueueNotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Overloaded => 429,
+            Self::PayloadTooLarge => 413,
+            Self::Unavailable => 503,
+            Self::UnsupportedMediaType => 415,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Overloaded | Self::Unavailable => true,
+            Self::BadRequest
+            | Self::Conflict
+            | Self::Internal
+            | Self::InvalidJob
+            | Self::LogsUnavailable
+            | Self::MethodNotAllowed
+            | Self::NotFound
+            | Self::PayloadTooLarge
+            | Self::QueueInUse
+            | Self::QueueNotFound
+            | Self::UnsupportedMediaType => false,
+        }
+    }
+}
+
+/// A queue as it is set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueueSettings {
+    /// Weight, > 0.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Whether its queued jobs are kept from being leased.
+    #[serde(default)]
+    pub cordoned: bool,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// A queue as it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Weight.
+    pub weight: f64,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its queued jobs are kept from being leased.
+    pub cordoned: bool,
+}
+
+/// A list of queues.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueueList {
+    /// By name.
+    pub queues: Vec<Queue>,
+}
+
+/// A job, a task of an array, or an array as a whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// `A`, or `A-i` for a task.
+    pub job_id: String,
+    /// Its queue.
+    pub queue: String,
+    /// Its job set.
+    pub job_set: String,
+    /// What the submitter called it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Its state; an array's is `queued` while all of it waits, `running` while any of it lives, and then the
+    /// worst that befell a task.
+    pub state: String,
+    /// Lower runs earlier.
+    pub priority: u32,
+    /// When it was submitted, RFC 3339 UTC.
+    pub submitted_at: String,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<String>,
+    /// Why it was cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it asks for, as quantities by resource.
+    pub resources: BTreeMap<String, String>,
+    /// Attempts, the first one first.
+    pub runs: Vec<Run>,
+    /// Tasks of the array, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// How many of its tasks are in each state, if it is an array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<BTreeMap<String, u64>>,
+    /// The job as submitted, when asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<JobSpec>,
+}
+
+/// What was submitted, byte for byte.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSpec {
+    /// The namespace.
+    pub namespace: String,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "raw_option")]
+    pub labels: Option<Box<RawValue>>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "raw_option")]
+    pub annotations: Option<Box<RawValue>>,
+    /// The pod spec.
+    #[serde(with = "raw")]
+    pub pod_spec: Box<RawValue>,
+}
+
+/// Raw JSON that is JSON in JSON and text in every other format.
+mod raw {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+    use serde_json::value::RawValue;
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &RawValue,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            value.serialize(serializer)
+        } else {
+            serializer.serialize_str(value.get())
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Box<RawValue>, D::Error> {
+        if deserializer.is_human_readable() {
+            Box::<RawValue>::deserialize(deserializer)
+        } else {
+            let text = String::deserialize(deserializer)?;
+            RawValue::from_string(text).map_err(de::Error::custom)
+        }
+    }
+}
+
+/// The same for optional values.
+mod raw_option {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use serde_json::value::RawValue;
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Box<RawValue>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::raw::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Box<RawValue>>, D::Error> {
+        if deserializer.is_human_readable() {
+            Option::<Box<RawValue>>::deserialize(deserializer)
+        } else {
+            let text = Option::<String>::deserialize(deserializer)?;
+            text.map(|text| RawValue::from_string(text).map_err(de::Error::custom)).transpose()
+        }
+    }
+}
+
+/// One attempt at a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// From 1.
+    pub attempt: u32,
+    /// The cluster.
+    pub cluster: String,
+    /// The node.
+    pub node: String,
+    /// When it was leased, RFC 3339 UTC.
+    pub leased_at: String,
+    /// When its containers began to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// Exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// A word for why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A sentence for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A page of jobs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct JobPage {
+    /// By rising id.
+    pub jobs: Vec<Job>,
+    /// What to send as `cursor` for the next page; none on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A job set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSet {
+    /// Its queue.
+    pub queue: String,
+    /// Its name.
+    pub job_set: String,
+    /// How many of its jobs are in each state, tasks one by one.
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// A page of job sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSetPage {
+    /// By name.
+    pub job_sets: Vec<JobSet>,
+    /// What to send as `cursor` for the next page; none on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A change of a job that its job set's watchers see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// Its place: send it as `after` to go on behind it.
+    pub cursor: String,
+    /// The job, task or array.
+    pub job_id: String,
+    /// `submitted`, `leased`, `pending`, `running`, `succeeded`, `failed`, `requeued`, `cancelled` or
+    /// `reprioritized`.
+    pub event: String,
+    /// When, RFC 3339 UTC.
+    pub at: String,
+    /// How many jobs it concerns, when more than one: an array that was submitted or cancelled as a whole.
+    #[serde(default = "single", skip_serializing_if = "is_single")]
+    pub count: u32,
+    /// The attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// The node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The priority, where it changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
+    /// Exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A sentence for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+fn single() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_single(count: &u32) -> bool {
+    *count == 1
+}
+
+/// A page of events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventPage {
+    /// In order.
+    pub events: Vec<Event>,
+    /// Where to go on, also when nothing was found; none when nothing was searched.
+    pub cursor: Option<String>,
+    /// Whether there may be more right now.
+    pub more: bool,
+}
+
+/// What `POST /cancel` and `POST /reprioritize` did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Jobs that changed, tasks one by one.
+    pub changed: u64,
+    /// Named ones that had finished before.
+    pub finished: Vec<String>,
+    /// Named ones that are unknown.
+    pub missing: Vec<String>,
+}
+
+/// A pool.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// What its clusters have in all, as quantities by resource.
+    pub capacity: BTreeMap<String, String>,
+    /// What queues hold of it.
+    pub allocated: BTreeMap<String, String>,
+    /// Nodes in it.
+    pub nodes: u64,
+    /// Its clusters.
+    pub clusters: Vec<Cluster>,
+    /// Its queues' shares.
+    pub queues: Vec<QueueShare>,
+    /// When this was, RFC 3339 UTC.
+    pub at: String,
+}
+
+/// A queue's share of a pool.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueShare {
+    /// The queue.
+    pub queue: String,
+    /// Its weight.
+    pub weight: f64,
+    /// Jobs that wait.
+    pub queued: u64,
+    /// Jobs that clusters hold.
+    pub running: u64,
+    /// What it holds, as quantities by resource.
+    pub allocated: BTreeMap<String, String>,
+    /// What it holds and waits for.
+    pub demand: BTreeMap<String, String>,
+    /// The part of the pool that it would have if everything were shared ideally, 0 to 1, by its dominant resource.
+    pub ideal_share: f64,
+    /// The part that it has.
+    pub actual_share: f64,
+}
+
+/// A cluster.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    /// Its pool.
+    pub pool: String,
+    /// Nodes in that pool.
+    pub nodes: u64,
+    /// Runs that it has.
+    pub runs: u64,
+    /// What it has in all.
+    pub capacity: BTreeMap<String, String>,
+    /// What of it is free.
+    pub free: BTreeMap<String, String>,
+    /// When it was last heard of, RFC 3339 UTC.
+    pub last_contact: String,
+}
+
+/// A time as the API writes it: RFC 3339, UTC, milliseconds.
+#[must_use]
+pub fn time_text(at: muster_core::time::Timestamp) -> String {
+    match jiff::Timestamp::from_millisecond(at.0) {
+        Ok(time) => format!("{time:.3}"),
+        // Beyond the years that RFC 3339 knows.
+        Err(_) => at.0.to_string(),
+    }
+}
