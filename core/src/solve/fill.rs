@@ -1,7 +1,8 @@
 //! Progressive filling: the loop that gives the queue with the lowest share its next job.
 //!
-//! Several jobs are placed at once only where placing them one by one would do the same: the queue stays
-//! the lowest, the jobs are of one run, and the best-fitting node stays the best as it fills up.
+//! Several jobs are placed at once only where placing them one by one would do the same: the queue
+//! stays the lowest, the jobs are of one run, and the best-fitting node stays the best as it fills
+//! up.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -144,8 +145,8 @@ impl<'a> Round<'a> {
             .min(self.nodes.room_for(place.node, request))
             .min(self.problem.picks_max - self.plan.figures.placed)
             .min(i64::MAX as u64);
-        // The share never falls as jobs are placed, so the last count that leaves the queue first can be
-        // found by halving; one job more may then still be placed.
+        // The share never falls as jobs are placed, so the last count that leaves the queue first
+        // can be found by halving; one job more may then still be placed.
         let (mut first, mut not_first) = (1, most);
         while first + 1 < not_first {
             let middle = first + (not_first - first) / 2;
@@ -241,8 +242,8 @@ fn plus(held: i64, request: i64, count: u64) -> i64 {
     held.saturating_add(request.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX)))
 }
 
-/// Joins the groups that no shape tells apart into zones: the zone of every group, and how many there
-/// are. So a label that differs on every node costs nothing while no shape asks for it.
+/// Joins the groups that no shape tells apart into zones: the zone of every group, and how many
+/// there are. So a label that differs on every node costs nothing while no shape asks for it.
 fn zones_of_groups(problem: &Problem) -> (Vec<u32>, usize) {
     let mut zone_of = vec![0_u32; problem.groups as usize];
     let mut zones = 1;

@@ -1,9 +1,9 @@
-//! The fair-share solver of a pool: weighted dominant-resource fairness by progressive filling, with
-//! best fit on nodes.
+//! The fair-share solver of a pool: weighted dominant-resource fairness by progressive filling,
+//! with best fit on nodes.
 //!
-//! [`solve`] is a pure function on dense integers: the same problem gives the same plan, down to every
-//! tie. No decision depends on floating point. `README.md` beside this file names the properties that
-//! its tests hold it to.
+//! [`solve`] is a pure function on dense integers: the same problem gives the same plan, down to
+//! every tie. No decision depends on floating point. `README.md` beside this file names the
+//! properties that its tests hold it to.
 
 mod fill;
 mod nodes;
@@ -14,11 +14,12 @@ mod tests;
 
 pub use shares::{Share, dominant_share, fair_shares};
 
-/// What there is to decide in one round. Shapes, groups, queues and nodes are ordinals: positions in
-/// their vectors. Amounts are in the smallest unit of their resource (milli-cpu, bytes, pieces).
+/// What there is to decide in one round. Shapes, groups, queues and nodes are ordinals: positions
+/// in their vectors. Amounts are in the smallest unit of their resource (milli-cpu, bytes, pieces).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Capacity of the whole pool, by resource. A resource of which there is none counts in no share.
+    /// Capacity of the whole pool, by resource. A resource of which there is none counts in no
+    /// share.
     pub total: Vec<i64>,
     /// The shapes that runs name.
     pub shapes: Vec<ShapeIn>,
@@ -112,8 +113,8 @@ pub struct Unplaced {
 /// Why jobs were not placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// No node of those given admits the shape, or it asks for more than the whole pool has: waiting
-    /// for other jobs to end does not help.
+    /// No node of those given admits the shape, or it asks for more than the whole pool has:
+    /// waiting for other jobs to end does not help.
     NeverFits,
     /// Nodes admit the shape, but none has enough free.
     NoRoomNow,
@@ -136,15 +137,14 @@ pub struct Figures {
 
 /// Decides which waiting jobs go to which nodes.
 ///
-/// Again and again, the queue with the lowest weighted dominant share that still has something placeable
-/// gets its next job placed, on the node that admits and holds it and has the least left of the job's
-/// dominant resource afterwards. Ties go to the lower ordinal. A shape that fits no node is out for the
-/// round, and a queue whose next job cannot be placed goes on with its next run: nothing stays free that
-/// somebody can use.
+/// Again and again, the queue with the lowest weighted dominant share that still has something
+/// placeable gets its next job placed, on the node that admits and holds it and has the least left
+/// of the job's dominant resource afterwards. Ties go to the lower ordinal. A shape that fits no
+/// node is out for the round, and a queue whose next job cannot be placed goes on with its next
+/// run: nothing stays free that somebody can use.
 ///
-/// # Panics
-/// When the problem contradicts itself: vectors of the wrong length, an ordinal that names nothing, a
-/// weight of 0 or a negative request.
+/// # Panics When the problem contradicts itself: vectors of the wrong length, an ordinal that names
+/// nothing, a weight of 0 or a negative request.
 pub fn solve(problem: &Problem) -> Plan {
     problem.check();
     fill::Round::new(problem).fill()

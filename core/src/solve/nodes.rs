@@ -1,14 +1,14 @@
 //! What is free on the nodes, indexed for best fit.
 //!
 //! For every zone (nodes that admit the same shapes) and every resource that is dominant for some
-//! shape, the nodes stand in order of how much of it they have free, in blocks. A block knows an upper
-//! bound of what its nodes have free of every resource, so that a search passes over nodes which have
-//! enough of one resource but are short of another without looking at each of them.
+//! shape, the nodes stand in order of how much of it they have free, in blocks. A block knows an
+//! upper bound of what its nodes have free of every resource, so that a search passes over nodes
+//! which have enough of one resource but are short of another without looking at each of them.
 
 use super::{NodeIn, fits};
 
 /// Nodes per block after a block was split or built; a block holds at most twice as many.
-const BLOCK_NODES: usize = 64;
+const BLOCK_NODES: usize = 16;
 
 /// A node's place in an order: how much it has free, then its ordinal.
 type Rank = (i64, u32);
@@ -28,7 +28,8 @@ pub(super) struct Nodes {
 }
 
 impl Nodes {
-    /// Indexes `nodes`, whose zones are `zone_of[group]`, by each of `ordered_by`, which is not empty.
+    /// Indexes `nodes`, whose zones are `zone_of[group]`, by each of `ordered_by`, which is not
+    /// empty.
     pub(super) fn new(
         nodes: &[NodeIn],
         resources: usize,
@@ -54,8 +55,8 @@ impl Nodes {
         this
     }
 
-    /// The node in one of `zones` that holds one `request` and has the least free of `resource`, which
-    /// is one of those that the nodes are ordered by; the lowest ordinal of equals.
+    /// The node in one of `zones` that holds one `request` and has the least free of `resource`,
+    /// which is one of those that the nodes are ordered by; the lowest ordinal of equals.
     pub(super) fn best_fit(
         &mut self,
         zones: &[u32],

@@ -15,8 +15,8 @@ pub(super) struct Ratio {
 impl Ratio {
     const ZERO: Ratio = Ratio { amount: 0, of: 1 };
 
-    /// The largest part that `amounts` are of `total`. A resource of which the pool has nothing does
-    /// not count; a negative amount counts as none.
+    /// The largest part that `amounts` are of `total`. A resource of which the pool has nothing
+    /// does not count; a negative amount counts as none.
     pub(super) fn dominant(total: &[i64], amounts: impl Iterator<Item = i64>) -> Ratio {
         total
             .iter()
@@ -62,8 +62,8 @@ impl PartialEq for Ratio {
 
 impl Eq for Ratio {}
 
-/// The resource of which `request` takes the largest part of `total`, the first of equals; none when
-/// it asks for nothing that the pool has.
+/// The resource of which `request` takes the largest part of `total`, the first of equals; none
+/// when it asks for nothing that the pool has.
 pub(super) fn dominant_resource(total: &[i64], request: &[i64]) -> Option<usize> {
     let mut most = Ratio::ZERO;
     let mut found = None;

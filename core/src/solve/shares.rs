@@ -5,33 +5,35 @@ use super::ratio::Ratio;
 /// A queue's shares of a pool by its demand.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Share {
-    /// The dominant share that weights and demands entitle it to, in 0..=1: never more than `demand`.
+    /// The dominant share that weights and demands entitle it to, in 0..=1: never more than
+    /// `demand`.
     pub ideal: f64,
     /// The dominant share that all it holds and has waiting would take: above 1 when the whole pool
     /// could not hold it.
     pub demand: f64,
 }
 
-/// The largest part that `allocated` is of `total`, over the resources of which there is any: in 0..=1
-/// while no more is allocated than there is.
+/// The largest part that `allocated` is of `total`, over the resources of which there is any: in
+/// 0..=1 while no more is allocated than there is.
 pub fn dominant_share(total: &[i64], allocated: &[i64]) -> f64 {
     Ratio::dominant(total, allocated.iter().copied()).to_f64()
 }
 
-/// The fair share of each of `queues`, given as weight in thousandths and demand by resource (what it
-/// holds and has waiting), of a pool that has `total`.
+/// The fair share of each of `queues`, given as weight in thousandths and demand by resource (what
+/// it holds and has waiting), of a pool that has `total`.
 ///
-/// Progressive filling of divisible demand: all queues rise together, each in proportion to its weight
-/// and along the mix of resources that it demands; a queue stops when its demand is met or when a
-/// resource that it demands is used up, and the others go on.
+/// Progressive filling of divisible demand: all queues rise together, each in proportion to its
+/// weight and along the mix of resources that it demands; a queue stops when its demand is met or
+/// when a resource that it demands is used up, and the others go on.
 ///
 /// # Panics
-/// When a weight is 0.
+/// When a weight is 0 or a demand does not name every resource.
 pub fn fair_shares(total: &[i64], queues: &[(u64, Vec<i64>)]) -> Vec<Share> {
     let mut shares = vec![Share::default(); queues.len()];
     let mut rising = Vec::new();
     for (queue, (weight, demand)) in queues.iter().enumerate() {
         assert!(*weight > 0, "a weight is more than 0");
+        assert_eq!(demand.len(), total.len(), "a demand names every resource");
         let met_at = Ratio::dominant(total, demand.iter().copied());
         shares[queue].demand = met_at.to_f64();
         if shares[queue].demand > 0.0 {
@@ -73,8 +75,8 @@ impl Rising {
     }
 }
 
-/// Raises the level until a resource is used up or all demand is met, and returns who rises on: those
-/// that do not want the used-up resource. `rising` is in the order in which demands are met.
+/// Raises the level until a resource is used up or all demand is met, and returns who rises on:
+/// those that do not want the used-up resource. `rising` is in the order in which demands are met.
 fn fill_until_one_is_used_up(
     rising: Vec<Rising>,
     left: &mut [f64],
@@ -91,8 +93,9 @@ fn fill_until_one_is_used_up(
         {
             return stop_at(rising, position, level, resource, left, shares);
         }
-        // Met demand is taken from what is left, and the rate is that of the claims after it. Adding
-        // up rates from the end instead of subtracting from their sum keeps small claims exact.
+        // Met demand is taken from what is left, and the rate is that of the claims after it.
+        // Adding up rates from the end instead of subtracting from their sum keeps small claims
+        // exact.
         settle(claim, claim.demand, left, shares);
     }
     Vec::new()

@@ -184,11 +184,19 @@ fn a_dominant_share_is_the_largest_part_of_any_resource() {
 // Properties.
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(512)
+    })]
 
     #[test]
-    fn a_no_node_is_over_committed(problem in problems()) {
+    fn a_no_node_is_over_committed_or_gets_what_it_does_not_admit(problem in problems()) {
         let plan = solve(&problem);
+        for pick in &plan.picks {
+            let group = problem.nodes[pick.node as usize].group;
+            prop_assert!(pick.count > 0);
+            prop_assert!(problem.admits[pick.shape as usize][group as usize]);
+        }
         let before = problem.nodes.iter().map(|node| &node.free);
         for (before, after) in before.zip(free_after(&problem, &plan)) {
             for (before, after) in before.iter().zip(after) {
@@ -248,8 +256,9 @@ proptest! {
                 let last = &problem.shapes[last.shape as usize].request;
                 let mut before_last = held_after(&problem, &plan, ahead);
                 before_last.iter_mut().zip(last).for_each(|(held, request)| *held -= request);
+                let behind_holds = held_after(&problem, &plan, behind);
                 prop_assert!(
-                    reference::not_ahead(&problem, (ahead, &before_last), (behind, &held_after(&problem, &plan, behind))),
+                    reference::not_ahead(&problem, (ahead, &before_last), (behind, &behind_holds)),
                     "queue {ahead} got a job while queue {behind} had less"
                 );
             }
@@ -279,7 +288,8 @@ proptest! {
         let plan = solve(&problem);
         let mut padded = problem.clone();
         let width = padded.total.len();
-        // A shape that nobody wants, a group that holds one node which admits nobody, an idle queue.
+        // A shape that nobody wants, a group that holds one node which admits nobody, an idle
+        // queue.
         padded.shapes.push(ShapeIn { request: vec![1; width] });
         padded.admits.push(vec![true; padded.groups as usize]);
         padded.admits.iter_mut().for_each(|row| row.push(false));
@@ -331,7 +341,9 @@ proptest! {
     }
 
     #[test]
-    fn g_ideal_shares_fit_the_pool_and_the_demand_and_leave_nothing_wanted((total, queues) in claims()) {
+    fn g_ideal_shares_fit_the_pool_and_the_demand_and_leave_nothing_wanted(
+        (total, queues) in claims()
+    ) {
         let shares = fair_shares(&total, &queues);
         let mut used = vec![0.0; total.len()];
         for ((_, demand), share) in queues.iter().zip(&shares) {
@@ -375,8 +387,8 @@ proptest! {
         prop_assert!((used - wanted.min(1.0)).abs() < 1e-9);
         for (own, (own_weight, _)) in shares.iter().zip(&queues) {
             for (other, (other_weight, _)) in shares.iter().zip(&queues) {
-                // What the other's share would be at one's own weight is not more than one's own, or
-                // one has all one wants.
+                // What the other's share would be at one's own weight is not more than one's own,
+                // or one has all one wants.
                 let theirs = other.ideal / *other_weight as f64 * *own_weight as f64;
                 prop_assert!(own.ideal >= theirs.min(own.demand) - 1e-9);
             }
@@ -417,6 +429,11 @@ fn problems() -> impl Strategy<Value = Problem> {
         let queue = (1_u64..6, amounts(0..30), prop::collection::vec(run, 0..5))
             .prop_map(|(weight, allocated, runs)| QueueIn { weight, allocated, runs });
         let node = (0..groups, amounts(-2..30)).prop_map(|(group, free)| NodeIn { group, free });
+        // A few nodes, or so many that the index splits its blocks.
+        let nodes = prop_oneof![
+            4 => prop::collection::vec(node.clone(), 0..12),
+            1 => prop::collection::vec(node, 60..90),
+        ];
         (
             amounts(0..200),
             prop::collection::vec(amounts(0..8), shapes),
@@ -425,7 +442,7 @@ fn problems() -> impl Strategy<Value = Problem> {
                 shapes,
             ),
             prop::collection::vec(queue, 0..6),
-            prop::collection::vec(node, 0..12),
+            nodes,
             0_u64..120,
         )
             .prop_map(move |(total, requests, admits, queues, nodes, picks_max)| Problem {

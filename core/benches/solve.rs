@@ -1,0 +1,173 @@
+//! How long a round of the solver takes, and how many jobs it places in a second.
+//!
+//! Each case is a pool of 10,000 nodes with 1,000 queues, 1,000,000 jobs waiting and 100,000
+//! running. Prints the median, the fastest and the slowest of seven rounds. Not a test: it holds
+//! nothing to a floor.
+
+use std::hint::black_box;
+use std::io::{Result, Write, stdout};
+use std::time::{Duration, Instant};
+
+use muster_core::solve::{NodeIn, Problem, QueueIn, RunIn, ShapeIn, fair_shares, solve};
+
+const NODES: u32 = 10_000;
+const QUEUES: u32 = 1_000;
+const RUNS_PER_QUEUE: u32 = 5;
+const WAITING: u64 = 1_000_000;
+const RUNNING: u64 = 100_000;
+const GROUPS: u32 = 8;
+const ROUNDS: usize = 7;
+
+/// Capacity of a node: milli-cpu, bytes of memory, pieces of `gpu` (in every fourth group), pods.
+const NODE_CPU: i64 = 64_000;
+const NODE_MEMORY: i64 = 256 << 30;
+const NODE_GPUS: i64 = 8;
+const NODE_PODS: i64 = 110;
+
+fn main() -> Result<()> {
+    let mut out = stdout().lock();
+    writeln!(
+        out,
+        "{NODES} nodes, {QUEUES} queues, {WAITING} jobs waiting in {} runs, {RUNNING} running; \
+         median of {ROUNDS} rounds",
+        QUEUES * RUNS_PER_QUEUE
+    )?;
+    for shapes in [20, 1_000, 5_000] {
+        let mut case = |name: &str, problem: &Problem| {
+            round(&mut out, &format!("{name}, {shapes} shapes"), problem)
+        };
+        case("nothing fits, all full", &pool(shapes, |_, _| vec![500, 256 << 20, 0, 50]))?;
+        case("nothing fits, cpu or memory left", &pool(shapes, out_of_one_resource))?;
+        case("10,000 free slots", &pool(shapes, |_, free| [&free[..3], &[1]].concat()))?;
+        let empty = Problem { picks_max: 100_000, ..pool(shapes, |_, free| free) };
+        case("100,000 placed on empty nodes", &empty)?;
+        let mut cluster = Problem { picks_max: 1_000, ..pool(shapes, |_, free| free) };
+        cluster.nodes.truncate(100);
+        case("1,000 placed on 100 of the nodes", &cluster)?;
+    }
+    shares(&mut out, &pool(20, |_, free| free))
+}
+
+/// Half of everything free, but of cpu or memory next to nothing.
+fn out_of_one_resource(node: u32, capacity: Vec<i64>) -> Vec<i64> {
+    let mut free: Vec<i64> = capacity.iter().map(|amount| amount / 2).collect();
+    free[node as usize % 2] = 100 + i64::from(node % 7);
+    free
+}
+
+/// The pool, with nodes that have free what `free` makes of their number and their capacity.
+fn pool(shapes: u32, free: impl Fn(u32, Vec<i64>) -> Vec<i64>) -> Problem {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    // Few shapes ask for whole cpus, many for anything between.
+    let cpu_steps = if shapes > 100 { 7_000 } else { 7 };
+    let shapes: Vec<ShapeIn> = (0..shapes)
+        .map(|_| {
+            let cpu = 1_000 + random.below(cpu_steps) as i64 * (7_000 / cpu_steps as i64);
+            let memory = (1 + random.below(31) as i64) << 30;
+            let gpus = i64::from(random.below(20) == 0);
+            ShapeIn { request: vec![cpu, memory, gpus, 1] }
+        })
+        .collect();
+    let admits = shapes.iter().enumerate().map(|(shape, input)| {
+        let has_gpus = |group: u32| group.is_multiple_of(4);
+        let not_barred = |group: u32| group as usize != shape % 100;
+        (0..GROUPS)
+            .map(|group| if input.request[2] > 0 { has_gpus(group) } else { not_barred(group) })
+            .collect()
+    });
+    let admits = admits.collect();
+    let mut total = vec![0; 4];
+    let node = |node: u32| {
+        let group = node % GROUPS;
+        let gpus = if group.is_multiple_of(4) { NODE_GPUS } else { 0 };
+        let capacity = vec![NODE_CPU, NODE_MEMORY, gpus, NODE_PODS];
+        total.iter_mut().zip(&capacity).for_each(|(total, amount)| *total += amount);
+        NodeIn { group, free: free(node, capacity) }
+    };
+    let nodes = (0..NODES).map(node).collect();
+    let queues = (0..QUEUES).map(|_| queue(&shapes, &mut random)).collect();
+    Problem { total, shapes, groups: GROUPS, admits, queues, nodes, picks_max: u64::MAX }
+}
+
+/// A queue with its part of what runs and what waits.
+fn queue(shapes: &[ShapeIn], random: &mut Random) -> QueueIn {
+    let mut allocated = vec![0; 4];
+    for _ in 0..RUNNING / u64::from(QUEUES) {
+        let request = &shapes[random.below(shapes.len() as u64) as usize].request;
+        allocated.iter_mut().zip(request).for_each(|(held, amount)| *held += amount);
+    }
+    let runs = (0..RUNS_PER_QUEUE)
+        .map(|_| RunIn {
+            shape: random.below(shapes.len() as u64) as u32,
+            count: WAITING / u64::from(QUEUES * RUNS_PER_QUEUE),
+        })
+        .collect();
+    QueueIn { weight: 1_000 * (1 + random.below(4)), allocated, runs }
+}
+
+fn round(out: &mut impl Write, name: &str, problem: &Problem) -> Result<()> {
+    let plan = solve(problem);
+    let times = times(|| {
+        black_box(solve(black_box(problem)));
+    });
+    let median = times[ROUNDS / 2];
+    writeln!(
+        out,
+        "{name:<46} {:>8.2} ms ({:.2} to {:.2})  {:>7} placed  {:>9.0} placements/s  \
+         {:>6} searches  {:>5.1} nodes looked at per search",
+        milliseconds(median),
+        milliseconds(times[0]),
+        milliseconds(times[ROUNDS - 1]),
+        plan.figures.placed,
+        plan.figures.placed as f64 / median.as_secs_f64(),
+        plan.figures.searches,
+        plan.figures.nodes_looked_at as f64 / plan.figures.searches.max(1) as f64,
+    )
+}
+
+fn shares(out: &mut impl Write, problem: &Problem) -> Result<()> {
+    let demand = |queue: &QueueIn| {
+        let mut demand = queue.allocated.clone();
+        for run in &queue.runs {
+            let request = &problem.shapes[run.shape as usize].request;
+            let waiting = request.iter().map(|amount| amount * run.count as i64);
+            demand.iter_mut().zip(waiting).for_each(|(demand, waiting)| *demand += waiting);
+        }
+        (queue.weight, demand)
+    };
+    let queues: Vec<_> = problem.queues.iter().map(demand).collect();
+    let times = times(|| {
+        black_box(fair_shares(black_box(&problem.total), black_box(&queues)));
+    });
+    writeln!(out, "{:<46} {:>8.2} ms", "fair shares", milliseconds(times[ROUNDS / 2]))
+}
+
+/// How long each of the rounds took, the fastest first.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
+fn times(mut round: impl FnMut()) -> Vec<Duration> {
+    let mut times: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            round();
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}
+
+/// Numbers without a pattern, the same in every run (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
