@@ -210,8 +210,6 @@ pub struct LiveJob {
     pub submitted: Submitted,
     /// Where the payload lies: the log object and row of its submission.
     pub spec: Position,
-    /// Where the job was last changed.
-    pub last: Position,
     /// A single job as it stands; for an array, see `array`.
     pub task: Task,
     /// The tasks of an array.
