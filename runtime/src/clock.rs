@@ -1,0 +1,92 @@
+//! The one source of time. Everything that asks for the time is given a [`Clock`].
+//!
+//! All sleeping and measuring follows tokio's clock, so a test that pauses it is in control.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use muster_core::time::Timestamp;
+use tokio::time::Instant;
+
+/// Tells the time. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    origin: Instant,
+    wall: Wall,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Wall {
+    System,
+    StartedAt(Timestamp),
+}
+
+impl Clock {
+    /// The machine's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { origin: Instant::now(), wall: Wall::System }
+    }
+
+    /// A clock that shows `start` at first and then runs with tokio's time, which a test or a
+    /// simulation can pause and advance.
+    #[must_use]
+    pub fn starting_at(start: Timestamp) -> Self {
+        Self { origin: Instant::now(), wall: Wall::StartedAt(start) }
+    }
+
+    /// The time of day. It may jump when the machine's clock is set: compare it with other
+    /// processes' times, and measure with [`Clock::monotonic`].
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match self.wall {
+            Wall::System => system_now(),
+            Wall::StartedAt(start) => start.plus(self.monotonic()),
+        }
+    }
+
+    /// Time since this clock was made (clones share that moment). Never runs backwards.
+    #[must_use]
+    pub fn monotonic(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// Waits for `duration`.
+    pub async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    /// Waits until [`Clock::monotonic`] reads `moment`; returns at once if it has passed.
+    pub async fn sleep_until(&self, moment: Duration) {
+        tokio::time::sleep_until(self.origin + moment).await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+fn system_now() -> Timestamp {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("the machine's clock must not be set before 1970");
+    Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_started_clock_follows_paused_time() {
+        let clock = Clock::starting_at(Timestamp(1_000));
+        clock.sleep(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(), Timestamp(3_000));
+        assert_eq!(clock.clone().monotonic(), Duration::from_secs(2));
+        clock.sleep_until(Duration::from_secs(1)).await;
+        assert_eq!(clock.monotonic(), Duration::from_secs(2));
+        clock.sleep_until(Duration::from_secs(5)).await;
+        assert_eq!(clock.monotonic(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_system_clock_is_past_2020() {
+        assert!(Clock::system().now() > Timestamp(1_577_836_800_000));
+    }
+}

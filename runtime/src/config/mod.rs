@@ -1,0 +1,5 @@
+//! Settings.
+
+mod units;
+
+pub use units::{ByteSize, HumanDuration};
