@@ -1,0 +1,45 @@
+# The one entry to everything. `make` alone lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: rust ## three queues share this machine fairly: 6,000 real jobs in under two minutes
+	@cargo run --release --locked --quiet --bin muster -- demo $(ARGS)
+
+.PHONY: up
+up: rust ## the whole system in one process; ARGS="--data DIR" keeps what it knows
+	@cargo run --release --locked --quiet --bin muster -- up $(ARGS)
+
+.PHONY: test
+test: rust nats ## every test, against real servers too; ARGS="-p muster-core solve" for some
+	@scripts/test.sh $(ARGS)
+
+.PHONY: bench
+bench: rust nats ## the numbers of docs/benchmarks.md
+	@scripts/bench.sh $(ARGS)
+
+.PHONY: lint
+lint: tools ## formatting, lints, dependencies, tidiness
+	@scripts/lint.sh
+
+.PHONY: fmt
+fmt: rust ## put the formatting right
+	@cargo fmt --all
+
+.PHONY: tools
+tools: ## everything that build and tests need, pinned, into .tools/
+	@scripts/tools.sh
+
+.PHONY: clean-tools
+clean-tools: ## remove .tools/
+	@rm -rf .tools
+
+.PHONY: rust nats
+rust nats:
+	@scripts/tools.sh $@

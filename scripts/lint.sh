@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Formatting, lints, dependencies, tidiness. The first finding ends it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.tools/bin:$PATH"
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "formatting"
+cargo fmt --all --check
+
+step "lints"
+# Not through RUSTFLAGS: these would give the lints a build cache of their own.
+cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+
+step "dependencies"
+cargo deny --offline check bans licenses sources
+# The advisories stand in a database that is fetched: checked where it can be, and said where it cannot.
+if cargo deny fetch db >/dev/null 2>&1; then
+    cargo deny check advisories
+else
+    echo "advisories not checked: their database is out of reach" >&2
+fi
+
+step "tidiness"
+cargo test --quiet --locked --package muster-tests --test it -- tidy::
