@@ -392,17 +392,11 @@ pub struct Sync {
     pub cluster: String,
     /// How many runs of this shard the cluster knows.
     pub count: u64,
-    /// The exclusive or of [`run_digest`] over them.
+    /// The exclusive or of [`muster_core::id::run_digest`] over them.
     pub digest: u64,
     /// Only runs behind this one.
     #[serde(with = "text::option", default)]
     pub after: Option<JobRef>,
-}
-
-/// One run's part in the digest of [`Sync`]: XXH3 over `job-attempt`, so that equal sets have equal digests.
-#[must_use]
-pub fn run_digest(job: JobRef, attempt: u32) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(format!("{job}/{attempt}").as_bytes())
 }
 
 /// Runs that a shard believes in.

@@ -43,6 +43,9 @@ pub enum ParseIdError {
 }
 
 impl JobId {
+    /// No id is above it.
+    pub const MAX: Self = Self { high: u64::MAX, low: u64::MAX };
+
     /// The id made of a submission time, a shard and the part that is unique within both.
     #[must_use]
     pub fn new(at: Timestamp, shard: ShardId, unique: u64) -> Self {
@@ -216,6 +219,17 @@ impl FromStr for CommandId {
         }
         u128::from_str_radix(text, 16).map(Self).map_err(|_| fail())
     }
+}
+
+/// One run's part in the digest of a set of runs, which is the exclusive or of its runs' parts: equal sets
+/// have equal digests. XXH3 (64 bit) over the job's bytes, its index and the attempt.
+#[must_use]
+pub fn run_digest(job: JobRef, attempt: u32) -> u64 {
+    let mut bytes = [0u8; 24];
+    bytes[..16].copy_from_slice(&job.job.to_bytes());
+    bytes[16..20].copy_from_slice(&job.index.unwrap_or(u32::MAX).to_be_bytes());
+    bytes[20..].copy_from_slice(&attempt.to_be_bytes());
+    xxhash_rust::xxh3::xxh3_64(&bytes)
 }
 
 /// A place in a shard's log: the object's sequence number and the row within it.

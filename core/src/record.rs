@@ -37,6 +37,8 @@ pub enum Record {
     Job(Box<LiveJob>),
     /// Checkpoints only: a job set as it stood.
     JobSet(JobSetTotals),
+    /// Checkpoints only: the last id that was given. Ids rise also when clocks go back.
+    LastJob(JobId),
     /// Checkpoints only: a finished job that no history object holds yet.
     Finished(Box<crate::history::Finished>),
 }
@@ -57,6 +59,8 @@ pub struct Done {
     pub id: CommandId,
     /// When it was carried out.
     pub at: Timestamp,
+    /// The hash of queue and `Idempotency-Key` that it came with: its lines keep their ids.
+    pub key: Option<u128>,
     /// What it was answered.
     pub outcome: Outcome,
 }
@@ -157,7 +161,7 @@ pub enum Change {
         /// How the run ended, as far as it is known.
         exit: Exit,
     },
-    /// Live → cancelled. For an array as a whole: every task that was live, `count` of them.
+    /// Live → cancelled. For an array as a whole: every task that was queued, `count` of them.
     Cancelled {
         /// Why, in the words of who asked.
         reason: Option<Name>,

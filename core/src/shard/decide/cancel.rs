@@ -1,0 +1,154 @@
+//! Cancelling and reprioritizing: by id, or all of a job set.
+
+use super::{Context, Shard, Writer};
+use crate::Name;
+use crate::command::{Outcome, Target};
+use crate::id::{JobId, JobRef};
+use crate::job::{JobState, StateSet};
+use crate::record::{Change, Changed, Record};
+use crate::shard::job::{Body, Job};
+
+pub(super) fn cancel(
+    shard: &mut Shard,
+    target: Target,
+    reason: Option<&Name>,
+    ctx: Context,
+    writer: &mut Writer<'_>,
+) -> Outcome {
+    let mut result = Result::default();
+    let states = match &target {
+        Target::Jobs(_) => StateSet::ALL,
+        Target::JobSet { states, .. } => *states,
+    };
+    for job in wanted(shard, target, &mut result) {
+        let change = Change::Cancelled { reason: reason.cloned() };
+        for (part, count) in live_parts(shard, job, states) {
+            result.changed += u64::from(count);
+            write(shard, part, count, change.clone(), ctx, writer);
+        }
+    }
+    result.outcome()
+}
+
+pub(super) fn reprioritize(
+    shard: &mut Shard,
+    target: Target,
+    priority: u32,
+    ctx: Context,
+    writer: &mut Writer<'_>,
+) -> Outcome {
+    let mut result = Result::default();
+    let states = match &target {
+        Target::Jobs(_) => StateSet::ALL,
+        Target::JobSet { states, .. } => *states,
+    };
+    for job in wanted(shard, target, &mut result) {
+        // A task has its array's priority.
+        if job.index.is_some() {
+            result.missing.push(job);
+            continue;
+        }
+        let Some(live) = shard.jobs.get(job.job) else { continue };
+        if !live_parts(shard, job, states).is_empty() {
+            let count = u32::try_from(live.live()).unwrap_or(u32::MAX);
+            result.changed += u64::from(count);
+            write(shard, job, count, Change::Reprioritized { priority }, ctx, writer);
+        }
+    }
+    result.outcome()
+}
+
+#[derive(Default)]
+struct Result {
+    changed: u64,
+    finished: Vec<JobRef>,
+    missing: Vec<JobRef>,
+}
+
+impl Result {
+    fn outcome(self) -> Outcome {
+        Outcome::Applied { changed: self.changed, finished: self.finished, missing: self.missing }
+    }
+}
+
+/// The live jobs (or tasks) that a target names; what it names in vain goes to `result`.
+fn wanted(shard: &Shard, target: Target, result: &mut Result) -> Vec<JobRef> {
+    match target {
+        Target::Jobs(jobs) => {
+            let mut live = Vec::with_capacity(jobs.len());
+            for job in jobs {
+                match shard.jobs.get(job.job) {
+                    Some(found) if is_live(found, job.index) => live.push(job),
+                    Some(found) if exists(found, job.index) => result.finished.push(job),
+                    Some(_) => result.missing.push(job),
+                    // History may know it: whoever asks looks there.
+                    None if shard.finished_of(job).is_some() => result.finished.push(job),
+                    None => result.missing.push(job),
+                }
+            }
+            live
+        }
+        Target::JobSet { queue, job_set, .. } => {
+            let numbers = (shard.names.number(&queue), shard.names.number(&job_set));
+            let (Some(queue), Some(job_set)) = numbers else { return Vec::new() };
+            shard
+                .jobs
+                .iter_from(JobId::default())
+                .filter(|(_, job)| job.queue == queue && job.job_set == job_set)
+                .map(|(id, _)| JobRef::whole(id))
+                .collect()
+        }
+    }
+}
+
+fn is_live(job: &Job, index: Option<u32>) -> bool {
+    match (&job.body, index) {
+        (Body::Array(array), None) => array.counts.live() > 0,
+        (_, index) => job.state(index).is_some(),
+    }
+}
+
+fn exists(job: &Job, index: Option<u32>) -> bool {
+    match (&job.body, index) {
+        (Body::Array(array), Some(index)) => index < array.count,
+        (_, index) => index.is_none(),
+    }
+}
+
+/// The live parts of a job in one of the states: itself, or an array's tasks on clusters one by one and its
+/// waiting tasks together.
+fn live_parts(shard: &Shard, target: JobRef, states: StateSet) -> Vec<(JobRef, u32)> {
+    let Some(job) = shard.jobs.get(target.job) else { return Vec::new() };
+    let Body::Array(array) = &job.body else {
+        let wanted = job.state(target.index).filter(|state| states.contains(*state));
+        return wanted.map(|_| (target, 1)).into_iter().collect();
+    };
+    if target.index.is_some() {
+        let wanted = job.state(target.index).filter(|state| states.contains(*state));
+        return wanted.map(|_| (target, 1)).into_iter().collect();
+    }
+    let mut parts: Vec<(JobRef, u32)> = array
+        .touched
+        .iter()
+        .filter(|(_, task)| task.active.as_ref().is_some_and(|(s, _)| states.contains(*s)))
+        .map(|(index, _)| (JobRef::task(target.job, *index), 1))
+        .collect();
+    let waiting = u32::try_from(array.counts[JobState::Queued]).unwrap_or(u32::MAX);
+    if waiting > 0 && states.contains(JobState::Queued) {
+        parts.push((target, waiting));
+    }
+    parts
+}
+
+fn write(
+    shard: &mut Shard,
+    job: JobRef,
+    count: u32,
+    change: Change,
+    ctx: Context,
+    writer: &mut Writer<'_>,
+) {
+    let Some((queue, job_set)) = shard.names_of(job.job) else { return };
+    let changed = Changed { job, queue, job_set, at: ctx.now, count, change };
+    writer.write(shard, Record::Changed(changed));
+}

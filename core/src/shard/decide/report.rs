@@ -1,0 +1,96 @@
+//! What clusters say of their runs, and clusters that say nothing any more.
+
+use super::{Context, Shard, Writer};
+use crate::Name;
+use crate::command::{Outcome, Report, RunStatus, Verdict};
+use crate::id::JobRef;
+use crate::job::{Exit, JobState};
+use crate::record::{Change, Changed, Record};
+use crate::time::Timestamp;
+
+pub(super) fn report(
+    shard: &mut Shard,
+    cluster: &Name,
+    reports: Vec<Report>,
+    ctx: Context,
+    writer: &mut Writer<'_>,
+) -> Outcome {
+    let verdicts = reports.into_iter().map(|r| take(shard, cluster, r, ctx, writer)).collect();
+    Outcome::Reported(verdicts)
+}
+
+fn take(
+    shard: &mut Shard,
+    cluster: &Name,
+    report: Report,
+    ctx: Context,
+    writer: &mut Writer<'_>,
+) -> Verdict {
+    let Report { job, attempt, status, at } = report;
+    let Some((state, leased_at)) = believed(shard, cluster, job, attempt) else {
+        return Verdict::Stale;
+    };
+    // The cluster's clock may be off: a run ends neither before it was leased nor in the future.
+    let at = at.clamp(leased_at, ctx.now.max(leased_at));
+    let at_most_once = shard.jobs.get(job.job).is_some_and(|job| job.at_most_once());
+    let change = match status {
+        RunStatus::Pending if state == JobState::Leased => Change::Pending { attempt },
+        RunStatus::Running if state != JobState::Running => Change::Running { attempt },
+        RunStatus::Pending | RunStatus::Running => return Verdict::Taken,
+        RunStatus::Succeeded(exit) => Change::Succeeded { attempt, exit },
+        RunStatus::Failed(exit) => Change::Failed { attempt, exit },
+        RunStatus::Returned(exit) => Change::Requeued { attempt, exit },
+        RunStatus::Lost(exit) => lost(attempt, exit, at_most_once),
+    };
+    write(shard, job, at, change, writer);
+    Verdict::Taken
+}
+
+fn lost(attempt: u32, exit: Exit, at_most_once: bool) -> Change {
+    if at_most_once { Change::Failed { attempt, exit } } else { Change::Requeued { attempt, exit } }
+}
+
+/// State and lease time of a run, if the system believes in it.
+fn believed(
+    shard: &Shard,
+    cluster: &Name,
+    job: JobRef,
+    attempt: u32,
+) -> Option<(JobState, Timestamp)> {
+    let (state, run) = shard.jobs.get(job.job)?.active(job.index)?;
+    (run.cluster == *cluster && run.attempt == attempt).then_some((state, run.leased_at))
+}
+
+pub(super) fn expire_cluster(
+    shard: &mut Shard,
+    cluster: &Name,
+    runs_max: usize,
+    ctx: Context,
+    writer: &mut Writer<'_>,
+) -> Outcome {
+    let runs: Vec<JobRef> = shard
+        .clusters
+        .get(cluster)
+        .map(|known| known.runs.iter().copied().take(runs_max).collect())
+        .unwrap_or_default();
+    let expired = runs.len();
+    for job in runs {
+        let Some(known) = shard.jobs.get(job.job) else { continue };
+        let Some((_, run)) = known.active(job.index) else { continue };
+        let attempt = run.attempt;
+        let exit = Exit {
+            reason: Some("LeaseExpired".into()),
+            message: Some(format!("cluster `{cluster}` was not heard of for too long").into()),
+            ..Exit::default()
+        };
+        let change = lost(attempt, exit, known.at_most_once());
+        write(shard, job, ctx.now, change, writer);
+    }
+    Outcome::Expired(expired)
+}
+
+fn write(shard: &mut Shard, job: JobRef, at: Timestamp, change: Change, writer: &mut Writer<'_>) {
+    let Some((queue, job_set)) = shard.names_of(job.job) else { return };
+    let changed = Changed { job, queue, job_set, at, count: 1, change };
+    writer.write(shard, Record::Changed(changed));
+}

@@ -1,0 +1,82 @@
+//! Taking jobs in. A job that came before, by its key and line or by its client id, keeps its id.
+
+use super::{Context, Shard, Writer};
+use crate::command::{IdRun, NewJob, Outcome, Refusal, Submit};
+use crate::id::{CommandId, JobId};
+use crate::record::{Done, Record, Submitted};
+use crate::shard::commands::client_key;
+
+pub(super) fn submit(
+    shard: &mut Shard,
+    id: CommandId,
+    submit: Submit,
+    ctx: Context,
+    writer: &mut Writer<'_>,
+) -> Outcome {
+    if shard.closed.get(&submit.queue).is_some_and(|closed| *closed >= submit.incarnation) {
+        return Outcome::Refused(Refusal::QueueClosed { queue: submit.queue });
+    }
+    let Submit { queue, job_set, key, jobs, .. } = submit;
+    let mut runs: Vec<IdRun> = Vec::new();
+    for job in jobs {
+        let line = job.line;
+        let before = known(shard, key, &queue, &job);
+        let job_id = before.unwrap_or_else(|| next_id(shard, ctx));
+        if before.is_none() {
+            let submitted = Submitted {
+                job: job_id,
+                queue: queue.clone(),
+                job_set: job_set.clone(),
+                client_id: job.client_id,
+                priority: job.priority,
+                count: job.count,
+                at_most_once: job.at_most_once,
+                shape: job.shape,
+                payload: job.payload,
+            };
+            writer.write(shard, Record::Submitted(Box::new(submitted)));
+        }
+        extend(&mut runs, line, job_id);
+    }
+    let outcome = Outcome::Submitted(runs);
+    if writer.records.len() > writer.base {
+        let done = Done { id, at: ctx.now, key, outcome: outcome.clone() };
+        writer.write(shard, Record::Command(done));
+    }
+    outcome
+}
+
+fn known(shard: &Shard, key: Option<u128>, queue: &str, job: &NewJob) -> Option<JobId> {
+    let by_line = key.and_then(|key| shard.commands.line(key, job.line));
+    by_line.or_else(|| {
+        let client_id = job.client_id.as_ref()?;
+        shard.commands.client(client_key(queue, client_id))
+    })
+}
+
+/// The next id: of this moment if the clock moved on, else right behind the last one.
+fn next_id(shard: &Shard, ctx: Context) -> JobId {
+    // Half of the range is room to count up from where the random number starts.
+    let fresh = JobId::new(ctx.now, shard.id, ctx.random >> 1);
+    let last = shard.last_id;
+    if ctx.now > last.submitted_at() {
+        fresh
+    } else if last.room() > 0 {
+        last.plus(1)
+    } else {
+        JobId::new(crate::time::Timestamp(last.submitted_at().0 + 1), shard.id, ctx.random >> 1)
+    }
+}
+
+fn extend(runs: &mut Vec<IdRun>, line: u64, id: JobId) {
+    if let Some(last) = runs.last_mut()
+        && last.line + u64::from(last.count) == line
+        && last.first.room() >= u64::from(last.count)
+        && last.first.plus(u64::from(last.count)) == id
+        && last.count < u32::MAX
+    {
+        last.count += 1;
+        return;
+    }
+    runs.push(IdRun { line, first: id, count: 1 });
+}

@@ -1,0 +1,182 @@
+//! The state machine of a shard: jobs, their order, job sets, what was answered to whom.
+//!
+//! [`Shard::execute`] decides a command: it appends the records that say what happened, applying each as it
+//! goes, and returns the answer. [`Shard::apply`] is the only thing that changes the state, and recovery calls
+//! nothing else: the state is what the records say, however often the process died in between. Whoever drives
+//! it sends an answer only when the records before it are durable.
+
+mod apply;
+mod checkpoint;
+mod commands;
+mod decide;
+mod intern;
+mod job;
+mod order;
+mod query;
+mod ranges;
+mod sets;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::Name;
+use crate::command::{Command, Outcome};
+use crate::history::Finished;
+use crate::id::{CommandId, JobId, JobRef, Position, ShardId};
+use crate::record::{HistorySpan, Record};
+use crate::shape::{Shape, ShapeKey};
+use crate::time::Timestamp;
+
+pub use query::{JobFilter, JobSetView, JobView, RunView};
+
+/// The state of one shard.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    last_id: JobId,
+    jobs: table::Table,
+    names: intern::Interner<Name>,
+    shapes: intern::Interner<Arc<Shape>>,
+    /// Numbers of shapes in use by their keys.
+    shape_keys: BTreeMap<ShapeKey, u32>,
+    /// Queues that jobs were ever submitted to, by the number of their name.
+    queues: BTreeMap<u32, Queue>,
+    sets: sets::JobSets,
+    clusters: BTreeMap<Name, Cluster>,
+    commands: commands::Commands,
+    /// The highest incarnation of each queue that was closed.
+    closed: BTreeMap<Name, u64>,
+    /// Finished jobs that no history object holds yet.
+    finished: BTreeMap<JobRef, Arc<Finished>>,
+    /// The same by where they finished.
+    finished_at: BTreeSet<(Position, JobRef)>,
+    history_planned: Option<HistorySpan>,
+    history_through: Position,
+    /// Queues whose offer changed since it was last taken.
+    changed: BTreeSet<u32>,
+    /// Runs that ended by a decision of the shard since they were last taken: their pods are to be stopped.
+    stops: Vec<Stop>,
+}
+
+/// What a command needs to know of the world.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// The time.
+    pub now: Timestamp,
+    /// A random number: two owners of a shard never give the same id.
+    pub random: u64,
+    /// Where the command's first record will stand in the log.
+    pub position: Position,
+}
+
+/// A run whose pod is to be stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// The cluster.
+    pub cluster: Name,
+    /// The job or task.
+    pub job: JobRef,
+    /// The attempt.
+    pub attempt: u32,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    order: order::Order,
+    /// Jobs on clusters by cluster and shape.
+    held: BTreeMap<(Name, u32), u64>,
+    /// Jobs that have not finished, tasks one by one.
+    live: u64,
+}
+
+/// What the shard believes a cluster has.
+#[derive(Debug, Default)]
+struct Cluster {
+    runs: BTreeSet<JobRef>,
+    digest: u64,
+}
+
+impl Shard {
+    /// A shard without jobs.
+    #[must_use]
+    pub fn new(id: ShardId) -> Self {
+        Self {
+            id,
+            last_id: JobId::new(Timestamp(0), id, 0),
+            jobs: table::Table::default(),
+            names: intern::Interner::default(),
+            shapes: intern::Interner::default(),
+            shape_keys: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            sets: sets::JobSets::default(),
+            clusters: BTreeMap::new(),
+            commands: commands::Commands::default(),
+            closed: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            finished_at: BTreeSet::new(),
+            history_planned: None,
+            history_through: Position::default(),
+            changed: BTreeSet::new(),
+            stops: Vec::new(),
+        }
+    }
+
+    /// The shard's number.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Decides a command: appends to `records` what happened, applies it, and returns the answer.
+    ///
+    /// A command that was carried out before under this id is answered as it was then.
+    pub fn execute(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        ctx: Context,
+        records: &mut Vec<Record>,
+    ) -> Outcome {
+        if let Some(outcome) = self.commands.outcome(id) {
+            return outcome.clone();
+        }
+        let mut writer = Writer { base: records.len(), position: ctx.position, records };
+        decide::decide(self, id, command, ctx, &mut writer)
+    }
+
+    /// Applies a record that stands at `position`: of the log, or of a checkpoint.
+    pub fn apply(&mut self, position: Position, record: &Record) {
+        apply::apply(self, position, record);
+    }
+
+    /// Forgets what is kept for a time only: answers to old commands, job sets long done.
+    pub fn forget(&mut self, now: Timestamp) {
+        self.commands.forget(now);
+        sets::forget(self, now);
+    }
+
+    /// The pods to be stopped since this was last asked.
+    pub fn take_stops(&mut self) -> Vec<Stop> {
+        std::mem::take(&mut self.stops)
+    }
+}
+
+/// Appends records to the open commit and applies each at its place.
+struct Writer<'a> {
+    base: usize,
+    position: Position,
+    records: &'a mut Vec<Record>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, shard: &mut Shard, record: Record) {
+        let written = u32::try_from(self.records.len() - self.base);
+        let row = written.ok().and_then(|written| self.position.row.checked_add(written));
+        let row = row.expect("a commit has fewer than 2^32 records");
+        shard.apply(Position { sequence: self.position.sequence, row }, &record);
+        self.records.push(record);
+    }
+}

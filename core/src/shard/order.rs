@@ -1,0 +1,207 @@
+//! The order of a queue's waiting jobs: priority ascending, then submission, as runs of equal shapes.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+use crate::id::JobId;
+
+/// How many jobs are looked at, at most, to tell how jobs of several shapes follow each other.
+const MERGED_JOBS_MAX: u64 = 4096;
+
+/// A queue's waiting jobs by priority and shape.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    buckets: BTreeMap<u32, BTreeMap<u32, Bucket>>,
+    /// Waiting jobs by shape, tasks one by one.
+    waiting: BTreeMap<u32, u64>,
+}
+
+/// Waiting jobs of one priority and shape.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// By rising id. Entries that were taken out of the middle stay until there are too many of them.
+    ids: VecDeque<JobId>,
+    /// How many entries of `ids` are out.
+    out: usize,
+    /// Waiting jobs, tasks one by one.
+    jobs: u64,
+}
+
+/// Jobs of one shape next to each other in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) priority: u32,
+    pub(super) shape: u32,
+    pub(super) count: u64,
+}
+
+/// Where a job waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) priority: u32,
+    pub(super) shape: u32,
+}
+
+impl Order {
+    /// A job begins to wait with `jobs` tasks, or an array that waits already has `jobs` tasks more.
+    pub(super) fn add(&mut self, place: Place, id: JobId, jobs: u64, was_waiting: bool) {
+        let bucket =
+            self.buckets.entry(place.priority).or_default().entry(place.shape).or_default();
+        bucket.jobs += jobs;
+        *self.waiting.entry(place.shape).or_default() += jobs;
+        if was_waiting {
+            return;
+        }
+        match bucket.ids.back() {
+            Some(last) if *last >= id => match bucket.ids.binary_search(&id) {
+                // It left and comes back before its old entry was swept.
+                Ok(_) => bucket.out -= 1,
+                Err(at) => bucket.ids.insert(at, id),
+            },
+            Some(_) | None => bucket.ids.push_back(id),
+        }
+    }
+
+    /// `jobs` tasks of a job wait no longer; `gone` when none of it does.
+    pub(super) fn remove(
+        &mut self,
+        place: Place,
+        id: JobId,
+        jobs: u64,
+        gone: bool,
+        waits: impl Fn(JobId) -> Option<Place>,
+    ) {
+        let priority = self.buckets.get_mut(&place.priority).expect("what waits has a bucket");
+        let bucket = priority.get_mut(&place.shape).expect("what waits has a bucket");
+        bucket.jobs -= jobs;
+        let waiting = self.waiting.get_mut(&place.shape).expect("what waits is counted");
+        *waiting -= jobs;
+        if *waiting == 0 {
+            self.waiting.remove(&place.shape);
+        }
+        if gone {
+            bucket.take_out(id, |other| other != id && waits(other) == Some(place));
+        }
+        if bucket.jobs == 0 {
+            priority.remove(&place.shape);
+            if priority.is_empty() {
+                self.buckets.remove(&place.priority);
+            }
+        }
+    }
+
+    /// The first waiting job of a priority and shape.
+    pub(super) fn first(
+        &self,
+        place: Place,
+        waits: impl Fn(JobId) -> Option<Place>,
+    ) -> Option<JobId> {
+        let bucket = self.buckets.get(&place.priority)?.get(&place.shape)?;
+        bucket.ids.iter().copied().find(|id| waits(*id) == Some(place))
+    }
+
+    /// The lowest priority number at which jobs of a shape wait.
+    pub(super) fn first_priority(&self, shape: u32) -> Option<u32> {
+        self.buckets.iter().find(|(_, shapes)| shapes.contains_key(&shape)).map(|(p, _)| *p)
+    }
+
+    /// Waiting jobs by shape.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.waiting.iter().map(|(shape, count)| (*shape, *count))
+    }
+
+    /// The head of the order, `runs_max` runs at most. Behind [`MERGED_JOBS_MAX`] jobs of several shapes at
+    /// one priority, the rest of each shape is one run.
+    pub(super) fn head(
+        &self,
+        runs_max: usize,
+        waits: impl Fn(JobId) -> Option<(Place, u64)>,
+    ) -> Vec<Head> {
+        let mut runs = Vec::new();
+        for (&priority, shapes) in &self.buckets {
+            merge(priority, shapes, runs_max, &waits, &mut runs);
+            if runs.len() >= runs_max {
+                break;
+            }
+        }
+        runs.truncate(runs_max);
+        runs
+    }
+}
+
+impl Bucket {
+    fn take_out(&mut self, id: JobId, stays: impl Fn(JobId) -> bool) {
+        if self.ids.front() == Some(&id) {
+            self.ids.pop_front();
+        } else {
+            self.out += 1;
+        }
+        if self.out > 32 && self.out * 2 > self.ids.len() {
+            self.ids.retain(|other| stays(*other));
+            self.out = 0;
+        }
+        // What lies in front is looked at with every lease: keep it clean.
+        while self.out > 0 && self.ids.front().is_some_and(|front| !stays(*front)) {
+            self.ids.pop_front();
+            self.out -= 1;
+        }
+        if self.ids.len() * 4 < self.ids.capacity() && self.ids.capacity() > 1024 {
+            self.ids.shrink_to(self.ids.len() * 2);
+        }
+    }
+}
+
+fn merge(
+    priority: u32,
+    shapes: &BTreeMap<u32, Bucket>,
+    runs_max: usize,
+    waits: &impl Fn(JobId) -> Option<(Place, u64)>,
+    runs: &mut Vec<Head>,
+) {
+    let mut left: BTreeMap<u32, u64> = shapes.iter().map(|(s, bucket)| (*s, bucket.jobs)).collect();
+    if shapes.len() > 1 {
+        let mut cursors = shapes
+            .iter()
+            .map(|(&shape, bucket)| {
+                let place = Place { priority, shape };
+                let live = bucket.ids.iter().filter_map(move |&id| match waits(id) {
+                    Some((at, jobs)) if at == place => Some((id, jobs)),
+                    Some(_) | None => None,
+                });
+                (shape, live.peekable())
+            })
+            .collect::<Vec<_>>();
+        let mut heads: BinaryHeap<Reverse<(JobId, usize)>> = BinaryHeap::new();
+        for (at, (_, ids)) in cursors.iter_mut().enumerate() {
+            heads.extend(ids.peek().map(|(id, _)| Reverse((*id, at))));
+        }
+        let mut looked_at = 0;
+        while looked_at < MERGED_JOBS_MAX
+            && runs.len() <= runs_max
+            && let Some(Reverse((_, at))) = heads.pop()
+        {
+            let (shape, ids) = &mut cursors[at];
+            let (shape, jobs) = (*shape, ids.next().map_or(0, |(_, jobs)| jobs));
+            heads.extend(ids.peek().map(|(id, _)| Reverse((*id, at))));
+            looked_at += 1;
+            push(runs, Head { priority, shape, count: jobs });
+            if let Some(rest) = left.get_mut(&shape) {
+                *rest -= jobs;
+            }
+        }
+    }
+    for (shape, count) in left {
+        if count > 0 && runs.len() < runs_max {
+            push(runs, Head { priority, shape, count });
+        }
+    }
+}
+
+fn push(runs: &mut Vec<Head>, next: Head) {
+    match runs.last_mut() {
+        Some(last) if last.priority == next.priority && last.shape == next.shape => {
+            last.count += next.count;
+        }
+        Some(_) | None => runs.push(next),
+    }
+}
