@@ -578,6 +578,8 @@ pub struct Heartbeat {
     pub cluster: String,
     /// The executor's process.
     pub instance: String,
+    /// The pools that its nodes belong to.
+    pub pools: Vec<String>,
 }
 
 /// A request for a piece of a run's output.

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod bus;
+pub mod convert;
 pub mod http;
 pub mod job_text;
 pub mod shape;

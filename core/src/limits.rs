@@ -36,6 +36,12 @@ pub const QUEUE_LABELS_MAX: usize = 64;
 pub const QUEUES_MAX: usize = 10_000;
 /// Seconds of a pod's termination grace period.
 pub const GRACE_PERIOD_SECONDS_MAX: u64 = 300;
+/// Different resources that one job may ask for.
+pub const RESOURCES_PER_JOB_MAX: usize = 32;
+/// Labels in one job's node selector.
+pub const NODE_SELECTOR_MAX: usize = 64;
+/// Tolerations of one job.
+pub const TOLERATIONS_MAX: usize = 64;
 /// Jobs of one submit command to a shard: a commit stays small enough to be encoded in a moment.
 pub const JOBS_PER_COMMAND_MAX: usize = 4096;
 /// Past runs remembered of one live job.

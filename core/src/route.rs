@@ -20,15 +20,14 @@ pub fn shard_of_queue(queue: &str, count: u16) -> ShardId {
         .expect("a deployment has at least one shard")
 }
 
-/// The worker, of `workers`, that should own `shard`; `None` when there is none.
+/// The worker, of `workers`, that should hold `lease` (a shard's or a pool's); `None` when there is none.
 #[must_use]
-pub fn worker_of_shard<'a>(
-    shard: ShardId,
+pub fn worker_of_lease<'a>(
+    lease: &str,
     workers: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    workers
-        .into_iter()
-        .max_by_key(|worker| (xxh3_64_with_seed(worker.as_bytes(), u64::from(shard.0)), *worker))
+    let seed = xxh3_64_with_seed(lease.as_bytes(), 0);
+    workers.into_iter().max_by_key(|worker| (xxh3_64_with_seed(worker.as_bytes(), seed), *worker))
 }
 
 #[cfg(test)]
@@ -46,11 +45,11 @@ mod tests {
     const PINNED: [u16; 5] = [3, 3, 2, 1, 1];
 
     #[test]
-    fn a_worker_that_leaves_moves_only_its_own_shards() {
+    fn a_worker_that_leaves_moves_only_its_own_leases() {
         let before = ["a", "b", "c"];
-        for shard in (0..64).map(ShardId) {
-            let old = worker_of_shard(shard, before);
-            let new = worker_of_shard(shard, ["a", "c"]);
+        for lease in (0..64).map(|shard| format!("shard.{shard}")) {
+            let old = worker_of_lease(&lease, before);
+            let new = worker_of_lease(&lease, ["a", "c"]);
             if old != Some("b") {
                 assert_eq!(old, new);
             }
