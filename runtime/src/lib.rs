@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod random;
 pub mod retry;
+pub mod store;
 pub mod tasks;
 
 pub use blocking::Blocking;
