@@ -9,5 +9,6 @@ pub mod bus;
 pub mod convert;
 pub mod http;
 pub mod job_text;
+pub mod request;
 pub mod shape;
 pub mod text;
