@@ -146,6 +146,13 @@ impl Supervisor {
         Self::with_tokens(self.shared.random.clone(), Some(self.clone()), cancel, abort)
     }
 
+    /// A supervisor whose tasks are neither cancelled nor waited for by this one: for what has to
+    /// outlive the shutdown (the listener for a second signal). They end with the process.
+    #[must_use]
+    pub(crate) fn detached(&self) -> Self {
+        Self::new(self.shared.random.clone())
+    }
+
     fn with_tokens(
         random: Random,
         parent: Option<Supervisor>,

@@ -1,7 +1,7 @@
 //! The seam between processes: publish, request and reply, queue groups, and key-value buckets.
 //!
 //! Two adapters stand behind [`Bus`]: [`memory`] (one process: `muster up`, tests, simulation) and
-//! `nats` (a NATS server with JetStream). Both pass the same contract suite. Nothing on the bus is
+//! [`nats`] (a NATS server with JetStream). Both pass the same contract suite. Nothing on the bus is
 //! the truth: it may lose every message and every bucket without an acknowledged job being lost.
 //! Delivery is at most once; a caller that hears nothing asks again under the same command id.
 
@@ -13,6 +13,7 @@ use futures::{Stream, StreamExt, stream::BoxStream};
 
 mod error;
 pub mod memory;
+pub mod nats;
 mod subject;
 
 pub use error::Error;
@@ -64,6 +65,7 @@ pub trait Bus: Send + Sync + 'static {
     fn is_connected(&self) -> bool;
 
     /// How many received messages were dropped because their readers were slow, since the start.
+    /// Over NATS that includes changes for a slow [`Watch`], which catches up by itself.
     fn messages_dropped(&self) -> u64;
 }
 
@@ -206,8 +208,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long one key-value operation may take.
     pub operation_timeout: Duration,
-    /// A NATS credentials file, if the server asks for one.
-    pub credentials_file: Option<std::path::PathBuf>,
+    /// A file of root certificates (PEM) to trust beside the system's, for TLS.
+    pub tls_ca_file: Option<std::path::PathBuf>,
 }
 
 impl Default for Options {
@@ -218,7 +220,7 @@ impl Default for Options {
             subscription_messages_max: SUBSCRIPTION_MESSAGES_MAX,
             connect_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(5),
-            credentials_file: None,
+            tls_ca_file: None,
         }
     }
 }
@@ -228,6 +230,7 @@ impl Default for Options {
 pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Bus>, Error> {
     match url.split_once("://") {
         Some(("memory", "")) => Ok(Arc::new(memory::Memory::new(options))),
+        Some(("nats" | "tls", _)) => Ok(Arc::new(nats::Nats::connect(url, options).await?)),
         Some(_) | None => Err(Error::InvalidUrl {
             // The address may hold a password, so only its scheme is repeated.
             reason: format!(

@@ -1,0 +1,6 @@
+//! What the runtime promises, against real parts.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod bus;
+mod process;
