@@ -5,12 +5,19 @@ pub mod blocking;
 pub mod bus;
 pub mod clock;
 pub mod config;
+pub mod metrics;
 pub mod random;
 pub mod retry;
+pub mod signal;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use blocking::Blocking;
 pub use bus::Bus;
 pub use clock::Clock;
+pub use metrics::Metrics;
 pub use random::Random;
+pub use tasks::Supervisor;
