@@ -4,6 +4,7 @@
 pub mod blocking;
 pub mod bus;
 pub mod clock;
+pub mod codec;
 pub mod config;
 pub mod metrics;
 pub mod random;

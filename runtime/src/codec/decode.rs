@@ -1,0 +1,538 @@
+//! Parquet to records, a batch at a time. Equal names and shapes come out as one shared value each.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow_array::types::{
+    ArrowPrimitiveType, Int32Type, TimestampMillisecondType, UInt32Type, UInt64Type,
+};
+use arrow_array::{
+    Array, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Int32Array,
+    PrimitiveArray, RecordBatch, StringArray,
+};
+use arrow_schema::{Schema, SchemaRef};
+use bytes::Bytes;
+use muster_core::Name;
+use muster_core::history::Finished;
+use muster_core::id::{CommandId, JobId, JobRef, Position};
+use muster_core::job::{Exit, JobState};
+use muster_core::record::{
+    Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted, Task,
+};
+use muster_core::shape::Shape;
+use muster_core::time::Timestamp;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::metadata::ParquetMetaData;
+
+use super::detail::{JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, from_bytes};
+use super::payload::PayloadBatch;
+use super::schema::{BATCH_ROWS, PAYLOAD, SCHEMA};
+use super::{Columns, Error, Header, header};
+
+/// Reads an object: its header at once, its records in batches of some thousand rows.
+pub struct Reader {
+    header: Header,
+    rows: u64,
+    row: u64,
+    columns: Columns,
+    batches: ParquetRecordBatchReader,
+    interner: Interner,
+}
+
+impl Reader {
+    /// Verifies the checksum of an object and reads its header.
+    ///
+    /// # Errors
+    /// When the bytes are damaged, foreign or of a newer format.
+    pub fn open(bytes: Bytes, columns: Columns) -> Result<Self, Error> {
+        let wanted = |name: &str| columns == Columns::All || !PAYLOAD.contains(&name);
+        let (header, rows, batches) = open(bytes, wanted)?;
+        Ok(Self { header, rows, row: 0, columns, batches, interner: Interner::default() })
+    }
+
+    /// What the object's footer says.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// How many records it has.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn records(&mut self, batch: &RecordBatch) -> Result<Vec<Record>, Error> {
+        let rows = Rows::new(batch, self.row, self.columns, &mut self.interner)?;
+        let records = (0..batch.num_rows())
+            .map(|row| rows.record(row, &mut self.interner))
+            .collect::<Result<_, _>>()?;
+        self.row += batch.num_rows() as u64;
+        Ok(records)
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Vec<Record>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batches.next()?;
+        Some(batch.map_err(Error::from).and_then(|batch| self.records(&batch)))
+    }
+}
+
+/// An object's header, number of rows and those of the wanted columns that hold anything.
+pub(super) fn open(
+    bytes: Bytes,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(Header, u64, ParquetRecordBatchReader), Error> {
+    header::verify(&bytes)?;
+    let plain = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let metadata = ArrowReaderMetadata::load(&bytes, plain.clone())?;
+    let file = metadata.metadata().file_metadata();
+    let footer = file.key_value_metadata().map_or(&[][..], Vec::as_slice);
+    let header = Header::from_key_values(footer)?;
+    let rows = u64::try_from(file.num_rows())
+        .map_err(|_| Error::Foreign { reason: format!("it has {} rows", file.num_rows()) })?;
+    let typed = plain.with_schema(typed(metadata.schema()));
+    let metadata = ArrowReaderMetadata::try_new(metadata.metadata().clone(), typed)?;
+    let leaves: Vec<usize> = metadata
+        .schema()
+        .fields()
+        .iter()
+        .enumerate()
+        .filter(|(column, field)| {
+            wanted(field.name()) && !is_empty(metadata.metadata(), *column, field.is_nullable())
+        })
+        .map(|(column, _)| column)
+        .collect();
+    let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
+    let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata)
+        .with_batch_size(BATCH_ROWS)
+        .with_projection(mask)
+        .build()?;
+    Ok((header, rows, batches))
+}
+
+/// The file's columns with the types that they have here: a dictionary stays one.
+fn typed(file: &Schema) -> SchemaRef {
+    let ours = |name: &str| SCHEMA.field_with_name(name).ok().cloned().map(Arc::new);
+    let fields =
+        file.fields().iter().map(|field| ours(field.name()).unwrap_or_else(|| field.clone()));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Whether the file says that a column holds nothing but nulls.
+fn is_empty(metadata: &ParquetMetaData, column: usize, nullable: bool) -> bool {
+    nullable
+        && metadata.row_groups().iter().all(|group| {
+            let chunk = group.column(column);
+            let nulls = chunk.statistics().and_then(|statistics| statistics.null_count_opt());
+            nulls.is_some_and(|nulls| i64::try_from(nulls) == Ok(chunk.num_values()))
+        })
+}
+
+/// Names and shapes that were met before.
+#[derive(Default)]
+pub(super) struct Interner {
+    names: HashSet<Name>,
+    shapes: HashMap<String, Arc<Shape>>,
+}
+
+impl Interner {
+    pub(super) fn name(&mut self, text: &str) -> Name {
+        if let Some(name) = self.names.get(text) {
+            return Name::clone(name);
+        }
+        let name = Name::from(text);
+        self.names.insert(Name::clone(&name));
+        name
+    }
+
+    pub(super) fn shape(&mut self, text: &str) -> Result<Arc<Shape>, String> {
+        if let Some(shape) = self.shapes.get(text) {
+            return Ok(Arc::clone(shape));
+        }
+        let shape = Shape::from_canonical(text).ok_or_else(|| format!("no shape: `{text}`"))?;
+        let shape = Arc::new(shape);
+        self.shapes.insert(text.to_owned(), Arc::clone(&shape));
+        Ok(shape)
+    }
+}
+
+/// One column of a batch; absent when it was not wanted or holds nothing.
+pub(super) struct Column<A> {
+    name: &'static str,
+    first_row: u64,
+    array: Option<A>,
+}
+
+impl<A: Array + Clone + 'static> Column<A> {
+    pub(super) fn new(
+        batch: &RecordBatch,
+        first_row: u64,
+        name: &'static str,
+    ) -> Result<Self, Error> {
+        let array = match batch.column_by_name(name) {
+            None => None,
+            Some(array) => match array.as_any().downcast_ref::<A>() {
+                Some(array) => Some(array.clone()),
+                None => {
+                    let reason = format!("column `{name}` is {}", array.data_type());
+                    return Err(Error::Foreign { reason });
+                }
+            },
+        };
+        Ok(Self { name, first_row, array })
+    }
+
+    pub(super) fn array(&self) -> Option<&A> {
+        self.array.as_ref()
+    }
+
+    pub(super) fn present(&self, row: usize) -> Option<&A> {
+        self.array.as_ref().filter(|array| array.is_valid(row))
+    }
+
+    fn need(&self, row: usize) -> Result<&A, Error> {
+        self.present(row).ok_or_else(|| self.wrong(row, "it has none".to_owned()))
+    }
+
+    fn wrong(&self, row: usize, reason: String) -> Error {
+        Error::Row { row: self.first_row + row as u64, column: self.name, reason }
+    }
+}
+
+impl<T: ArrowPrimitiveType> Column<PrimitiveArray<T>> {
+    fn get(&self, row: usize) -> Option<T::Native> {
+        self.present(row).map(|array| array.value(row))
+    }
+
+    fn value(&self, row: usize) -> Result<T::Native, Error> {
+        Ok(self.need(row)?.value(row))
+    }
+}
+
+impl Column<FixedSizeBinaryArray> {
+    fn value(&self, row: usize) -> Result<[u8; 16], Error> {
+        let bytes = self.need(row)?.value(row);
+        bytes.try_into().map_err(|_| self.wrong(row, format!("it has {} bytes", bytes.len())))
+    }
+}
+
+/// A column of dictionary keys, its dictionary turned into shared values.
+pub(super) struct Dictionary<V> {
+    keys: Column<Int32Array>,
+    values: Vec<V>,
+}
+
+impl<V: Clone> Dictionary<V> {
+    pub(super) fn new(
+        batch: &RecordBatch,
+        first_row: u64,
+        name: &'static str,
+        mut value: impl FnMut(&str) -> Result<V, String>,
+    ) -> Result<Self, Error> {
+        let column = Column::<DictionaryArray<Int32Type>>::new(batch, first_row, name)?;
+        let Some(array) = &column.array else {
+            let keys = Column { name, first_row, array: None };
+            return Ok(Self { keys, values: Vec::new() });
+        };
+        let texts = array.values().as_any().downcast_ref::<StringArray>();
+        let texts = texts.ok_or_else(|| column.wrong(0, "it is no text".to_owned()))?;
+        let values = (0..texts.len())
+            .map(|key| value(texts.value(key)).map_err(|reason| column.wrong(0, reason)))
+            .collect::<Result<_, _>>()?;
+        let keys = Column { name, first_row, array: Some(array.keys().clone()) };
+        Ok(Self { keys, values })
+    }
+
+    pub(super) fn get(&self, row: usize) -> Option<V> {
+        let key = usize::try_from(self.keys.get(row)?).ok()?;
+        self.values.get(key).cloned()
+    }
+
+    fn value(&self, row: usize) -> Result<V, Error> {
+        self.get(row).ok_or_else(|| self.keys.wrong(row, "it has none".to_owned()))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum RowKind {
+    Submitted,
+    Leased,
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Requeued,
+    Cancelled,
+    Reprioritized,
+    Command,
+    QueueClosed,
+    HistoryPlanned,
+    HistoryWritten,
+    Job,
+    JobSet,
+    LastJob,
+    Finished,
+}
+
+impl RowKind {
+    fn from_name(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "submitted" => Self::Submitted,
+            "leased" => Self::Leased,
+            "pending" => Self::Pending,
+            "running" => Self::Running,
+            "succeeded" => Self::Succeeded,
+            "failed" => Self::Failed,
+            "requeued" => Self::Requeued,
+            "cancelled" => Self::Cancelled,
+            "reprioritized" => Self::Reprioritized,
+            "command" => Self::Command,
+            "queue_closed" => Self::QueueClosed,
+            "history_planned" => Self::HistoryPlanned,
+            "history_written" => Self::HistoryWritten,
+            "job" => Self::Job,
+            "job_set" => Self::JobSet,
+            "last_job" => Self::LastJob,
+            "finished" => Self::Finished,
+            _ => return Err(format!("unknown kind `{name}`")),
+        })
+    }
+}
+
+/// The columns of one batch.
+struct Rows {
+    kind: Dictionary<RowKind>,
+    at: Column<PrimitiveArray<TimestampMillisecondType>>,
+    job_id: Column<FixedSizeBinaryArray>,
+    index: Column<PrimitiveArray<UInt32Type>>,
+    queue: Dictionary<Name>,
+    job_set: Dictionary<Name>,
+    client_id: Column<StringArray>,
+    priority: Column<PrimitiveArray<UInt32Type>>,
+    count: Column<PrimitiveArray<UInt32Type>>,
+    at_most_once: Column<BooleanArray>,
+    shape: Dictionary<Arc<Shape>>,
+    payload: Option<PayloadBatch>,
+    attempt: Column<PrimitiveArray<UInt32Type>>,
+    cluster: Dictionary<Name>,
+    node: Dictionary<Name>,
+    exit_code: Column<Int32Array>,
+    signal: Column<Int32Array>,
+    reason: Dictionary<Name>,
+    message: Column<StringArray>,
+    state: Dictionary<JobState>,
+    incarnation: Column<PrimitiveArray<UInt64Type>>,
+    command_id: Column<FixedSizeBinaryArray>,
+    idempotency_key: Column<FixedSizeBinaryArray>,
+    spec_sequence: Column<PrimitiveArray<UInt64Type>>,
+    spec_row: Column<PrimitiveArray<UInt32Type>>,
+    end_sequence: Column<PrimitiveArray<UInt64Type>>,
+    end_row: Column<PrimitiveArray<UInt32Type>>,
+    detail: Column<BinaryArray>,
+}
+
+impl Rows {
+    fn new(
+        batch: &RecordBatch,
+        first_row: u64,
+        columns: Columns,
+        interner: &mut Interner,
+    ) -> Result<Self, Error> {
+        let mut names =
+            |name| Dictionary::new(batch, first_row, name, |text| Ok(interner.name(text)));
+        let (queue, job_set) = (names("queue")?, names("job_set")?);
+        let (cluster, node, reason) = (names("cluster")?, names("node")?, names("reason")?);
+        let state =
+            |text: &str| JobState::from_name(text).ok_or_else(|| format!("no state: `{text}`"));
+        let payload = match columns {
+            Columns::All => Some(PayloadBatch::new(batch, first_row, interner)?),
+            Columns::WithoutPayload => None,
+        };
+        Ok(Self {
+            kind: Dictionary::new(batch, first_row, "kind", RowKind::from_name)?,
+            at: Column::new(batch, first_row, "at")?,
+            job_id: Column::new(batch, first_row, "job_id")?,
+            index: Column::new(batch, first_row, "index")?,
+            queue,
+            job_set,
+            client_id: Column::new(batch, first_row, "client_id")?,
+            priority: Column::new(batch, first_row, "priority")?,
+            count: Column::new(batch, first_row, "count")?,
+            at_most_once: Column::new(batch, first_row, "at_most_once")?,
+            shape: Dictionary::new(batch, first_row, "shape", |text| interner.shape(text))?,
+            payload,
+            attempt: Column::new(batch, first_row, "attempt")?,
+            cluster,
+            node,
+            exit_code: Column::new(batch, first_row, "exit_code")?,
+            signal: Column::new(batch, first_row, "signal")?,
+            reason,
+            message: Column::new(batch, first_row, "message")?,
+            state: Dictionary::new(batch, first_row, "state", state)?,
+            incarnation: Column::new(batch, first_row, "incarnation")?,
+            command_id: Column::new(batch, first_row, "command_id")?,
+            idempotency_key: Column::new(batch, first_row, "idempotency_key")?,
+            spec_sequence: Column::new(batch, first_row, "spec_sequence")?,
+            spec_row: Column::new(batch, first_row, "spec_row")?,
+            end_sequence: Column::new(batch, first_row, "end_sequence")?,
+            end_row: Column::new(batch, first_row, "end_row")?,
+            detail: Column::new(batch, first_row, "detail")?,
+        })
+    }
+
+    fn record(&self, row: usize, interner: &mut Interner) -> Result<Record, Error> {
+        let attempt = || self.attempt.value(row);
+        let change = match self.kind.value(row)? {
+            RowKind::Submitted => return Ok(Record::Submitted(Box::new(self.submitted(row)?))),
+            RowKind::Command => return self.command(row, interner),
+            RowKind::QueueClosed => {
+                let (queue, at) = (self.queue.value(row)?, self.at(row)?);
+                let incarnation = self.incarnation.value(row)?;
+                return Ok(Record::QueueClosed { queue, incarnation, at });
+            }
+            RowKind::HistoryPlanned => return Ok(Record::HistoryPlanned(self.span(row)?)),
+            RowKind::HistoryWritten => return Ok(Record::HistoryWritten(self.span(row)?)),
+            RowKind::Job => return self.live(row, interner),
+            RowKind::JobSet => return self.job_set(row),
+            RowKind::LastJob => return Ok(Record::LastJob(self.job_id(row)?)),
+            RowKind::Finished => return self.finished(row, interner),
+            RowKind::Leased => {
+                let (cluster, node) = (self.cluster.value(row)?, self.node.value(row)?);
+                Change::Leased { attempt: attempt()?, cluster, node }
+            }
+            RowKind::Pending => Change::Pending { attempt: attempt()? },
+            RowKind::Running => Change::Running { attempt: attempt()? },
+            RowKind::Succeeded => Change::Succeeded { attempt: attempt()?, exit: self.exit(row) },
+            RowKind::Failed => Change::Failed { attempt: attempt()?, exit: self.exit(row) },
+            RowKind::Requeued => Change::Requeued { attempt: attempt()?, exit: self.exit(row) },
+            RowKind::Cancelled => Change::Cancelled { reason: self.reason.get(row) },
+            RowKind::Reprioritized => Change::Reprioritized { priority: self.priority.value(row)? },
+        };
+        Ok(Record::Changed(Changed {
+            job: self.job_ref(row)?,
+            queue: self.queue.value(row)?,
+            job_set: self.job_set.value(row)?,
+            at: self.at(row)?,
+            count: self.count.value(row)?,
+            change,
+        }))
+    }
+
+    fn submitted(&self, row: usize) -> Result<Submitted, Error> {
+        Ok(Submitted {
+            job: self.job_id(row)?,
+            queue: self.queue.value(row)?,
+            job_set: self.job_set.value(row)?,
+            client_id: self.client_id(row),
+            priority: self.priority.value(row)?,
+            count: self.count.get(row),
+            at_most_once: self.at_most_once.need(row)?.value(row),
+            shape: self.shape.value(row)?,
+            payload: self.payload.as_ref().map_or_else(Payload::default, |batch| batch.get(row)),
+        })
+    }
+
+    fn command(&self, row: usize, interner: &mut Interner) -> Result<Record, Error> {
+        let outcome: OutcomeDetail = self.detail(row)?;
+        let outcome =
+            outcome.into_outcome(interner).map_err(|reason| self.detail.wrong(row, reason))?;
+        let id = CommandId(u128::from_be_bytes(self.command_id.value(row)?));
+        let key = match self.idempotency_key.present(row) {
+            Some(_) => Some(u128::from_be_bytes(self.idempotency_key.value(row)?)),
+            None => None,
+        };
+        Ok(Record::Command(Done { id, at: self.at(row)?, key, outcome }))
+    }
+
+    fn span(&self, row: usize) -> Result<HistorySpan, Error> {
+        Ok(self.detail::<SpanDetail>(row)?.into_span())
+    }
+
+    fn live(&self, row: usize, interner: &mut Interner) -> Result<Record, Error> {
+        let wrong = |reason| self.detail.wrong(row, reason);
+        let (task, array) = if self.detail.present(row).is_none() {
+            (Task::default(), None)
+        } else {
+            let detail: LiveDetail = self.detail(row)?;
+            let task = detail.task.into_task(interner).map_err(wrong)?;
+            let array = detail.array.map(|array| array.into_array(interner));
+            (task, array.transpose().map_err(wrong)?)
+        };
+        let (submitted, spec) = (self.submitted(row)?, self.spec(row)?);
+        Ok(Record::Job(Box::new(LiveJob { submitted, spec, task, array })))
+    }
+
+    fn job_set(&self, row: usize) -> Result<Record, Error> {
+        let (first, counts) = self.detail::<JobSetDetail>(row)?.into_parts();
+        Ok(Record::JobSet(JobSetTotals {
+            queue: self.queue.value(row)?,
+            job_set: self.job_set.value(row)?,
+            first,
+            changed_at: self.at(row)?,
+            counts,
+        }))
+    }
+
+    fn finished(&self, row: usize, interner: &mut Interner) -> Result<Record, Error> {
+        let runs: Vec<RunDetail> =
+            if self.detail.present(row).is_some() { self.detail(row)? } else { Vec::new() };
+        Ok(Record::Finished(Box::new(Finished {
+            job: self.job_ref(row)?,
+            count: self.count.value(row)?,
+            queue: self.queue.value(row)?,
+            job_set: self.job_set.value(row)?,
+            client_id: self.client_id(row),
+            priority: self.priority.value(row)?,
+            shape: self.shape.value(row)?,
+            state: self.state.value(row)?,
+            finished_at: self.at(row)?,
+            reason: self.reason.get(row),
+            runs: runs.into_iter().map(|run| run.into_run(interner)).collect(),
+            spec: self.spec(row)?,
+            at: Position { sequence: self.end_sequence.value(row)?, row: self.end_row.value(row)? },
+        })))
+    }
+
+    fn at(&self, row: usize) -> Result<Timestamp, Error> {
+        self.at.value(row).map(Timestamp)
+    }
+
+    fn job_id(&self, row: usize) -> Result<JobId, Error> {
+        self.job_id.value(row).map(JobId::from_bytes)
+    }
+
+    fn job_ref(&self, row: usize) -> Result<JobRef, Error> {
+        Ok(JobRef { job: self.job_id(row)?, index: self.index.get(row) })
+    }
+
+    fn client_id(&self, row: usize) -> Option<Name> {
+        self.client_id.present(row).map(|array| array.value(row).into())
+    }
+
+    fn exit(&self, row: usize) -> Exit {
+        Exit {
+            code: self.exit_code.get(row),
+            signal: self.signal.get(row),
+            reason: self.reason.get(row),
+            message: self.message.present(row).map(|array| array.value(row).into()),
+        }
+    }
+
+    fn spec(&self, row: usize) -> Result<Position, Error> {
+        let (sequence, row) = (self.spec_sequence.value(row)?, self.spec_row.value(row)?);
+        Ok(Position { sequence, row })
+    }
+
+    fn detail<T: serde::de::DeserializeOwned>(&self, row: usize) -> Result<T, Error> {
+        let bytes = self.detail.need(row)?.value(row);
+        from_bytes(bytes).map_err(|reason| self.detail.wrong(row, reason))
+    }
+}

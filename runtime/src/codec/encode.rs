@@ -1,0 +1,517 @@
+//! Records to Parquet. Each record touches only the columns that it has; the gaps become nulls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::builder::{
+    ArrayBuilder, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder,
+    Int64Builder, StringBuilder, TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
+};
+use arrow_array::{ArrayRef, DictionaryArray, RecordBatch};
+use bytes::Bytes;
+use muster_core::history::Finished;
+use muster_core::id::{JobId, JobRef, Position};
+use muster_core::job::Exit;
+use muster_core::record::{
+    Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted, Task,
+};
+use muster_core::resources::{CPU, MEMORY};
+use muster_core::shape::Shape;
+use muster_core::time::Timestamp;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+
+use super::detail::{
+    ArrayDetail, JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, TaskDetail,
+    to_bytes,
+};
+use super::schema::{self, BATCH_ROWS, SCHEMA};
+use super::{Error, Header, header};
+
+/// An object of these records, one row each, in order.
+///
+/// # Errors
+/// When Parquet refuses them, which only a batch of more than 2 GiB of pod specs makes it do.
+pub fn encode(header: &Header, records: &[Record]) -> Result<Bytes, Error> {
+    let options = ArrowWriterOptions::new()
+        .with_properties(schema::properties(header.to_key_values())?)
+        .with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), SCHEMA.clone(), options)?;
+    for batch in records.chunks(BATCH_ROWS) {
+        let mut rows = Rows::default();
+        for record in batch {
+            rows.push(record)?;
+        }
+        writer.write(&rows.finish()?)?;
+    }
+    let mut object = writer.into_inner()?;
+    header::sign(&mut object)?;
+    Ok(object.into())
+}
+
+/// A builder whose rows may be left out.
+trait Gaps: ArrayBuilder {
+    fn append_nulls(&mut self, rows: usize);
+
+    /// Fills up with nulls, so that the next value belongs to `row`.
+    fn reach(&mut self, row: usize) -> &mut Self {
+        let missing = row - self.len();
+        if missing > 0 {
+            self.append_nulls(missing);
+        }
+        self
+    }
+}
+
+macro_rules! gaps {
+    ($($builder:ty),*) => {
+        $(impl Gaps for $builder {
+            fn append_nulls(&mut self, rows: usize) {
+                <$builder>::append_nulls(self, rows);
+            }
+        })*
+    };
+}
+
+gaps!(
+    BinaryBuilder,
+    BooleanBuilder,
+    FixedSizeBinaryBuilder,
+    Int32Builder,
+    Int64Builder,
+    StringBuilder,
+    TimestampMillisecondBuilder,
+    UInt32Builder,
+    UInt64Builder
+);
+
+/// A dictionary of texts. Neighbours mostly share a text, and then its address: no look-up for these.
+#[derive(Default)]
+struct Names<'a> {
+    keys: Int32Builder,
+    values: StringBuilder,
+    known: HashMap<&'a str, i32>,
+    last: Option<(&'a str, i32)>,
+}
+
+impl<'a> Names<'a> {
+    fn push(&mut self, row: usize, name: &'a str) {
+        let key = match self.last {
+            Some((last, key)) if std::ptr::eq(last, name) => key,
+            _ => *self.known.entry(name).or_insert_with(|| {
+                let key = self.values.len();
+                self.values.append_value(name);
+                i32::try_from(key).expect("a batch has fewer rows than that")
+            }),
+        };
+        self.last = Some((name, key));
+        self.keys.reach(row).append_value(key);
+    }
+
+    fn push_option(&mut self, row: usize, name: Option<&'a str>) {
+        if let Some(name) = name {
+            self.push(row, name);
+        }
+    }
+
+    fn finish(mut self, rows: usize) -> Result<ArrayRef, Error> {
+        let keys = self.keys.reach(rows).finish();
+        Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(self.values.finish()))?))
+    }
+}
+
+/// The dictionary of shapes by content, with what is worth a column of its own.
+#[derive(Default)]
+struct Shapes<'a> {
+    keys: Int32Builder,
+    values: StringBuilder,
+    known: HashMap<&'a Shape, ShapeRow>,
+    last: Option<(&'a Shape, ShapeRow)>,
+}
+
+#[derive(Clone, Copy)]
+struct ShapeRow {
+    key: i32,
+    cpu_millis: i64,
+    memory_bytes: i64,
+}
+
+impl<'a> Shapes<'a> {
+    fn push(&mut self, row: usize, shape: &'a Shape) -> ShapeRow {
+        let found = match self.last {
+            Some((last, found)) if std::ptr::eq(last, shape) => found,
+            _ => *self.known.entry(shape).or_insert_with(|| {
+                let key = self.values.len();
+                self.values.append_value(shape.canonical());
+                ShapeRow {
+                    key: i32::try_from(key).expect("a batch has fewer rows than that"),
+                    cpu_millis: shape.request.get(CPU).millis_ceil(),
+                    memory_bytes: shape.request.get(MEMORY).units_ceil(),
+                }
+            }),
+        };
+        self.last = Some((shape, found));
+        self.keys.reach(row).append_value(found.key);
+        found
+    }
+
+    fn finish(mut self, rows: usize) -> Result<ArrayRef, Error> {
+        let keys = self.keys.reach(rows).finish();
+        Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(self.values.finish()))?))
+    }
+}
+
+struct Rows<'a> {
+    row: usize,
+    kind: Names<'a>,
+    at: TimestampMillisecondBuilder,
+    job_id: FixedSizeBinaryBuilder,
+    index: UInt32Builder,
+    queue: Names<'a>,
+    job_set: Names<'a>,
+    client_id: StringBuilder,
+    priority: UInt32Builder,
+    count: UInt32Builder,
+    at_most_once: BooleanBuilder,
+    pool: Names<'a>,
+    class: Names<'a>,
+    request_cpu_millis: Int64Builder,
+    request_memory_bytes: Int64Builder,
+    shape: Shapes<'a>,
+    namespace: Names<'a>,
+    labels: BinaryBuilder,
+    annotations: BinaryBuilder,
+    pod_spec: BinaryBuilder,
+    attempt: UInt32Builder,
+    cluster: Names<'a>,
+    node: Names<'a>,
+    exit_code: Int32Builder,
+    signal: Int32Builder,
+    reason: Names<'a>,
+    message: StringBuilder,
+    state: Names<'a>,
+    incarnation: UInt64Builder,
+    command_id: FixedSizeBinaryBuilder,
+    idempotency_key: FixedSizeBinaryBuilder,
+    outcome: Names<'a>,
+    spec_sequence: UInt64Builder,
+    spec_row: UInt32Builder,
+    end_sequence: UInt64Builder,
+    end_row: UInt32Builder,
+    detail: BinaryBuilder,
+}
+
+impl Default for Rows<'_> {
+    fn default() -> Self {
+        Self {
+            row: 0,
+            kind: Names::default(),
+            at: TimestampMillisecondBuilder::new().with_timezone("UTC"),
+            job_id: FixedSizeBinaryBuilder::new(16),
+            index: UInt32Builder::new(),
+            queue: Names::default(),
+            job_set: Names::default(),
+            client_id: StringBuilder::new(),
+            priority: UInt32Builder::new(),
+            count: UInt32Builder::new(),
+            at_most_once: BooleanBuilder::new(),
+            pool: Names::default(),
+            class: Names::default(),
+            request_cpu_millis: Int64Builder::new(),
+            request_memory_bytes: Int64Builder::new(),
+            shape: Shapes::default(),
+            namespace: Names::default(),
+            labels: BinaryBuilder::new(),
+            annotations: BinaryBuilder::new(),
+            pod_spec: BinaryBuilder::new(),
+            attempt: UInt32Builder::new(),
+            cluster: Names::default(),
+            node: Names::default(),
+            exit_code: Int32Builder::new(),
+            signal: Int32Builder::new(),
+            reason: Names::default(),
+            message: StringBuilder::new(),
+            state: Names::default(),
+            incarnation: UInt64Builder::new(),
+            command_id: FixedSizeBinaryBuilder::new(16),
+            idempotency_key: FixedSizeBinaryBuilder::new(16),
+            outcome: Names::default(),
+            spec_sequence: UInt64Builder::new(),
+            spec_row: UInt32Builder::new(),
+            end_sequence: UInt64Builder::new(),
+            end_row: UInt32Builder::new(),
+            detail: BinaryBuilder::new(),
+        }
+    }
+}
+
+impl<'a> Rows<'a> {
+    fn push(&mut self, record: &'a Record) -> Result<(), Error> {
+        match record {
+            Record::Submitted(submitted) => {
+                self.at(submitted.job.submitted_at());
+                self.submitted("submitted", submitted)?;
+            }
+            Record::Changed(changed) => self.changed(changed)?,
+            Record::Command(done) => self.command(done)?,
+            Record::QueueClosed { queue, incarnation, at } => {
+                self.kind.push(self.row, "queue_closed");
+                self.queue.push(self.row, queue);
+                self.incarnation.reach(self.row).append_value(*incarnation);
+                self.at(*at);
+            }
+            Record::HistoryPlanned(span) => self.span("history_planned", span),
+            Record::HistoryWritten(span) => self.span("history_written", span),
+            Record::Job(live) => self.live(live)?,
+            Record::JobSet(totals) => self.job_set(totals),
+            Record::LastJob(job) => {
+                self.kind.push(self.row, "last_job");
+                self.job_id(*job)?;
+            }
+            Record::Finished(finished) => self.finished(finished)?,
+        }
+        self.row += 1;
+        Ok(())
+    }
+
+    fn submitted(&mut self, kind: &'static str, job: &'a Submitted) -> Result<(), Error> {
+        let row = self.row;
+        self.kind.push(row, kind);
+        self.job_id(job.job)?;
+        self.queue.push(row, &job.queue);
+        self.job_set.push(row, &job.job_set);
+        self.client_id(job.client_id.as_deref());
+        self.priority.reach(row).append_value(job.priority);
+        if let Some(count) = job.count {
+            self.count.reach(row).append_value(count);
+        }
+        self.at_most_once.reach(row).append_value(job.at_most_once);
+        self.shape(&job.shape);
+        self.payload(&job.payload);
+        Ok(())
+    }
+
+    fn payload(&mut self, payload: &'a Payload) {
+        let row = self.row;
+        if !payload.namespace.is_empty() {
+            self.namespace.push(row, &payload.namespace);
+        }
+        let columns = [&mut self.labels, &mut self.annotations, &mut self.pod_spec];
+        let values = [&payload.labels, &payload.annotations, &payload.pod_spec];
+        for (column, value) in columns.into_iter().zip(values) {
+            if !value.is_empty() {
+                column.reach(row).append_value(value);
+            }
+        }
+    }
+
+    fn changed(&mut self, changed: &'a Changed) -> Result<(), Error> {
+        let row = self.row;
+        self.job_ref(&changed.job)?;
+        self.queue.push(row, &changed.queue);
+        self.job_set.push(row, &changed.job_set);
+        self.at(changed.at);
+        self.count.reach(row).append_value(changed.count);
+        let kind = match &changed.change {
+            Change::Leased { attempt, cluster, node } => {
+                self.attempt.reach(row).append_value(*attempt);
+                self.cluster.push(row, cluster);
+                self.node.push(row, node);
+                "leased"
+            }
+            Change::Pending { attempt } => {
+                self.attempt.reach(row).append_value(*attempt);
+                "pending"
+            }
+            Change::Running { attempt } => {
+                self.attempt.reach(row).append_value(*attempt);
+                "running"
+            }
+            Change::Succeeded { attempt, exit } => {
+                self.exit(*attempt, exit);
+                "succeeded"
+            }
+            Change::Failed { attempt, exit } => {
+                self.exit(*attempt, exit);
+                "failed"
+            }
+            Change::Requeued { attempt, exit } => {
+                self.exit(*attempt, exit);
+                "requeued"
+            }
+            Change::Cancelled { reason } => {
+                self.reason.push_option(row, reason.as_deref());
+                "cancelled"
+            }
+            Change::Reprioritized { priority } => {
+                self.priority.reach(row).append_value(*priority);
+                "reprioritized"
+            }
+        };
+        self.kind.push(row, kind);
+        Ok(())
+    }
+
+    fn command(&mut self, done: &'a Done) -> Result<(), Error> {
+        let (outcome, detail) = OutcomeDetail::of(&done.outcome);
+        self.kind.push(self.row, "command");
+        self.command_id.reach(self.row).append_value(done.id.0.to_be_bytes())?;
+        if let Some(key) = done.key {
+            self.idempotency_key.reach(self.row).append_value(key.to_be_bytes())?;
+        }
+        self.at(done.at);
+        self.outcome.push(self.row, outcome);
+        self.detail(&to_bytes(&detail));
+        Ok(())
+    }
+
+    fn span(&mut self, kind: &'static str, span: &HistorySpan) {
+        self.kind.push(self.row, kind);
+        self.detail(&to_bytes(&SpanDetail::of(span)));
+    }
+
+    fn live(&mut self, live: &'a LiveJob) -> Result<(), Error> {
+        self.submitted("job", &live.submitted)?;
+        self.spec(live.spec);
+        if let Some((state, run)) = &live.task.active {
+            self.state.push(self.row, state.name());
+            self.cluster.push(self.row, &run.cluster);
+            self.node.push(self.row, &run.node);
+        }
+        // A job that was never leased is the common case, and then its columns say all.
+        if live.task != Task::default() || live.array.is_some() {
+            let array = live.array.as_ref().map(ArrayDetail::of);
+            let detail = LiveDetail { task: TaskDetail::of(&live.task), array };
+            self.detail(&to_bytes(&detail));
+        }
+        Ok(())
+    }
+
+    fn job_set(&mut self, totals: &'a JobSetTotals) {
+        self.kind.push(self.row, "job_set");
+        self.queue.push(self.row, &totals.queue);
+        self.job_set.push(self.row, &totals.job_set);
+        self.at(totals.changed_at);
+        self.detail(&to_bytes(&JobSetDetail::of(totals.first, &totals.counts)));
+    }
+
+    fn finished(&mut self, finished: &'a Finished) -> Result<(), Error> {
+        let row = self.row;
+        self.kind.push(row, "finished");
+        self.job_ref(&finished.job)?;
+        self.count.reach(row).append_value(finished.count);
+        self.queue.push(row, &finished.queue);
+        self.job_set.push(row, &finished.job_set);
+        self.client_id(finished.client_id.as_deref());
+        self.priority.reach(row).append_value(finished.priority);
+        self.shape(&finished.shape);
+        self.state.push(row, finished.state.name());
+        self.at(finished.finished_at);
+        self.reason.push_option(row, finished.reason.as_deref());
+        self.spec(finished.spec);
+        self.end_sequence.reach(row).append_value(finished.at.sequence);
+        self.end_row.reach(row).append_value(finished.at.row);
+        if !finished.runs.is_empty() {
+            let runs: Vec<_> = finished.runs.iter().map(RunDetail::of).collect();
+            self.detail(&to_bytes(&runs));
+        }
+        Ok(())
+    }
+
+    fn at(&mut self, at: Timestamp) {
+        self.at.reach(self.row).append_value(at.0);
+    }
+
+    fn job_id(&mut self, job: JobId) -> Result<(), Error> {
+        Ok(self.job_id.reach(self.row).append_value(job.to_bytes())?)
+    }
+
+    fn job_ref(&mut self, job: &JobRef) -> Result<(), Error> {
+        if let Some(index) = job.index {
+            self.index.reach(self.row).append_value(index);
+        }
+        self.job_id(job.job)
+    }
+
+    fn client_id(&mut self, client_id: Option<&str>) {
+        if let Some(client_id) = client_id {
+            self.client_id.reach(self.row).append_value(client_id);
+        }
+    }
+
+    fn shape(&mut self, shape: &'a Shape) {
+        let row = self.row;
+        let found = self.shape.push(row, shape);
+        self.pool.push(row, &shape.pool);
+        self.class.push(row, &shape.class);
+        self.request_cpu_millis.reach(row).append_value(found.cpu_millis);
+        self.request_memory_bytes.reach(row).append_value(found.memory_bytes);
+    }
+
+    fn exit(&mut self, attempt: u32, exit: &'a Exit) {
+        let row = self.row;
+        self.attempt.reach(row).append_value(attempt);
+        if let Some(code) = exit.code {
+            self.exit_code.reach(row).append_value(code);
+        }
+        if let Some(signal) = exit.signal {
+            self.signal.reach(row).append_value(signal);
+        }
+        self.reason.push_option(row, exit.reason.as_deref());
+        if let Some(message) = &exit.message {
+            self.message.reach(row).append_value(message);
+        }
+    }
+
+    fn spec(&mut self, spec: Position) {
+        self.spec_sequence.reach(self.row).append_value(spec.sequence);
+        self.spec_row.reach(self.row).append_value(spec.row);
+    }
+
+    fn detail(&mut self, detail: &[u8]) {
+        self.detail.reach(self.row).append_value(detail);
+    }
+
+    fn finish(mut self) -> Result<RecordBatch, Error> {
+        let rows = self.row;
+        let columns: Vec<ArrayRef> = vec![
+            self.kind.finish(rows)?,
+            Arc::new(self.at.reach(rows).finish()),
+            Arc::new(self.job_id.reach(rows).finish()),
+            Arc::new(self.index.reach(rows).finish()),
+            self.queue.finish(rows)?,
+            self.job_set.finish(rows)?,
+            Arc::new(self.client_id.reach(rows).finish()),
+            Arc::new(self.priority.reach(rows).finish()),
+            Arc::new(self.count.reach(rows).finish()),
+            Arc::new(self.at_most_once.reach(rows).finish()),
+            self.pool.finish(rows)?,
+            self.class.finish(rows)?,
+            Arc::new(self.request_cpu_millis.reach(rows).finish()),
+            Arc::new(self.request_memory_bytes.reach(rows).finish()),
+            self.shape.finish(rows)?,
+            self.namespace.finish(rows)?,
+            Arc::new(self.labels.reach(rows).finish()),
+            Arc::new(self.annotations.reach(rows).finish()),
+            Arc::new(self.pod_spec.reach(rows).finish()),
+            Arc::new(self.attempt.reach(rows).finish()),
+            self.cluster.finish(rows)?,
+            self.node.finish(rows)?,
+            Arc::new(self.exit_code.reach(rows).finish()),
+            Arc::new(self.signal.reach(rows).finish()),
+            self.reason.finish(rows)?,
+            Arc::new(self.message.reach(rows).finish()),
+            self.state.finish(rows)?,
+            Arc::new(self.incarnation.reach(rows).finish()),
+            Arc::new(self.command_id.reach(rows).finish()),
+            Arc::new(self.idempotency_key.reach(rows).finish()),
+            self.outcome.finish(rows)?,
+            Arc::new(self.spec_sequence.reach(rows).finish()),
+            Arc::new(self.spec_row.reach(rows).finish()),
+            Arc::new(self.end_sequence.reach(rows).finish()),
+            Arc::new(self.end_row.reach(rows).finish()),
+            Arc::new(self.detail.reach(rows).finish()),
+        ];
+        Ok(RecordBatch::try_new(SCHEMA.clone(), columns)?)
+    }
+}

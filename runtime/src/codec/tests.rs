@@ -1,0 +1,194 @@
+mod records;
+
+use super::*;
+use muster_core::id::{JobId, ShardId};
+use muster_core::record::Submitted;
+use muster_core::resources::{CPU, MEMORY, Resources};
+use muster_core::shape::Shape;
+use muster_core::time::Timestamp;
+use proptest::prelude::*;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+fn header(kind: Kind) -> Header {
+    Header {
+        shard: ShardId(3),
+        epoch: 7,
+        writer: u128::MAX - 1,
+        nonce: 12,
+        kind,
+        sequence: 41,
+        released: false,
+        format: FORMAT,
+    }
+}
+
+/// `count` queued jobs of a few queues, each with its own pod spec.
+fn jobs(count: u64) -> Vec<Record> {
+    let mut request = Resources::new();
+    request.set(CPU.into(), "250m".parse().unwrap());
+    request.set(MEMORY.into(), "1Gi".parse().unwrap());
+    let shape = Arc::new(Shape::of_request(request));
+    let queues: Vec<muster_core::Name> = (0..8).map(|q| format!("queue-{q}").into()).collect();
+    let namespace: muster_core::Name = "jobs".into();
+    let first = JobId::new(Timestamp(1_790_000_000_000), ShardId(3), 99);
+    let job = |n: u64| {
+        let pod_spec = format!(r#"{{"containers":[{{"name":"main","image":"busybox:{n}"}}]}}"#);
+        Record::Submitted(Box::new(Submitted {
+            job: first.plus(n),
+            queue: queues[(n / 64 % 8) as usize].clone(),
+            job_set: queues[(n / 512 % 8) as usize].clone(),
+            client_id: None,
+            priority: 1000,
+            count: None,
+            at_most_once: false,
+            shape: Arc::clone(&shape),
+            payload: Payload {
+                namespace: namespace.clone(),
+                pod_spec: pod_spec.into(),
+                ..Payload::default()
+            },
+        }))
+    };
+    (0..count).map(job).collect()
+}
+
+fn without_payload(mut records: Vec<Record>) -> Vec<Record> {
+    for record in &mut records {
+        match record {
+            Record::Submitted(submitted) => submitted.payload = Payload::default(),
+            Record::Job(live) => live.submitted.payload = Payload::default(),
+            Record::Changed(_)
+            | Record::Command(_)
+            | Record::QueueClosed { .. }
+            | Record::HistoryPlanned(_)
+            | Record::HistoryWritten(_)
+            | Record::JobSet(_)
+            | Record::LastJob(_)
+            | Record::Finished(_) => {}
+        }
+    }
+    records
+}
+
+proptest! {
+    #[test]
+    fn records_come_back_as_they_went_in(records in records::records()) {
+        let bytes = encode(&header(Kind::Log), &records).unwrap();
+        let (found, decoded) = decode(bytes.clone(), Columns::All).unwrap();
+        prop_assert_eq!(found, header(Kind::Log));
+        prop_assert_eq!(&decoded, &records);
+        let (_, decoded) = decode(bytes, Columns::WithoutPayload).unwrap();
+        prop_assert_eq!(decoded, without_payload(records));
+    }
+
+    #[test]
+    fn bytes_that_are_no_object_are_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(decode(bytes.clone().into(), Columns::All).is_err());
+        bytes.extend_from_slice(b"\x10\0\0\0PAR1");
+        prop_assert!(decode(bytes.into(), Columns::All).is_err());
+    }
+}
+
+#[test]
+fn an_object_of_many_batches_keeps_its_order_and_shares_its_names() {
+    let records = jobs(20_000);
+    let bytes = encode(&header(Kind::Log), &records).unwrap();
+    let (_, decoded) = decode(bytes.clone(), Columns::All).unwrap();
+    assert_eq!(decoded, records);
+    let submitted = |record: &Record| match record {
+        Record::Submitted(submitted) => (submitted.queue.clone(), Arc::clone(&submitted.shape)),
+        other => panic!("{other:?}"),
+    };
+    let (first, last) = (submitted(&decoded[0]), submitted(&decoded[19_968]));
+    assert!(Arc::ptr_eq(&first.0, &last.0) && Arc::ptr_eq(&first.1, &last.1));
+}
+
+#[test]
+fn payloads_are_found_by_row() {
+    let mut records = jobs(17_000);
+    records.insert(
+        1,
+        Record::HistoryPlanned(muster_core::record::HistorySpan {
+            after: muster_core::id::Position::default(),
+            through: muster_core::id::Position { sequence: 1, row: 2 },
+        }),
+    );
+    let bytes = encode(&header(Kind::Log), &records).unwrap();
+    let payload = |row: usize| match &records[row] {
+        Record::Submitted(submitted) => submitted.payload.clone(),
+        _ => Payload::default(),
+    };
+    let rows = [17_000, 0, 1, 16_384, 16_383, 0];
+    let expected: Vec<_> = rows.iter().map(|&row| payload(row as usize)).collect();
+    assert_eq!(decode_payloads(bytes.clone(), &rows).unwrap(), expected);
+    let error = decode_payloads(bytes, &[17_001]).unwrap_err();
+    assert!(matches!(error, Error::NoRow { row: 17_001, rows: 17_001 }), "{error}");
+}
+
+#[test]
+fn an_object_without_records_has_a_header() {
+    for kind in [Kind::Log, Kind::Fence, Kind::Checkpoint] {
+        let header = Header { released: true, ..header(kind) };
+        let bytes = encode(&header, &[]).unwrap();
+        assert_eq!(Header::read(&bytes).unwrap(), header);
+        assert_eq!(decode(bytes, Columns::All).unwrap(), (header, vec![]));
+    }
+}
+
+#[test]
+fn any_byte_changed_or_missing_is_an_error() {
+    let bytes = encode(&header(Kind::Log), &jobs(3)).unwrap();
+    for at in 0..bytes.len() {
+        assert!(decode(bytes.slice(..at), Columns::All).is_err(), "cut at {at}");
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1 << (at % 8);
+        assert!(decode(changed.into(), Columns::All).is_err(), "changed at {at}");
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_by_its_number() {
+    let newer = Header { format: FORMAT + 1, ..header(Kind::Log) };
+    let error = decode(encode(&newer, &[]).unwrap(), Columns::All).unwrap_err();
+    assert_eq!(error.to_string(), "object has format 2, this version reads up to 1");
+}
+
+#[test]
+fn an_object_under_the_wrong_key_is_told_apart() {
+    let header = header(Kind::Log);
+    assert!(header.expect(ShardId(3), 41, false).is_ok());
+    assert!(header.expect(ShardId(4), 41, false).is_err());
+    assert!(header.expect(ShardId(3), 42, false).is_err());
+    let error = header.expect(ShardId(3), 41, true).unwrap_err();
+    assert_eq!(error.to_string(), "object says kind log, its key says checkpoint");
+}
+
+#[test]
+fn the_schema_is_the_one_on_record() {
+    let bytes = encode(&header(Kind::Log), &jobs(1)).unwrap();
+    let reader = parquet::file::reader::SerializedFileReader::new(bytes).unwrap();
+    let file = parquet::file::reader::FileReader::metadata(&reader).file_metadata().clone();
+    let mut text = Vec::new();
+    parquet::schema::printer::print_schema(&mut text, file.schema());
+    let mut text = String::from_utf8(text).unwrap();
+    text.push_str("\nfooter:\n");
+    for pair in file.key_value_metadata().unwrap() {
+        writeln!(text, "  {}", pair.key).unwrap();
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log_schema.txt");
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, golden, "{} is to be reviewed and written by hand", path.display());
+}
+
+#[test]
+fn objects_of_format_1_are_readable_for_ever() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/parquet/v1");
+    for (name, kind) in [("log", Kind::Log), ("checkpoint", Kind::Checkpoint)] {
+        let bytes = std::fs::read(fixtures.join(format!("{name}.parquet"))).unwrap();
+        let (found, decoded) = decode(bytes.into(), Columns::All).unwrap();
+        assert_eq!(found, header(kind));
+        assert_eq!(decoded, records::of_each_kind(kind), "{name}");
+    }
+}

@@ -1,0 +1,419 @@
+//! Records for tests: any (by strategy), and one of each kind (for fixtures).
+
+use bytes::Bytes;
+use muster_core::Name;
+use muster_core::command::{IdRun, LeasedRun, Outcome, Refusal, Verdict};
+use muster_core::history::Finished;
+use muster_core::id::{CommandId, JobId, JobRef, Position, ShardId};
+use muster_core::job::{Counts, Exit, JobState};
+use muster_core::quantity::Quantity;
+use muster_core::record::{
+    ArrayTasks, Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Run,
+    Submitted, Task,
+};
+use muster_core::shape::{Shape, Toleration};
+use muster_core::time::Timestamp;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+use crate::codec::Kind;
+
+pub(super) fn records() -> impl Strategy<Value = Vec<Record>> {
+    vec(record(), 0..12)
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    prop_oneof![
+        submitted().prop_map(|submitted| Record::Submitted(Box::new(submitted))),
+        changed().prop_map(Record::Changed),
+        (any::<u128>(), at(), option::of(any::<u128>()), outcome()).prop_map(
+            |(id, at, key, outcome)| Record::Command(Done { id: CommandId(id), at, key, outcome })
+        ),
+        (name(), any::<u64>(), at()).prop_map(|(queue, incarnation, at)| Record::QueueClosed {
+            queue,
+            incarnation,
+            at
+        }),
+        span().prop_map(Record::HistoryPlanned),
+        span().prop_map(Record::HistoryWritten),
+        live().prop_map(|live| Record::Job(Box::new(live))),
+        (name(), name(), position(), at(), counts()).prop_map(
+            |(queue, job_set, first, changed_at, counts)| {
+                Record::JobSet(JobSetTotals { queue, job_set, first, changed_at, counts })
+            }
+        ),
+        job_id().prop_map(Record::LastJob),
+        finished().prop_map(|finished| Record::Finished(Box::new(finished))),
+    ]
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    "[a-zé:/ ]{0,6}".prop_map(Name::from)
+}
+
+fn at() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp)
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    any::<(u64, u32)>().prop_map(|(sequence, row)| Position { sequence, row })
+}
+
+fn span() -> impl Strategy<Value = HistorySpan> {
+    (position(), position()).prop_map(|(after, through)| HistorySpan { after, through })
+}
+
+fn job_id() -> impl Strategy<Value = JobId> {
+    any::<[u8; 16]>().prop_map(JobId::from_bytes)
+}
+
+fn job_ref() -> impl Strategy<Value = JobRef> {
+    (job_id(), option::of(any::<u32>())).prop_map(|(job, index)| JobRef { job, index })
+}
+
+fn counts() -> impl Strategy<Value = Counts> {
+    any::<[u64; 7]>().prop_map(|values| {
+        let mut counts = Counts::default();
+        for (state, value) in JobState::ALL.into_iter().zip(values) {
+            counts[state] = value;
+        }
+        counts
+    })
+}
+
+fn state() -> impl Strategy<Value = JobState> {
+    proptest::sample::select(&JobState::ALL[..])
+}
+
+fn shape() -> impl Strategy<Value = Arc<Shape>> {
+    let toleration = (option::of(name()), option::of(name()), option::of(name()))
+        .prop_map(|(key, value, effect)| Toleration { key, value, effect });
+    let request = btree_map(name(), 1i64..1 << 40, 0..3)
+        .prop_map(|m| m.into_iter().map(|(n, q)| (n, Quantity::from_millis(q))).collect());
+    let selector = btree_map(name(), name(), 0..3);
+    (request, selector, vec(toleration, 0..2), name(), name()).prop_map(
+        |(request, node_selector, tolerations, pool, class)| {
+            Arc::new(Shape { request, node_selector, tolerations, pool, class })
+        },
+    )
+}
+
+fn blob() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+}
+
+fn submitted() -> impl Strategy<Value = Submitted> {
+    let payload =
+        (name(), blob(), blob(), blob()).prop_map(|(namespace, labels, annotations, pod_spec)| {
+            Payload { namespace, labels, annotations, pod_spec }
+        });
+    let numbers = (any::<u32>(), option::of(any::<u32>()), any::<bool>());
+    (job_id(), name(), name(), option::of(name()), numbers, shape(), payload).prop_map(
+        |(job, queue, job_set, client_id, (priority, count, at_most_once), shape, payload)| {
+            Submitted {
+                job,
+                queue,
+                job_set,
+                client_id,
+                priority,
+                count,
+                at_most_once,
+                shape,
+                payload,
+            }
+        },
+    )
+}
+
+fn exit() -> impl Strategy<Value = Exit> {
+    let numbers = (option::of(any::<i32>()), option::of(any::<i32>()));
+    (numbers, option::of(name()), option::of(name()))
+        .prop_map(|((code, signal), reason, message)| Exit { code, signal, reason, message })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let attempt = any::<u32>;
+    prop_oneof![
+        (attempt(), name(), name()).prop_map(|(attempt, cluster, node)| Change::Leased {
+            attempt,
+            cluster,
+            node
+        }),
+        attempt().prop_map(|attempt| Change::Pending { attempt }),
+        attempt().prop_map(|attempt| Change::Running { attempt }),
+        (attempt(), exit()).prop_map(|(attempt, exit)| Change::Succeeded { attempt, exit }),
+        (attempt(), exit()).prop_map(|(attempt, exit)| Change::Failed { attempt, exit }),
+        (attempt(), exit()).prop_map(|(attempt, exit)| Change::Requeued { attempt, exit }),
+        option::of(name()).prop_map(|reason| Change::Cancelled { reason }),
+        any::<u32>().prop_map(|priority| Change::Reprioritized { priority }),
+    ]
+}
+
+fn changed() -> impl Strategy<Value = Changed> {
+    (job_ref(), name(), name(), at(), any::<u32>(), change()).prop_map(
+        |(job, queue, job_set, at, count, change)| Changed {
+            job,
+            queue,
+            job_set,
+            at,
+            count,
+            change,
+        },
+    )
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let id_run = (any::<u64>(), job_id(), any::<u32>()).prop_map(|(line, first, count)| IdRun {
+        line,
+        first,
+        count,
+    });
+    let refs = || vec(job_ref(), 0..3);
+    let verdict = prop_oneof![Just(Verdict::Taken), Just(Verdict::Stale)];
+    prop_oneof![
+        vec(id_run, 0..3).prop_map(Outcome::Submitted),
+        (any::<u64>(), refs(), refs()).prop_map(|(changed, finished, missing)| {
+            Outcome::Applied { changed, finished, missing }
+        }),
+        leased().prop_map(Outcome::Leased),
+        vec(verdict, 0..5).prop_map(Outcome::Reported),
+        any::<usize>().prop_map(Outcome::Expired),
+        Just(Outcome::QueueClosed),
+        Just(Outcome::Noted),
+        name().prop_map(|queue| Outcome::Refused(Refusal::QueueClosed { queue })),
+        (name(), any::<u64>())
+            .prop_map(|(queue, live)| Outcome::Refused(Refusal::QueueInUse { queue, live })),
+    ]
+}
+
+/// Leases of which some share their shape.
+fn leased() -> impl Strategy<Value = Vec<LeasedRun>> {
+    let run = (job_ref(), any::<u32>(), name(), 0usize..2);
+    (vec(shape(), 2), vec(run, 0..4)).prop_map(|(shapes, runs)| {
+        let run = |(job, attempt, node, shape): (_, _, _, usize)| LeasedRun {
+            job,
+            attempt,
+            node,
+            shape: Arc::clone(&shapes[shape]),
+        };
+        runs.into_iter().map(run).collect()
+    })
+}
+
+fn run() -> impl Strategy<Value = Run> {
+    (any::<u32>(), name(), name(), at(), option::of(at()), option::of((at(), exit()))).prop_map(
+        |(attempt, cluster, node, leased_at, started_at, ended)| Run {
+            attempt,
+            cluster,
+            node,
+            leased_at,
+            started_at,
+            ended,
+        },
+    )
+}
+
+fn task() -> impl Strategy<Value = Task> {
+    (any::<u32>(), option::of((state(), run())), vec(run(), 0..2))
+        .prop_map(|(attempts, active, past)| Task { attempts, active, past })
+}
+
+fn live() -> impl Strategy<Value = LiveJob> {
+    let array = (vec(any::<(u32, u32)>(), 0..3), vec((any::<u32>(), task()), 0..2), counts())
+        .prop_map(|(queued, touched, counts)| ArrayTasks { queued, touched, counts });
+    let task = prop_oneof![Just(Task::default()), task()];
+    (submitted(), position(), task, option::of(array))
+        .prop_map(|(submitted, spec, task, array)| LiveJob { submitted, spec, task, array })
+}
+
+fn finished() -> impl Strategy<Value = Finished> {
+    let places = (position(), position());
+    let names = (name(), name(), option::of(name()), option::of(name()));
+    (job_ref(), any::<(u32, u32)>(), names, shape(), state(), at(), vec(run(), 0..3), places)
+        .prop_map(|(job, (count, priority), names, shape, state, finished_at, runs, places)| {
+            let (queue, job_set, client_id, reason) = names;
+            Finished {
+                job,
+                count,
+                queue,
+                job_set,
+                client_id,
+                priority,
+                shape,
+                state,
+                finished_at,
+                reason,
+                runs,
+                spec: places.0,
+                at: places.1,
+            }
+        })
+}
+
+/// The records of the fixtures: one of each kind that such an object may hold.
+pub(super) fn of_each_kind(kind: Kind) -> Vec<Record> {
+    match kind {
+        Kind::Fence => Vec::new(),
+        Kind::Log => of_a_log(),
+        Kind::Checkpoint => of_a_checkpoint(),
+    }
+}
+
+const NOON: Timestamp = Timestamp(1_790_000_000_000);
+
+fn fixed_job() -> JobId {
+    JobId::new(NOON, ShardId(3), 0x0123_4567_89ab_cdef)
+}
+
+fn fixed_shape() -> Arc<Shape> {
+    let request = [("cpu", "1500m"), ("memory", "2Gi"), ("pods", "1"), ("nvidia.com/gpu", "1")];
+    Arc::new(Shape {
+        request: request.map(|(n, q)| (n.into(), q.parse().unwrap())).into_iter().collect(),
+        node_selector: [("zone".into(), "a".into())].into(),
+        tolerations: vec![Toleration {
+            key: Some("gpu".into()),
+            value: None,
+            effect: Some("NoSchedule".into()),
+        }],
+        pool: "default".into(),
+        class: "high".into(),
+    })
+}
+
+fn fixed_submitted() -> Submitted {
+    Submitted {
+        job: fixed_job(),
+        queue: "team/a".into(),
+        job_set: "night".into(),
+        client_id: Some("client-1".into()),
+        priority: 1000,
+        count: Some(5),
+        at_most_once: true,
+        shape: fixed_shape(),
+        payload: Payload {
+            namespace: "jobs".into(),
+            labels: Bytes::from_static(br#"{"app":"x"}"#),
+            annotations: Bytes::from_static(br#"{"note":"y"}"#),
+            pod_spec: Bytes::from_static(br#"{"containers":[{"name":"main","image":"busybox"}]}"#),
+        },
+    }
+}
+
+fn fixed_exit() -> Exit {
+    Exit {
+        code: Some(1),
+        signal: Some(9),
+        reason: Some("OOMKilled".into()),
+        message: Some("container `main` was killed".into()),
+    }
+}
+
+fn fixed_run() -> Run {
+    Run {
+        attempt: 2,
+        cluster: "east".into(),
+        node: "node-7".into(),
+        leased_at: NOON,
+        started_at: Some(Timestamp(NOON.0 + 5)),
+        ended: Some((Timestamp(NOON.0 + 9), fixed_exit())),
+    }
+}
+
+fn of_a_log() -> Vec<Record> {
+    let (attempt, exit) = (2, fixed_exit());
+    let changes = [
+        Change::Leased { attempt, cluster: "east".into(), node: "node-7".into() },
+        Change::Pending { attempt },
+        Change::Running { attempt },
+        Change::Succeeded { attempt, exit: Exit { code: Some(0), ..Exit::default() } },
+        Change::Failed { attempt, exit: exit.clone() },
+        Change::Requeued { attempt, exit },
+        Change::Cancelled { reason: Some("not wanted".into()) },
+        Change::Reprioritized { priority: 7 },
+    ];
+    let changes = changes.into_iter().map(|change| {
+        Record::Changed(Changed {
+            job: JobRef::task(fixed_job(), 4),
+            queue: "team/a".into(),
+            job_set: "night".into(),
+            at: NOON,
+            count: 1,
+            change,
+        })
+    });
+    let job = JobRef::whole(fixed_job());
+    let queue = || Name::from("team/a");
+    let lease = LeasedRun { job, attempt, node: "node-7".into(), shape: fixed_shape() };
+    let outcomes = [
+        Outcome::Submitted(vec![IdRun { line: 0, first: fixed_job(), count: 3 }]),
+        Outcome::Applied { changed: 5, finished: vec![job], missing: vec![job] },
+        Outcome::Leased(vec![lease.clone(), lease]),
+        Outcome::Reported(vec![Verdict::Taken, Verdict::Stale]),
+        Outcome::Expired(6),
+        Outcome::QueueClosed,
+        Outcome::Noted,
+        Outcome::Refused(Refusal::QueueClosed { queue: queue() }),
+        Outcome::Refused(Refusal::QueueInUse { queue: queue(), live: 4 }),
+    ];
+    let commands = outcomes.into_iter().enumerate().map(|(n, outcome)| {
+        let key = (n == 0).then_some(0xfeed);
+        Record::Command(Done { id: CommandId(n as u128), at: NOON, key, outcome })
+    });
+    let span = HistorySpan {
+        after: Position { sequence: 1, row: 2 },
+        through: Position { sequence: 3, row: 4 },
+    };
+    let mut records = vec![Record::Submitted(Box::new(fixed_submitted()))];
+    records.extend(changes.chain(commands));
+    records.push(Record::QueueClosed { queue: queue(), incarnation: 3, at: NOON });
+    records.push(Record::HistoryPlanned(span));
+    records.push(Record::HistoryWritten(span));
+    records
+}
+
+fn of_a_checkpoint() -> Vec<Record> {
+    let spec = Position { sequence: 12, row: 34 };
+    let mut counts = Counts::default();
+    for (n, state) in JobState::ALL.into_iter().enumerate() {
+        counts[state] = n as u64;
+    }
+    let active = Run { ended: None, ..fixed_run() };
+    let task =
+        Task { attempts: 2, active: Some((JobState::Running, active)), past: vec![fixed_run()] };
+    let array =
+        ArrayTasks { queued: vec![(0, 2), (3, 4)], touched: vec![(4, task.clone())], counts };
+    let live = |task, array| {
+        let submitted = Submitted { payload: Payload::default(), ..fixed_submitted() };
+        Record::Job(Box::new(LiveJob { submitted, spec, task, array }))
+    };
+    vec![
+        live(Task::default(), None),
+        live(task, None),
+        live(Task::default(), Some(array)),
+        Record::JobSet(JobSetTotals {
+            queue: "team/a".into(),
+            job_set: "night".into(),
+            first: spec,
+            changed_at: NOON,
+            counts,
+        }),
+        Record::LastJob(fixed_job()),
+        Record::Finished(Box::new(Finished {
+            job: JobRef::task(fixed_job(), 4),
+            count: 1,
+            queue: "team/a".into(),
+            job_set: "night".into(),
+            client_id: Some("client-1".into()),
+            priority: 7,
+            shape: fixed_shape(),
+            state: JobState::Failed,
+            finished_at: NOON,
+            reason: Some("not wanted".into()),
+            runs: vec![fixed_run()],
+            spec,
+            at: Position { sequence: 40, row: 1 },
+        })),
+    ]
+}
