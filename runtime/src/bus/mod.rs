@@ -225,7 +225,7 @@ impl Default for Options {
     }
 }
 
-/// Opens the bus at `url`: `memory://`, or `nats://host:port[,host2:port...]` (`tls://` with TLS;
+/// Opens the bus at `url`: `memory://` (a new one with each call), or `nats://host:port[,host2:port...]` (`tls://` with TLS;
 /// `nats://user:password@host` and `nats://token@host` authenticate).
 pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Bus>, Error> {
     match url.split_once("://") {

@@ -7,6 +7,7 @@ use muster_runtime::{
     bus::{self, Change, Error, Options, memory::Memory},
     testing::{NatsServer, bus_contract},
 };
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -107,6 +108,26 @@ async fn an_address_that_leads_nowhere_is_an_error() {
         let error = bus::open(bad, &options).await.err().unwrap();
         assert!(matches!(error, Error::InvalidUrl { .. }), "{bad}: {error}");
     }
+}
+
+#[tokio::test]
+async fn an_old_server_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let info = r#"{"server_id":"old","version":"2.9.10","max_payload":1048576,"proto":1}"#;
+        stream.write_all(format!("INFO {info}\r\nPONG\r\n").as_bytes()).await.unwrap();
+        // Until the client hangs up.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let options = Options::default();
+    let error = tokio::select! {
+        result = bus::open(&url, &options) => result.err().unwrap(),
+        ended = serve => panic!("the client hung up: {ended:?}"),
+    };
+    let expected = Error::ServerTooOld { version: "2.9.10".to_owned(), required: "2.10.0" };
+    assert_eq!(error, expected);
 }
 
 async fn connected(bus: &dyn Bus) {
