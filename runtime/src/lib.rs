@@ -6,6 +6,7 @@ pub mod bus;
 pub mod clock;
 pub mod codec;
 pub mod config;
+pub mod history;
 pub mod metrics;
 pub mod random;
 pub mod retry;
