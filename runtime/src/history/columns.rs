@@ -227,6 +227,12 @@ impl Rows<'_> {
         JobState::from_name(name).ok_or_else(|| format!("`{name}` is no state"))
     }
 
+    /// When the job of a row finished.
+    pub(super) fn finished_at(&self, row: usize) -> Result<Timestamp, String> {
+        let column = self.column::<TimestampMillisecondArray>("finished_at")?;
+        Ok(Timestamp(column.value(row)))
+    }
+
     /// A whole row.
     pub(super) fn finished(&self, row: usize) -> Result<Finished, String> {
         let text =
@@ -244,9 +250,7 @@ impl Rows<'_> {
                 .map(Arc::new)
                 .ok_or_else(|| format!("`{shape}` is no shape"))?,
             state: self.state(row)?,
-            finished_at: Timestamp(
-                self.column::<TimestampMillisecondArray>("finished_at")?.value(row),
-            ),
+            finished_at: self.finished_at(row)?,
             reason: maybe("cancel_reason")?,
             runs: runs_of(text("runs")?)?,
             spec: self.position("spec_sequence", "spec_row", row)?,

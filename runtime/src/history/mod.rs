@@ -20,9 +20,10 @@ use std::sync::Arc;
 
 use muster_core::Name as Word;
 use muster_core::history::Finished;
-use muster_core::id::{JobRef, ShardId};
-use muster_core::job::StateSet;
+use muster_core::id::{JobId, JobRef, ShardId};
+use muster_core::job::{Counts, JobState, StateSet};
 use muster_core::record::HistorySpan;
+use muster_core::time::Timestamp;
 
 use crate::store::Store;
 use crate::{Blocking, blocking};
@@ -58,6 +59,31 @@ pub struct Page {
     /// Where to go on: every wanted job up to and with this one has been given. `None` when there are no more.
     /// A page with few jobs, or none, may have it too: one call reads a bounded number of objects.
     pub next: Option<JobRef>,
+}
+
+/// What history has of an array as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArrayEnd {
+    /// One of its tasks: for what all of them have in common.
+    pub example: Finished,
+    /// How many of its tasks ended in each state.
+    pub counts: Counts,
+    /// When the last of them ended.
+    pub finished_at: Timestamp,
+}
+
+impl ArrayEnd {
+    fn none_yet(example: Finished) -> Self {
+        let finished_at = example.finished_at;
+        Self { example, counts: Counts::default(), finished_at }
+    }
+
+    fn add(&mut self, counts: &Counts, finished_at: Timestamp) {
+        for state in JobState::ALL {
+            self.counts[state] += counts[state];
+        }
+        self.finished_at = self.finished_at.max(finished_at);
+    }
 }
 
 /// Why history could not be read or written.
@@ -123,6 +149,15 @@ impl History {
     /// When the store fails or an object is malformed.
     pub async fn find(&self, job: JobRef) -> Result<Option<Finished>, Error> {
         read::find(self, job).await
+    }
+
+    /// What became of the tasks of an array, as far as history has them; `None` when it has none. Reads the
+    /// states of all of them.
+    ///
+    /// # Errors
+    /// When the store fails or an object is malformed.
+    pub async fn array(&self, array: JobId) -> Result<Option<ArrayEnd>, Error> {
+        read::array(self, array).await
     }
 
     /// Up to `limit` finished jobs of `shard` behind `after`, in the order of ids.

@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use arrow_schema::ArrowError;
 use bytes::Bytes;
 use muster_core::history::Finished;
 use muster_core::id::{JobId, JobRef, ShardId};
+use muster_core::job::Counts;
+use muster_core::time::Timestamp;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::DecodeResult;
@@ -24,7 +27,7 @@ use super::columns::Rows;
 use super::listing::File;
 use super::name::Day;
 use super::write::{FORMAT_KEY, ROW_GROUPS_KEY};
-use super::{Error, FORMAT_VERSION, Filter, History, Page};
+use super::{ArrayEnd, Error, FORMAT_VERSION, Filter, History, Page};
 
 /// Objects of at most so many bytes are read whole, in one request.
 const WHOLE_BYTES_MAX: u64 = 1 << 20;
@@ -39,6 +42,7 @@ const BATCH_ROWS: usize = 1024;
 #[derive(Debug, Clone)]
 enum Wanted {
     One(JobRef),
+    Tasks(JobId),
     Behind(Option<JobRef>, Filter),
 }
 
@@ -96,6 +100,37 @@ pub(super) async fn list(
     Ok(Page { jobs: found.into_values().collect(), next })
 }
 
+pub(super) async fn array(history: &History, array: JobId) -> Result<Option<ArrayEnd>, Error> {
+    let (first, last) = (JobRef::task(array, 0), JobRef::task(array, u32::MAX - 1));
+    let mut end: Option<ArrayEnd> = None;
+    for day in history.listings.days(&history.store, earliest(first)).await? {
+        let files = history.listings.files(&history.store, array.shard(), day).await?;
+        let may_hold = |file: &&File| file.name.first <= last && first <= file.name.last;
+        for file in files.iter().filter(may_hold) {
+            let wanted = Wanted::Tasks(array);
+            let Some(example) = rows(history, file, &wanted, 1).await?.pop() else { continue };
+            let scan = Scan { columns: Some(&["state", "finished_at"]), limit: usize::MAX };
+            let tallies = scan.run(history, file, &wanted, tally).await?;
+            let end = end.get_or_insert_with(|| ArrayEnd::none_yet(example));
+            for (counts, finished_at) in tallies {
+                end.add(&counts, finished_at);
+            }
+        }
+    }
+    Ok(end)
+}
+
+/// How many rows are in each state, and when the last of them finished.
+fn tally(batch: &RecordBatch) -> Result<(Counts, Timestamp), String> {
+    let rows = Rows(batch);
+    let (mut counts, mut last) = (Counts::default(), Timestamp(i64::MIN));
+    for row in 0..batch.num_rows() {
+        counts[rows.state(row)?] += 1;
+        last = last.max(rows.finished_at(row)?);
+    }
+    Ok((counts, last))
+}
+
 /// The first day on which a job that was submitted with `job` or later can have finished; one day of grace
 /// for clusters whose clocks are slow.
 fn earliest(job: JobRef) -> Day {
@@ -121,31 +156,53 @@ async fn rows(
     wanted: &Wanted,
     limit: usize,
 ) -> Result<Vec<Finished>, Error> {
-    let source = Source::open(history.store.objects(), file).await?;
-    let mut decoder = open_decoder(&source, wanted, limit).await?;
-    let mut found = Vec::new();
-    loop {
-        let step = move || {
-            let decoded = decoder.try_decode();
-            let rows = decoded.map(|decoded| match decoded {
-                DecodeResult::Data(batch) => DecodeResult::Data(all_finished(&batch)),
-                DecodeResult::NeedsData(ranges) => DecodeResult::NeedsData(ranges),
-                DecodeResult::Finished => DecodeResult::Finished,
-            });
-            (decoder, rows)
-        };
-        let (stepped, result) = history.blocking.run(step).await?;
-        decoder = stepped;
-        match result.map_err(|error| source.malformed(error.to_string()))? {
-            DecodeResult::NeedsData(ranges) => {
-                let data = source.fetch(&ranges).await?;
-                let pushed = decoder.push_ranges(ranges, data);
-                pushed.map_err(|error| source.malformed(error.to_string()))?;
+    let scan = Scan { columns: None, limit };
+    let batches = scan.run(history, file, wanted, all_finished).await?;
+    Ok(batches.into_iter().flatten().collect())
+}
+
+/// One pass over the wanted rows of an object.
+struct Scan {
+    /// The columns that are read; all, if not said.
+    columns: Option<&'static [&'static str]>,
+    limit: usize,
+}
+
+impl Scan {
+    /// What `work` makes of each batch of wanted rows.
+    async fn run<T: fmt::Debug + Send + 'static>(
+        &self,
+        history: &History,
+        file: &File,
+        wanted: &Wanted,
+        work: fn(&RecordBatch) -> Result<T, String>,
+    ) -> Result<Vec<T>, Error> {
+        let source = Source::open(history.store.objects(), file).await?;
+        let mut decoder = open_decoder(&source, wanted, self).await?;
+        let mut done = Vec::new();
+        loop {
+            let step = move || {
+                let decoded = decoder.try_decode();
+                let worked = decoded.map(|decoded| match decoded {
+                    DecodeResult::Data(batch) => DecodeResult::Data(work(&batch)),
+                    DecodeResult::NeedsData(ranges) => DecodeResult::NeedsData(ranges),
+                    DecodeResult::Finished => DecodeResult::Finished,
+                });
+                (decoder, worked)
+            };
+            let (stepped, worked) = history.blocking.run(step).await?;
+            decoder = stepped;
+            match worked.map_err(|error| source.malformed(error.to_string()))? {
+                DecodeResult::NeedsData(ranges) => {
+                    let data = source.fetch(&ranges).await?;
+                    let pushed = decoder.push_ranges(ranges, data);
+                    pushed.map_err(|error| source.malformed(error.to_string()))?;
+                }
+                DecodeResult::Data(work) => {
+                    done.push(work.map_err(|reason| source.malformed(reason))?);
+                }
+                DecodeResult::Finished => return Ok(done),
             }
-            DecodeResult::Data(rows) => {
-                found.extend(rows.map_err(|reason| source.malformed(reason))?);
-            }
-            DecodeResult::Finished => return Ok(found),
         }
     }
 }
@@ -153,7 +210,7 @@ async fn rows(
 async fn open_decoder(
     source: &Source,
     wanted: &Wanted,
-    limit: usize,
+    scan: &Scan,
 ) -> Result<ParquetPushDecoder, Error> {
     let malformed = |error: ParquetError| source.malformed(error.to_string());
     let metadata = Arc::new(metadata(source).await?);
@@ -177,11 +234,16 @@ async fn open_decoder(
     }
     let filter = row_filter(&metadata, wanted.clone());
     let decoder = ParquetPushDecoderBuilder::try_new_decoder(metadata).map_err(malformed)?;
+    let columns = match scan.columns {
+        None => ProjectionMask::all(),
+        Some(names) => ProjectionMask::columns(decoder.parquet_schema(), names.iter().copied()),
+    };
     let decoder = decoder
         .with_row_groups(groups(&firsts, wanted).collect())
+        .with_projection(columns)
         .with_row_filter(filter)
         .with_batch_size(BATCH_ROWS)
-        .with_limit(limit);
+        .with_limit(scan.limit);
     decoder.build().map_err(malformed)
 }
 
@@ -208,13 +270,16 @@ fn groups(firsts: &[JobRef], wanted: &Wanted) -> Range<usize> {
     let holding = |job: JobRef| firsts.partition_point(|first| *first <= job).saturating_sub(1);
     match wanted {
         Wanted::One(job) => holding(*job)..holding(*job) + 1,
+        Wanted::Tasks(array) => {
+            holding(JobRef::whole(*array))..holding(JobRef::task(*array, u32::MAX - 1)) + 1
+        }
         Wanted::Behind(after, _) => after.map_or(0, holding)..firsts.len(),
     }
 }
 
 fn row_filter(metadata: &ParquetMetaData, wanted: Wanted) -> RowFilter {
     let columns: &[&str] = match &wanted {
-        Wanted::One(_) => &["job_id"],
+        Wanted::One(_) | Wanted::Tasks(_) => &["job_id"],
         Wanted::Behind(..) => &["job_id", "queue", "job_set", "state"],
     };
     let mask =
@@ -225,6 +290,13 @@ fn row_filter(metadata: &ParquetMetaData, wanted: Wanted) -> RowFilter {
             Wanted::One(job) => {
                 let job = job.to_string();
                 let is = |row| Ok(rows.text("job_id", row)? == Some(job.as_str()));
+                (0..batch.num_rows()).map(is).collect()
+            }
+            Wanted::Tasks(array) => {
+                let prefix = format!("{array}-");
+                let is = |row| {
+                    Ok(rows.text("job_id", row)?.is_some_and(|text| text.starts_with(&prefix)))
+                };
                 (0..batch.num_rows()).map(is).collect()
             }
             Wanted::Behind(after, filter) => {

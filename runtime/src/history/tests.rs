@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use muster_core::history::Finished;
 use muster_core::id::{JobId, JobRef, Position, ShardId};
-use muster_core::job::{Exit, JobState, StateSet};
+use muster_core::job::{Counts, Exit, JobState, StateSet};
 use muster_core::quantity::Quantity;
 use muster_core::record::{HistorySpan, Run};
 use muster_core::resources::Resources;
@@ -213,6 +213,27 @@ async fn one_task_of_a_large_array_is_found_by_reading_little() {
     assert_eq!(reader.find(JobRef::task(id(1), 150_000)).await.unwrap(), None);
     assert_eq!(reader.find(JobRef::whole(id(1))).await.unwrap(), None);
     assert_eq!(reader.find(JobRef::whole(id(2))).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_array_as_a_whole_is_counted_over_all_its_objects() {
+    let (_, history) = memory();
+    let later = START.plus(std::time::Duration::from_secs(5));
+    let others = [cancelled(JobRef::task(id(1), 0), 9), cancelled(JobRef::whole(id(3)), 1)];
+    let tasks = cancelled(JobRef::task(id(2), 10), 70_000);
+    let failed = Finished { state: JobState::Failed, ..cancelled(JobRef::task(id(2), 3), 2) };
+    let failed = Finished { finished_at: later, ..failed };
+    let [before, behind] = others;
+    history.write(SHARD, span(1), vec![before, tasks.clone(), behind]).await.unwrap();
+    history.write(SHARD, span(2), vec![failed]).await.unwrap();
+    let end = history.array(id(2)).await.unwrap().unwrap();
+    let mut counts = Counts::default();
+    counts[JobState::Cancelled] = 70_000;
+    counts[JobState::Failed] = 2;
+    assert_eq!((end.counts, end.finished_at), (counts, later));
+    assert_eq!(end.example, Finished { count: 1, ..tasks });
+    assert_eq!(history.array(id(3)).await.unwrap(), None);
+    assert_eq!(history.array(id(4)).await.unwrap(), None);
 }
 
 #[tokio::test]
