@@ -1,0 +1,161 @@
+//! The events of a job set: in order, none missed, none twice, across lost connections.
+
+use bytes::Bytes;
+use muster_api::http::{Event, Problem};
+use reqwest::Method;
+use serde::Deserialize;
+
+use crate::lines::{Broken, Lines};
+use crate::transport::{Failure, Patience, Request};
+use crate::{Client, Error};
+
+/// A stream that ended tidily is opened again after the pause that follows so many failures.
+const REOPEN_AFTER_FAILURES: u32 = 2;
+
+/// Whether a stream waits for what is still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// It ends with what there is.
+    No,
+    /// It goes on until the caller stops.
+    Yes,
+}
+
+/// A line of the stream.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Event(Event),
+    Failed {
+        error: Problem,
+    },
+    /// Nothing happened up to here.
+    Place {
+        cursor: String,
+    },
+}
+
+/// Events as they come. It connects when first asked.
+pub struct EventStream {
+    client: Client,
+    path: [String; 2],
+    cursor: Option<String>,
+    follow: Follow,
+    lines: Option<Lines>,
+    failures: u32,
+}
+
+impl Client {
+    /// The events of a job set behind `after` (all of them without one).
+    #[must_use]
+    pub fn events(
+        &self,
+        queue: &str,
+        job_set: &str,
+        after: Option<String>,
+        follow: Follow,
+    ) -> EventStream {
+        EventStream {
+            client: self.clone(),
+            path: [queue.to_owned(), job_set.to_owned()],
+            cursor: after,
+            follow,
+            lines: None,
+            failures: 0,
+        }
+    }
+}
+
+impl EventStream {
+    /// Where the stream stands: `after` for the next one.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// The next event; none when all have been given and the stream does not follow. Dropping the future
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// What the deployment refuses at once, and what remains unavailable after all retries.
+    pub async fn next(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            let failure = match self.step().await {
+                Ok(Step::Event(event)) => return Ok(Some(*event)),
+                Ok(Step::Nothing) => continue,
+                Ok(Step::End) if self.follow == Follow::No => return Ok(None),
+                // The gateway went away tidily; another one goes on.
+                Ok(Step::End) => {
+                    self.lines = None;
+                    self.client.pause(REOPEN_AFTER_FAILURES, None).await;
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            self.lines = None;
+            let mut failures = self.failures;
+            self.client.pause_or_fail(&mut failures, failure).await?;
+            self.failures = failures;
+        }
+    }
+
+    async fn step(&mut self) -> Result<Step, Failure> {
+        let request = self.request().map_err(Failure::from)?;
+        if self.lines.is_none() {
+            self.lines = Some(Lines::new(self.client.send_once(&request).await?));
+            self.failures = 0;
+        }
+        let lines = self.lines.as_mut().expect("it was opened above");
+        let line = match lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(Step::End),
+            Err(Broken::Network(error)) => return Err(Failure::network(&request.url, &error)),
+            Err(Broken::TooLong) => {
+                let reason = "a line of an answer is too long".to_owned();
+                return Err(Error::Unreadable { url: request.url.into(), reason }.into());
+            }
+        };
+        self.take(&request, &line)
+    }
+
+    fn take(&mut self, request: &Request, line: &Bytes) -> Result<Step, Failure> {
+        match crate::transport::parse::<Line>(&request.url, line) {
+            Ok(Line::Event(event)) => {
+                self.cursor = Some(event.cursor.clone());
+                Ok(Step::Event(Box::new(event)))
+            }
+            Ok(Line::Place { cursor }) => {
+                self.cursor = Some(cursor);
+                Ok(Step::Nothing)
+            }
+            Ok(Line::Failed { error: problem }) => {
+                let status = problem.code.http_status();
+                Err(Error::Refused { status, problem }.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn request(&self) -> Result<Request, Error> {
+        let watch = if self.follow == Follow::Yes { "true" } else { "false" };
+        let mut query = vec![("watch", watch)];
+        query.extend(self.cursor.as_deref().map(|cursor| ("after", cursor)));
+        let path = ["queues", &self.path[0], "job-sets", &self.path[1], "events"];
+        let mut request = Request::new(Method::GET, self.client.url(&path, &query));
+        request.header("accept", "application/x-ndjson")?;
+        request.patience = Patience::Stream;
+        Ok(request)
+    }
+}
+
+enum Step {
+    Event(Box<Event>),
+    Nothing,
+    End,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, retry_after: None }
+    }
+}

@@ -1,0 +1,241 @@
+//! Submitting: bodies of any format, sent again under their key until they are answered.
+
+use std::io;
+
+use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
+use bytes::Bytes;
+use futures::Stream;
+use muster_api::http::Problem;
+use muster_api::request::{SubmitAnswer, SubmitAnswers, SubmitSummary};
+use reqwest::{Method, Response};
+use tokio::io::AsyncWriteExt;
+
+use crate::lines::{Broken, Lines};
+use crate::transport::{Failure, Patience, Request, parse};
+use crate::{Client, Error};
+
+/// What the body is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// A job a line; valid lines stand.
+    #[default]
+    Ndjson,
+    /// `{"jobSet":…,"jobs":[…]}`: all or nothing.
+    Json,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+/// How the body is compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+/// What is to be answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Answers {
+    /// Each job's id or error.
+    #[default]
+    Each,
+    /// Only how many.
+    Summary,
+}
+
+/// One submission. The body is a list of pieces so that it can be sent again without a copy.
+#[derive(Debug, Clone, Default)]
+pub struct Submission {
+    /// The queue.
+    pub queue: String,
+    /// The job set.
+    pub job_set: String,
+    /// The `Idempotency-Key`; [`Client::submit`] makes one if there is none.
+    pub key: Option<String>,
+    /// What the body is.
+    pub format: Format,
+    /// How it is compressed; see [`compress`].
+    pub compression: Compression,
+    /// What is to be answered.
+    pub answers: Answers,
+    /// The body.
+    pub body: Vec<Bytes>,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submitted {
+    /// Each job's answer, in order.
+    Each(Vec<SubmitAnswer>),
+    /// How many.
+    Summary(SubmitSummary),
+}
+
+impl Client {
+    /// Submits, and sends again under the same key until it is answered or the retries are used up.
+    ///
+    /// # Errors
+    /// Those of [`Error`]. After one that [`Error::is_unavailable`] it is unknown whether the jobs are kept;
+    /// the same call with the same key finds out.
+    pub async fn submit(&self, submission: &Submission) -> Result<Submitted, Error> {
+        let key = submission.key.clone().unwrap_or_else(|| self.new_key());
+        let request = self.submit_request(submission, Some(&key))?;
+        let mut attempt = 0;
+        loop {
+            let failure = match self.submit_once(submission, &request).await {
+                Ok(submitted) => return Ok(submitted),
+                Err(failure) => failure,
+            };
+            self.pause_or_fail(&mut attempt, failure).await?;
+        }
+    }
+
+    /// Submits a body that can be read only once: nothing is sent again. `submission.body` is not looked at,
+    /// and a key is sent only if it names one.
+    ///
+    /// # Errors
+    /// Those of [`Error`].
+    pub async fn submit_stream<S>(
+        &self,
+        submission: &Submission,
+        body: S,
+    ) -> Result<Submitted, Error>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let request = self.submit_request(submission, submission.key.as_deref())?;
+        let response = self.send_body(&request, reqwest::Body::wrap_stream(body)).await?;
+        read_answer(submission, &request, response).await.map_err(|failure| failure.error)
+    }
+
+    fn submit_request(&self, submission: &Submission, key: Option<&str>) -> Result<Request, Error> {
+        let mut query = vec![("jobSet", submission.job_set.as_str())];
+        if submission.answers == Answers::Summary {
+            query.push(("ids", "none"));
+        }
+        let url = self.url(&["queues", &submission.queue, "jobs"], &query);
+        let mut request = Request::new(Method::POST, url);
+        request.header("content-type", submission.format.content_type())?;
+        match submission.compression {
+            Compression::None => {}
+            Compression::Gzip => request.header("content-encoding", "gzip")?,
+            Compression::Zstd => request.header("content-encoding", "zstd")?,
+        }
+        if let Some(key) = key {
+            request.header("idempotency-key", key)?;
+        }
+        request.body.clone_from(&submission.body);
+        // A long body takes long, and its answer begins before its end.
+        request.patience = Patience::Stream;
+        Ok(request)
+    }
+
+    async fn submit_once(
+        &self,
+        submission: &Submission,
+        request: &Request,
+    ) -> Result<Submitted, Failure> {
+        let response = self.send_once(request).await?;
+        let submitted = read_answer(submission, request, response).await?;
+        // Lines that could not be kept right now are sent again with the rest, under the same key.
+        match submitted.passing_error() {
+            Some(problem) => {
+                let (status, problem) = (problem.code.http_status(), problem.clone());
+                Err(Error::Refused { status, problem }.into())
+            }
+            None => Ok(submitted),
+        }
+    }
+}
+
+impl Submitted {
+    fn passing_error(&self) -> Option<&Problem> {
+        let passes = |problem: &&Problem| problem.code.is_retryable();
+        match self {
+            Self::Each(answers) => answers
+                .iter()
+                .filter_map(|answer| match answer {
+                    SubmitAnswer::Accepted { .. } => None,
+                    SubmitAnswer::Rejected { error } => Some(error),
+                })
+                .find(passes),
+            Self::Summary(summary) => summary.errors.iter().map(|line| &line.error).find(passes),
+        }
+    }
+}
+
+impl Format {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Json => "application/json",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+}
+
+async fn read_answer(
+    submission: &Submission,
+    request: &Request,
+    response: Response,
+) -> Result<Submitted, Failure> {
+    match (submission.answers, submission.format) {
+        (Answers::Summary, _) => {
+            let body = whole(request, response).await?;
+            Ok(Submitted::Summary(parse(&request.url, &body)?))
+        }
+        (Answers::Each, Format::Json) => {
+            let body = whole(request, response).await?;
+            Ok(Submitted::Each(parse::<SubmitAnswers>(&request.url, &body)?.jobs))
+        }
+        (Answers::Each, Format::Ndjson | Format::Arrow) => {
+            read_lines(request, response).await.map(Submitted::Each)
+        }
+    }
+}
+
+async fn whole(request: &Request, response: Response) -> Result<Bytes, Failure> {
+    response.bytes().await.map_err(|error| Failure::network(&request.url, &error))
+}
+
+async fn read_lines(request: &Request, response: Response) -> Result<Vec<SubmitAnswer>, Failure> {
+    let mut lines = Lines::new(response);
+    let mut answers = Vec::new();
+    loop {
+        match lines.next().await {
+            Ok(Some(line)) => answers.push(parse(&request.url, &line)?),
+            Ok(None) => return Ok(answers),
+            Err(Broken::Network(error)) => return Err(Failure::network(&request.url, &error)),
+            Err(Broken::TooLong) => {
+                return Err(Failure::lost(&request.url, "a line of the answer is too long"));
+            }
+        }
+    }
+}
+
+/// The bytes, compressed.
+///
+/// # Errors
+/// Those of the encoder.
+pub async fn compress(body: &[u8], compression: Compression) -> io::Result<Bytes> {
+    match compression {
+        Compression::None => Ok(Bytes::copy_from_slice(body)),
+        Compression::Gzip => {
+            let mut encoder = GzipEncoder::new(Vec::with_capacity(body.len() / 4));
+            encoder.write_all(body).await?;
+            encoder.shutdown().await?;
+            Ok(encoder.into_inner().into())
+        }
+        Compression::Zstd => {
+            let mut encoder = ZstdEncoder::new(Vec::with_capacity(body.len() / 4));
+            encoder.write_all(body).await?;
+            encoder.shutdown().await?;
+            Ok(encoder.into_inner().into())
+        }
+    }
+}

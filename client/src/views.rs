@@ -1,0 +1,32 @@
+//! Pools, shares, clusters.
+
+use muster_api::http::{Cluster, Pool};
+use muster_api::request::{ClusterList, PoolList};
+
+use crate::{Client, Error};
+
+impl Client {
+    /// All pools.
+    ///
+    /// # Errors
+    /// Those of [`Error`].
+    pub async fn pools(&self) -> Result<Vec<Pool>, Error> {
+        Ok(self.get::<PoolList>(&["pools"], &[]).await?.pools)
+    }
+
+    /// A pool with its queues' shares.
+    ///
+    /// # Errors
+    /// Those of [`Error`].
+    pub async fn shares(&self, pool: &str) -> Result<Pool, Error> {
+        self.get(&["pools", pool, "shares"], &[]).await
+    }
+
+    /// All clusters.
+    ///
+    /// # Errors
+    /// Those of [`Error`].
+    pub async fn clusters(&self) -> Result<Vec<Cluster>, Error> {
+        Ok(self.get::<ClusterList>(&["clusters"], &[]).await?.clusters)
+    }
+}
