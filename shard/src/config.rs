@@ -1,0 +1,116 @@
+//! The settings of a shard worker.
+
+use muster_runtime::config::{ByteSize, FieldDoc, HumanDuration, Problems};
+use serde::{Deserialize, Serialize};
+
+/// Settings of a shard worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Shards of the deployment; the same for every role, and never changed once jobs were submitted.
+    pub shards: u16,
+    /// How long a lease on a shard or pool holds without being renewed.
+    pub lease_ttl: HumanDuration,
+    /// Least time between the starts of two commits of a busy shard.
+    pub commit_interval: HumanDuration,
+    /// Bytes that may wait for the next commit of a shard before submissions are refused for the moment.
+    pub commit_bytes_max: ByteSize,
+    /// Records after which a checkpoint is written.
+    pub checkpoint_records: u64,
+    /// How long a finished job may wait before it is written to the history.
+    pub history_interval: HumanDuration,
+    /// Finished jobs after which history is written at once.
+    pub history_rows: usize,
+    /// How long a cluster may be silent before its runs are given up.
+    pub cluster_timeout: HumanDuration,
+    /// Least time between two offers of a shard.
+    pub offer_interval: HumanDuration,
+    /// Runs of equal jobs that a queue offers at once.
+    pub offer_runs_max: usize,
+    /// Jobs that a pool's leader places in one round.
+    pub round_jobs_max: u64,
+    /// Whether no other worker can exist: then a takeover waits for no lease to run out.
+    pub exclusive: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            shards: 4,
+            lease_ttl: HumanDuration::secs(4),
+            commit_interval: HumanDuration::millis(100),
+            commit_bytes_max: ByteSize::mib(64),
+            checkpoint_records: 200_000,
+            history_interval: HumanDuration::secs(10),
+            history_rows: 50_000,
+            cluster_timeout: HumanDuration::secs(60),
+            offer_interval: HumanDuration::millis(50),
+            offer_runs_max: 500,
+            round_jobs_max: 10_000,
+            exclusive: false,
+        }
+    }
+}
+
+impl Config {
+    /// What each key means.
+    #[must_use]
+    pub fn docs() -> Vec<FieldDoc> {
+        vec![
+            FieldDoc::new(
+                "shards",
+                "shards of the deployment; the same for every role, never changed",
+            ),
+            FieldDoc::new(
+                "lease_ttl",
+                "how long a lease on a shard or pool holds without being renewed",
+            ),
+            FieldDoc::new(
+                "commit_interval",
+                "least time between the starts of two commits of a busy shard",
+            ),
+            FieldDoc::new(
+                "commit_bytes_max",
+                "bytes that may wait for a shard's next commit before submissions are refused for the moment",
+            ),
+            FieldDoc::new("checkpoint_records", "records after which a checkpoint is written"),
+            FieldDoc::new(
+                "history_interval",
+                "how long a finished job may wait before it is written to the history",
+            ),
+            FieldDoc::new("history_rows", "finished jobs after which history is written at once"),
+            FieldDoc::new(
+                "cluster_timeout",
+                "how long a cluster may be silent before its runs are given up",
+            ),
+            FieldDoc::new(
+                "offer_interval",
+                "least time between two offers of a shard to the pool leaders",
+            ),
+            FieldDoc::new("offer_runs_max", "runs of equal jobs that a queue offers at once"),
+            FieldDoc::new("round_jobs_max", "jobs that a pool's leader places in one round"),
+            FieldDoc::new(
+                "exclusive",
+                "whether no other worker can exist: then a takeover waits for no lease to run out",
+            ),
+        ]
+    }
+
+    /// What is wrong with the settings beyond the type of each.
+    pub fn validate(&self, problems: &mut Problems) {
+        if self.shards == 0 || self.shards > 1024 {
+            problems.add("shards", format!("{} is not from 1 to 1024", self.shards));
+        }
+        for (key, value) in
+            [("lease_ttl", self.lease_ttl), ("cluster_timeout", self.cluster_timeout)]
+        {
+            if value.0 < std::time::Duration::from_millis(500) {
+                problems.add(key, format!("{value} is shorter than 500ms"));
+            }
+        }
+        if self.checkpoint_records == 0 || self.history_rows == 0 || self.offer_runs_max == 0 {
+            problems
+                .add("checkpoint_records", "it, history_rows and offer_runs_max are at least 1");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One round: the table as a problem for the solver, its plan as lease commands. No IO, no clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use muster_api::bus;
+use muster_api::convert;
+use muster_api::http;
+use muster_core::Name;
+use muster_core::control::Control;
+use muster_core::resources::{PODS, Resources, dense, from_dense};
+use muster_core::shape::{Shape, ShapeKey, Taint};
+use muster_core::solve::{self, NodeIn, Plan, Problem, QueueIn, RunIn, ShapeIn};
+
+use super::table::{ClusterState, QueueState, Table};
+
+/// A problem with the names behind its numbers.
+pub(super) struct Round {
+    problem: Problem,
+    queues: Vec<Name>,
+    shards: Vec<u16>,
+    /// (cluster, node).
+    nodes: Vec<(Name, Name)>,
+    shapes: Vec<ShapeKey>,
+    /// Priorities of each queue's runs.
+    priorities: Vec<Vec<u32>>,
+}
+
+/// What one cluster is to be leased by one shard.
+pub(super) type Picks = BTreeMap<(u16, Name), Vec<bus::Pick>>;
+
+/// Everything that counts in a round, as numbers.
+struct Numbers {
+    resources: Vec<Name>,
+    shapes: Vec<Arc<Shape>>,
+    by_key: BTreeMap<ShapeKey, u32>,
+    by_pointer: BTreeMap<usize, u32>,
+}
+
+impl Numbers {
+    fn shape(&mut self, shape: &Arc<Shape>) -> u32 {
+        let pointer = Arc::as_ptr(shape) as usize;
+        if let Some(number) = self.by_pointer.get(&pointer) {
+            return *number;
+        }
+        let next = u32::try_from(self.shapes.len()).expect("fewer than 2^32 shapes");
+        let number = *self.by_key.entry(shape.key()).or_insert(next);
+        if number == next {
+            self.shapes.push(Arc::clone(shape));
+        }
+        self.by_pointer.insert(pointer, number);
+        number
+    }
+
+    fn amounts(&self, resources: &Resources) -> Vec<i64> {
+        self.resources.iter().map(|name| dense(name, resources.get(name))).collect()
+    }
+}
+
+/// What is available, rounded down where requests are rounded up: dense units are whole for both.
+fn total(table: &Table, numbers: &Numbers) -> Vec<i64> {
+    let mut total = Resources::new();
+    let nodes = table.clusters.values().flat_map(|cluster| cluster.nodes.values());
+    nodes.for_each(|node| total.add(&node.allocatable));
+    numbers.amounts(&total)
+}
+
+fn allocated(queue: &QueueState) -> Resources {
+    let mut sum = Resources::new();
+    for (_, shape, count) in &queue.held {
+        add_times(&mut sum, &shape.request, *count);
+    }
+    sum
+}
+
+fn add_times(sum: &mut Resources, request: &Resources, count: u64) {
+    for (name, quantity) in request.iter() {
+        let times = i128::from(count).min(1 << 40);
+        let more = quantity.nanos().checked_mul(times);
+        let more = more.and_then(muster_core::quantity::Quantity::from_nanos);
+        let most = muster_core::quantity::Quantity::from_units(i64::MAX);
+        let all = sum.get(name).plus(more.unwrap_or(most));
+        sum.set(Arc::clone(name), all);
+    }
+}
+
+/// Names of all resources that a pool's nodes have, cpu, memory and pods always among them.
+fn resources(table: &Table) -> Vec<Name> {
+    let mut all: BTreeMap<Name, ()> = ["cpu", "memory", PODS].map(|n| (Name::from(n), ())).into();
+    let nodes = table.clusters.values().flat_map(|cluster| cluster.nodes.values());
+    let shapes = table.queues.values().flat_map(|queue| queue.waiting.iter().map(|(s, _)| s));
+    let names = nodes.flat_map(|node| node.allocatable.iter());
+    all.extend(names.map(|(name, _)| (Arc::clone(name), ())));
+    all.extend(shapes.flat_map(|s| s.request.iter()).map(|(name, _)| (Arc::clone(name), ())));
+    all.into_keys().collect()
+}
+
+fn weight(control: &Control, queue: &str) -> Option<u64> {
+    control.queues.get(queue).map(|queue| queue.weight_millis)
+}
+
+impl Round {
+    /// The problem of leasing to these clusters; `None` when nothing waits or nothing is free.
+    pub(super) fn new(
+        table: &Table,
+        control: &Control,
+        clusters: &BTreeMap<Name, u64>,
+        jobs_max: u64,
+    ) -> Option<Self> {
+        let mut numbers = Numbers {
+            resources: resources(table),
+            shapes: Vec::new(),
+            by_key: BTreeMap::new(),
+            by_pointer: BTreeMap::new(),
+        };
+        let (mut queues, mut shards, mut priorities, mut inputs) = (vec![], vec![], vec![], vec![]);
+        for (name, queue) in &table.queues {
+            let Some(settings) = control.queues.get(&**name) else { continue };
+            // A queue that gets nothing now still counts for nobody: shares are compared only among
+            // those that ask.
+            let ask = !settings.cordoned && table.is_reachable(queue.shard);
+            let head = if ask { &queue.head[..] } else { &[] };
+            let runs =
+                head.iter().map(|(_, s, count)| RunIn { shape: numbers.shape(s), count: *count });
+            inputs.push(QueueIn {
+                weight: settings.weight_millis,
+                runs: runs.collect(),
+                allocated: numbers.amounts(&allocated(queue)),
+            });
+            priorities.push(head.iter().map(|(priority, _, _)| *priority).collect());
+            queues.push(Arc::clone(name));
+            shards.push(queue.shard);
+        }
+        if inputs.iter().all(|queue| queue.runs.is_empty()) {
+            return None;
+        }
+        let (nodes, node_inputs, groups) = nodes(table, clusters, &numbers);
+        if nodes.is_empty() {
+            return None;
+        }
+        let asked: u64 = clusters.values().sum();
+        let shapes = numbers.shapes.iter();
+        let problem = Problem {
+            total: total(table, &numbers),
+            shapes: shapes.map(|s| ShapeIn { request: numbers.amounts(&s.request) }).collect(),
+            groups: u32::try_from(groups.len()).expect("fewer than 2^32 groups"),
+            admits: numbers
+                .shapes
+                .iter()
+                .map(|s| groups.iter().map(|(labels, taints)| s.admits(labels, taints)).collect())
+                .collect(),
+            queues: inputs,
+            nodes: node_inputs,
+            picks_max: jobs_max.min(asked),
+        };
+        let shapes = numbers.shapes.iter().map(|shape| shape.key()).collect();
+        Some(Self { problem, queues, shards, nodes, shapes, priorities })
+    }
+
+    /// Decides it.
+    pub(super) fn solve(&self) -> Plan {
+        solve::solve(&self.problem)
+    }
+
+    /// The plan as lease commands by shard and cluster, no more for a cluster than it takes.
+    pub(super) fn picks(&self, plan: &Plan, clusters: &BTreeMap<Name, u64>) -> Picks {
+        let mut left = clusters.clone();
+        let mut picks: Picks = BTreeMap::new();
+        for pick in &plan.picks {
+            let (cluster, node) = &self.nodes[pick.node as usize];
+            let Some(room) = left.get_mut(cluster) else { continue };
+            let count = pick.count.min(*room);
+            *room -= count;
+            if count == 0 {
+                continue;
+            }
+            let queue = pick.queue as usize;
+            let key = (self.shards[queue], Arc::clone(cluster));
+            picks.entry(key).or_default().push(bus::Pick {
+                queue: self.queues[queue].to_string(),
+                priority: self.priorities[queue][pick.run as usize],
+                shape: convert::shape_key(self.shapes[pick.shape as usize]),
+                node: node.to_string(),
+                count: u32::try_from(count).unwrap_or(u32::MAX),
+            });
+        }
+        picks
+    }
+}
+
+type Group = (BTreeMap<Name, Name>, Vec<Taint>);
+
+/// The nodes of the clusters that ask, and the groups of equal labels and taints among them.
+fn nodes(
+    table: &Table,
+    clusters: &BTreeMap<Name, u64>,
+    numbers: &Numbers,
+) -> (Vec<(Name, Name)>, Vec<NodeIn>, Vec<Group>) {
+    let mut names = Vec::new();
+    let mut inputs = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
+    let mut known: BTreeMap<Group, u32> = BTreeMap::new();
+    let asking = table.clusters.iter().filter(|(name, _)| clusters.contains_key(*name));
+    for (cluster, state) in asking {
+        for (name, node) in state.nodes.iter().filter(|(_, node)| node.schedulable) {
+            let key = (node.labels.clone(), node.taints.clone());
+            let next = u32::try_from(groups.len()).expect("fewer than 2^32 groups");
+            let group = *known.entry(key.clone()).or_insert(next);
+            if group == next {
+                groups.push(key);
+            }
+            inputs.push(NodeIn { group, free: numbers.amounts(&node.free) });
+            names.push((Arc::clone(cluster), Arc::clone(name)));
+        }
+    }
+    (names, inputs, groups)
+}
+
+/// The pool as it is shown: capacity, shares, clusters.
+pub(super) fn status(table: &Table, control: &Control, at: &str) -> http::Pool {
+    let resources = resources(table);
+    let numbers = Numbers {
+        resources,
+        shapes: Vec::new(),
+        by_key: BTreeMap::new(),
+        by_pointer: BTreeMap::new(),
+    };
+    let total = total(table, &numbers);
+    let mut all_held = Resources::new();
+    let mut rows = Vec::new();
+    let mut demands = Vec::new();
+    for (name, queue) in &table.queues {
+        let Some(weight) = weight(control, name) else { continue };
+        let held = allocated(queue);
+        let mut demand = held.clone();
+        queue.waiting.iter().for_each(|(s, count)| add_times(&mut demand, &s.request, *count));
+        all_held.add(&held);
+        demands.push((weight, numbers.amounts(&demand)));
+        rows.push(http::QueueShare {
+            queue: name.to_string(),
+            weight: thousandths(weight),
+            queued: queue.waiting.iter().map(|(_, count)| count).sum(),
+            running: queue.held.iter().map(|(_, _, count)| count).sum(),
+            actual_share: solve::dominant_share(&total, &numbers.amounts(&held)),
+            allocated: convert::quantities(&held),
+            demand: convert::quantities(&demand),
+            ideal_share: 0.0,
+        });
+    }
+    for (row, share) in rows.iter_mut().zip(solve::fair_shares(&total, &demands)) {
+        row.ideal_share = share.ideal;
+    }
+    let clusters = table.clusters.iter().map(|(name, c)| cluster_status(&table.pool, name, c, at));
+    http::Pool {
+        name: table.pool.clone(),
+        capacity: quantities(&numbers.resources, &total),
+        allocated: convert::quantities(&all_held),
+        nodes: table.clusters.values().map(|cluster| cluster.nodes.len() as u64).sum(),
+        clusters: clusters.collect(),
+        queues: rows,
+        at: at.to_owned(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "weights are at most 10^9 thousandths")]
+fn thousandths(weight: u64) -> f64 {
+    weight as f64 / 1000.0
+}
+
+fn quantities(names: &[Name], amounts: &[i64]) -> BTreeMap<String, String> {
+    let pairs = names.iter().zip(amounts).filter(|(_, amount)| **amount != 0);
+    pairs.map(|(name, amount)| (name.to_string(), from_dense(name, *amount).to_string())).collect()
+}
+
+fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState, at: &str) -> http::Cluster {
+    let mut capacity = Resources::new();
+    let mut free = Resources::new();
+    for node in cluster.nodes.values() {
+        capacity.add(&node.allocatable);
+        free.add(&node.free);
+    }
+    http::Cluster {
+        name: name.to_string(),
+        pool: pool.to_owned(),
+        nodes: cluster.nodes.len() as u64,
+        runs: cluster.nodes.values().map(|node| u64::from(node.runs)).sum(),
+        capacity: convert::quantities(&capacity),
+        free: convert::quantities(&free),
+        last_contact: at.to_owned(),
+    }
+}

@@ -1,0 +1,270 @@
+//! Leases on the bus: who owns which shard, who leads which pool.
+//!
+//! A lease is a key of a bucket whose entries disappear unless written again. The holder trusts its lease only
+//! until it would have run out by its own monotonic clock, counted from before it asked. A key that is seen is
+//! remembered with when it was first seen: once that is a lease's time ago and the key is gone, its holder has
+//! stopped trusting it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use muster_api::bus::{self, Holder};
+use muster_runtime::Clock;
+use muster_runtime::bus::{Entry, Error, KeyValue};
+
+/// Until when a holder may trust its lease. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Trust {
+    clock: Clock,
+    /// Milliseconds of the monotonic clock; 0 means no longer.
+    until_ms: Arc<AtomicU64>,
+}
+
+impl Trust {
+    fn new(clock: &Clock, until: Duration) -> Self {
+        let trust = Self { clock: clock.clone(), until_ms: Arc::new(AtomicU64::new(0)) };
+        trust.extend(until);
+        trust
+    }
+
+    fn extend(&self, until: Duration) {
+        let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.until_ms.store(millis, Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.until_ms.store(0, Ordering::Release);
+    }
+
+    /// Whether the lease certainly holds at this moment.
+    pub(crate) fn holds(&self) -> bool {
+        self.clock.monotonic().as_millis() < u128::from(self.until_ms.load(Ordering::Acquire))
+    }
+}
+
+/// What is known of a key that somebody else holds or held.
+#[derive(Debug, Clone)]
+struct Seen {
+    worker: String,
+    revision: u64,
+    /// When this revision was first seen.
+    at: Duration,
+    /// Whether the key is still there.
+    live: bool,
+}
+
+/// A lease that this worker holds.
+#[derive(Debug)]
+struct Held {
+    revision: u64,
+    trust: Trust,
+}
+
+/// The leases of one worker.
+pub(crate) struct Leases {
+    bucket: Arc<dyn KeyValue>,
+    clock: Clock,
+    worker: String,
+    ttl: Duration,
+    held: BTreeMap<String, Held>,
+    seen: BTreeMap<String, Seen>,
+    /// Workers that live, and since when that is known.
+    workers: BTreeMap<String, Duration>,
+    /// The last revision that a write of this worker got: it rises as long as the bucket lives.
+    revision: u64,
+    /// When the bucket was last known to be new: at the start, and whenever revisions began anew. What others
+    /// held before it they may trust for a lease's time longer.
+    reset_at: Duration,
+    started: Duration,
+}
+
+/// A lease that was just won.
+pub(crate) struct Won {
+    pub(crate) trust: Trust,
+    /// When, by the monotonic clock, every earlier holder has certainly stopped trusting its lease.
+    pub(crate) clear_at: Duration,
+}
+
+impl Leases {
+    pub(crate) fn new(
+        bucket: Arc<dyn KeyValue>,
+        clock: Clock,
+        worker: String,
+        ttl: Duration,
+    ) -> Self {
+        let started = clock.monotonic();
+        let (held, seen, workers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (revision, reset_at) = (0, started);
+        Self { bucket, clock, worker, ttl, held, seen, workers, revision, reset_at, started }
+    }
+
+    fn wrote(&mut self, revision: u64) {
+        if revision <= self.revision {
+            tracing::warn!("the bucket of leases was lost and is new");
+            self.reset_at = self.clock.monotonic();
+        }
+        self.revision = revision;
+    }
+
+    fn value(&self) -> bytes::Bytes {
+        bus::encode(&Holder { worker: self.worker.clone() })
+    }
+
+    /// Says that this worker lives, looks at all leases, and renews its own. Returns those that it lost.
+    pub(crate) async fn renew(&mut self) -> Result<Vec<String>, Error> {
+        let alive = format!("worker.{}", self.worker);
+        let revision = self.bucket.put(&alive, self.value()).await?;
+        self.wrote(revision);
+        let mut lost = Vec::new();
+        let value = self.value();
+        for (name, held) in &mut self.held {
+            let before = self.clock.monotonic();
+            match self.bucket.update(name, value.clone(), held.revision).await {
+                Ok(revision) => {
+                    held.revision = revision;
+                    held.trust.extend(before + self.ttl);
+                    self.revision = self.revision.max(revision);
+                }
+                Err(Error::Conflict { .. }) => {
+                    held.trust.end();
+                    lost.push(name.clone());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for name in &lost {
+            self.held.remove(name);
+        }
+        let entries = self.bucket.entries().await?;
+        self.look(&entries);
+        Ok(lost)
+    }
+
+    fn look(&mut self, entries: &[Entry]) {
+        let now = self.clock.monotonic();
+        for seen in self.seen.values_mut() {
+            seen.live = false;
+        }
+        let mut workers = BTreeMap::new();
+        for entry in entries {
+            let Ok(holder) = bus::decode::<Holder>(&entry.value) else {
+                tracing::warn!(key = %entry.key, "a lease's value cannot be read");
+                continue;
+            };
+            if entry.key.starts_with("worker.") {
+                let since = self.workers.get(&holder.worker).copied().unwrap_or(now);
+                workers.insert(holder.worker, since);
+                continue;
+            }
+            let fresh = || Seen {
+                worker: holder.worker.clone(),
+                revision: entry.revision,
+                at: now,
+                live: true,
+            };
+            let seen = self.seen.entry(entry.key.clone()).or_insert_with(fresh);
+            if seen.revision != entry.revision || seen.worker != holder.worker {
+                *seen = fresh();
+            }
+            seen.live = true;
+        }
+        self.workers = workers;
+    }
+
+    /// Leases that ran out unnoticed, since the bus cannot be reached.
+    pub(crate) fn run_out(&mut self) -> Vec<String> {
+        let out: Vec<String> = self
+            .held
+            .iter()
+            .filter(|(_, held)| !held.trust.holds())
+            .map(|(n, _)| n.clone())
+            .collect();
+        for name in &out {
+            self.held.remove(name);
+        }
+        out
+    }
+
+    /// Whether this worker should try to take a lease: nobody has it, and it is the one to have it, or who is
+    /// does not seem to want it.
+    pub(crate) fn should_take(&self, name: &str) -> bool {
+        if self.held.contains_key(name) {
+            return false;
+        }
+        let now = self.clock.monotonic();
+        let preferred = self.preferred(name) == Some(self.worker.as_str());
+        match self.seen.get(name) {
+            Some(seen) if seen.live => false,
+            Some(seen) => preferred || now.saturating_sub(seen.at) > self.ttl * 3,
+            None => preferred || now.saturating_sub(self.started) > self.ttl * 2,
+        }
+    }
+
+    /// Whether another worker, that has been there for a while, is the one to have a lease held here.
+    pub(crate) fn should_give(&self, name: &str) -> bool {
+        let Some(preferred) = self.preferred(name) else { return false };
+        let since = self.workers.get(preferred).copied();
+        let settled = |at: Duration| self.clock.monotonic().saturating_sub(at) > self.ttl;
+        preferred != self.worker && since.is_some_and(settled)
+    }
+
+    fn preferred(&self, name: &str) -> Option<&str> {
+        let mut workers: Vec<&str> = self.workers.keys().map(String::as_str).collect();
+        if !workers.contains(&self.worker.as_str()) {
+            workers.push(&self.worker);
+        }
+        let chosen = muster_core::route::worker_of_lease(name, workers)?;
+        if chosen == self.worker {
+            Some(&self.worker)
+        } else {
+            Some(self.workers.get_key_value(chosen)?.0)
+        }
+    }
+
+    /// Tries to take a lease.
+    pub(crate) async fn take(&mut self, name: &str) -> Result<Option<Won>, Error> {
+        let before = self.clock.monotonic();
+        match self.bucket.create(name, self.value()).await {
+            Ok(revision) => {
+                let trust = Trust::new(&self.clock, before + self.ttl);
+                self.held.insert(name.to_owned(), Held { revision, trust: trust.clone() });
+                self.wrote(revision);
+                // A key that was seen and is gone ran out or was given back: nobody trusts it any more. One
+                // that was never seen in this bucket may have been held in one that was lost.
+                let gone = self.seen.get(name).is_some_and(|seen| seen.at > self.reset_at);
+                let clear_at = if gone { before } else { self.reset_at + self.ttl };
+                Ok(Some(Won { trust, clear_at }))
+            }
+            Err(Error::Exists { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stops trusting a lease without giving it away: what it stood for has ended by itself.
+    pub(crate) fn abandon(&mut self, name: &str) -> Option<u64> {
+        let held = self.held.remove(name)?;
+        held.trust.end();
+        Some(held.revision)
+    }
+
+    /// Gives a lease back, so that another may take it at once.
+    pub(crate) async fn give_back(&mut self, name: &str) -> Result<(), Error> {
+        let Some(revision) = self.abandon(name) else { return Ok(()) };
+        match self.bucket.delete(name, Some(revision)).await {
+            Ok(()) | Err(Error::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says that this worker is gone.
+    pub(crate) async fn leave(&mut self) -> Result<(), Error> {
+        self.bucket.delete(&format!("worker.{}", self.worker), None).await
+    }
+
+    /// Names of the leases held.
+    pub(crate) fn held(&self) -> Vec<String> {
+        self.held.keys().cloned().collect()
+    }
+}

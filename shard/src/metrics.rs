@@ -1,0 +1,79 @@
+//! What a shard worker counts: `muster_shard_…`.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Counters of one worker, all of its shards together.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) commits: Counter,
+    pub(crate) records: Counter,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) commands: Counter,
+    pub(crate) refused_overload: Counter,
+    pub(crate) checkpoints: Counter,
+    pub(crate) history_rows: Counter,
+    pub(crate) takeovers: Counter,
+    pub(crate) fenced: Counter,
+    pub(crate) shards_owned: Gauge,
+    pub(crate) pools_led: Gauge,
+    pub(crate) rounds: Counter,
+    pub(crate) round_seconds: Histogram,
+    pub(crate) leases: Counter,
+    pub(crate) expired_runs: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("shard");
+        let seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
+        let metrics = Self {
+            commits: Counter::default(),
+            records: Counter::default(),
+            commit_seconds: seconds(),
+            commands: Counter::default(),
+            refused_overload: Counter::default(),
+            checkpoints: Counter::default(),
+            history_rows: Counter::default(),
+            takeovers: Counter::default(),
+            fenced: Counter::default(),
+            shards_owned: Gauge::default(),
+            pools_led: Gauge::default(),
+            rounds: Counter::default(),
+            round_seconds: seconds(),
+            leases: Counter::default(),
+            expired_runs: Counter::default(),
+        };
+        let m = &metrics;
+        for (name, help, counter) in [
+            ("commits", "commits that are durable", &m.commits),
+            ("records", "records in them", &m.records),
+            ("commands", "commands received", &m.commands),
+            (
+                "refused_overload",
+                "commands refused because too much was waiting",
+                &m.refused_overload,
+            ),
+            ("checkpoints", "checkpoints written", &m.checkpoints),
+            ("history_rows", "rows written to the history", &m.history_rows),
+            ("takeovers", "shards taken over", &m.takeovers),
+            ("fenced", "times that another owner was found in a shard's log", &m.fenced),
+            ("rounds", "scheduling rounds", &m.rounds),
+            ("leases", "jobs leased", &m.leases),
+            ("expired_runs", "runs given up because their cluster was silent", &m.expired_runs),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "commit_seconds",
+            "time from sealing to durable",
+            m.commit_seconds.clone(),
+        );
+        registry.register("round_seconds", "time to solve a round", m.round_seconds.clone());
+        registry.register("owned", "shards owned", m.shards_owned.clone());
+        registry.register("pools_led", "pools led", m.pools_led.clone());
+        metrics
+    }
+}

@@ -1,0 +1,153 @@
+//! What an owner does beside answering: checkpoints and history, one of each at a time.
+
+use std::time::Duration;
+
+use muster_core::command::Command;
+use muster_core::history::Finished;
+use muster_core::id::Position;
+use muster_core::record::{HistorySpan, Record};
+use muster_runtime::tasks::Policy;
+use tokio::sync::mpsc;
+
+use super::Owner;
+use crate::Config;
+
+/// How long to wait before what failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What came of it.
+pub(super) enum Done {
+    Checkpoint { sequence: u64, failed: Option<String> },
+    History { span: HistorySpan, rows: u64, failed: Option<String> },
+}
+
+/// Where checkpoints and history stand.
+pub(super) struct Background {
+    sender: mpsc::Sender<Done>,
+    /// Records since the last checkpoint.
+    records: u64,
+    checkpoint_running: bool,
+    history_running: bool,
+    /// When the first finished job that no history holds was noticed.
+    history_since: Option<Duration>,
+    /// The commit that holds the plan; 0 when it was read from the log.
+    planned_in: u64,
+    retry_at: Duration,
+}
+
+impl Background {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Done>) {
+        let (sender, receiver) = mpsc::channel(4);
+        let background = Self {
+            sender,
+            records: 0,
+            checkpoint_running: false,
+            history_running: false,
+            history_since: None,
+            planned_in: 0,
+            retry_at: Duration::ZERO,
+        };
+        (background, receiver)
+    }
+
+    /// Counts a commit's records; whether a checkpoint of the state behind them is due.
+    pub(super) fn checkpoint_due(&mut self, records: u64, config: &Config) -> bool {
+        self.records += records;
+        let due = self.records >= config.checkpoint_records && !self.checkpoint_running;
+        if due {
+            self.records = 0;
+            self.checkpoint_running = true;
+        }
+        due
+    }
+}
+
+impl Owner {
+    pub(super) fn write_checkpoint(&mut self, sequence: u64, records: Vec<Record>) {
+        let log = self.log.clone();
+        let sender = self.background.sender.clone();
+        let name = format!("checkpoint.{}", self.state.id());
+        self.deps.tasks.spawn_once(name, Policy::DETACHED, move |_| async move {
+            let written = log.write_checkpoint(sequence, records).await;
+            let failed = written.err().map(|error| error.to_string());
+            // The owner is gone: nobody cares.
+            drop(sender.send(Done::Checkpoint { sequence, failed }).await);
+            Ok::<(), std::convert::Infallible>(())
+        });
+    }
+
+    pub(super) fn on_done(&mut self, done: Done) {
+        let shard = self.state.id();
+        match done {
+            Done::Checkpoint { sequence, failed: None } => {
+                self.background.checkpoint_running = false;
+                self.deps.metrics.checkpoints.inc();
+                tracing::debug!(%shard, sequence, "checkpoint written");
+            }
+            Done::Checkpoint { sequence, failed: Some(error) } => {
+                self.background.checkpoint_running = false;
+                tracing::warn!(%shard, sequence, %error, "checkpoint not written, recovery reads more of the log");
+            }
+            Done::History { span, rows, failed: None } => {
+                self.background.history_running = false;
+                self.deps.metrics.history_rows.inc_by(rows);
+                self.execute(Command::NoteHistory(span));
+            }
+            Done::History { failed: Some(error), .. } => {
+                self.background.history_running = false;
+                self.background.retry_at = self.deps.clock.monotonic() + RETRY;
+                tracing::warn!(%shard, %error, "history not written, tried again");
+            }
+        }
+    }
+
+    /// Plans history when it is due, and writes what is planned and durable.
+    pub(super) fn plan_history(&mut self) {
+        let now = self.deps.clock.monotonic();
+        if self.background.history_running || now < self.background.retry_at {
+            return;
+        }
+        let durable = *self.durable.borrow();
+        if let Some(span) = self.state.history_planned() {
+            // The plan itself has to be durable before anything is written by it.
+            if durable >= self.background.planned_in {
+                self.write_history(span);
+            }
+            return;
+        }
+        let waiting = self.state.finished_len();
+        if waiting == 0 {
+            self.background.history_since = None;
+            return;
+        }
+        let since = *self.background.history_since.get_or_insert(now);
+        let config = &self.deps.config;
+        let due = waiting >= config.history_rows
+            || now.saturating_sub(since) >= config.history_interval.0;
+        let through = Position { sequence: durable, row: u32::MAX };
+        let after = self.state.history_through();
+        if due && through > after {
+            self.background.history_since = None;
+            self.background.planned_in = self.open_sequence();
+            self.execute(Command::PlanHistory(HistorySpan { after, through }));
+        }
+    }
+
+    fn write_history(&mut self, span: HistorySpan) {
+        self.background.history_running = true;
+        let rows: Vec<Finished> =
+            self.state.finished_in(span).iter().map(|row| Finished::clone(row)).collect();
+        let history = self.deps.history.clone();
+        let shard = self.state.id();
+        let sender = self.background.sender.clone();
+        let name = format!("history.{shard}");
+        self.deps.tasks.spawn_once(name, Policy::DETACHED, move |_| async move {
+            let count = rows.iter().map(|row| u64::from(row.count)).sum();
+            let written = history.write(shard, span, rows).await;
+            let failed = written.err().map(|error| error.to_string());
+            // The owner is gone: the next one writes it again, to the same names.
+            drop(sender.send(Done::History { span, rows: count, failed }).await);
+            Ok::<(), std::convert::Infallible>(())
+        });
+    }
+}

@@ -1,0 +1,251 @@
+//! Commits: what collects in the open one, what is on its way to the store, what happens when it is there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use muster_api::bus::{self, StopRuns, subject};
+use muster_core::Name;
+use muster_core::command::{Command, Outcome};
+use muster_core::id::{CommandId, Position, ShardId};
+use muster_core::record::Record;
+use muster_core::shard::{Context, Shard, Stop};
+use muster_runtime::bus::ReplyTo;
+use muster_runtime::codec;
+use muster_runtime::log::{AppendError, Limits, Log, Params, Sealed};
+
+use super::{End, Error, Owner};
+use crate::worker::Deps;
+
+/// Runs named in one stop order.
+const STOPS_PER_MESSAGE: usize = 5_000;
+
+/// The commit that commands collect in.
+#[derive(Default)]
+pub(super) struct Open {
+    records: Vec<Record>,
+    /// Payload bytes in it.
+    pub(super) bytes: usize,
+    replies: Vec<(ReplyTo, Bytes)>,
+    stops: Vec<Stop>,
+}
+
+/// A commit on its way to the store.
+pub(super) struct Flight {
+    sequence: u64,
+    began: Duration,
+    replies: Vec<(ReplyTo, Bytes)>,
+    stops: Vec<Stop>,
+    /// A checkpoint of the state after it, to be written once it is durable.
+    checkpoint: Option<Vec<Record>>,
+    put: BoxFuture<'static, Result<Landed, Error>>,
+}
+
+/// A commit that is at its place, or another writer's there.
+pub(super) enum Landed {
+    Durable(Vec<Record>),
+    Fenced,
+}
+
+/// Waits for the commit under way, if there is one.
+pub(super) async fn landed(flight: &mut Option<Flight>) -> Result<Landed, Error> {
+    match flight {
+        Some(flight) => (&mut flight.put).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads a shard's state from its log and puts a fence behind it.
+pub(super) async fn take_over(
+    shard: ShardId,
+    deps: &Deps,
+) -> Result<(Shard, Log, u64, bool), Error> {
+    let mut state = Shard::new(shard);
+    let params = Params {
+        store: deps.store.objects(),
+        shard,
+        writer: deps.random.u128(),
+        random: deps.random.clone(),
+        blocking: deps.blocking.clone(),
+        limits: Limits::default(),
+    };
+    let taken = Log::take_over(params, |position, record| state.apply(position, &record)).await?;
+    deps.history.forget(shard);
+    state.forget(deps.clock.now());
+    // What the records of others stopped was stopped by them, or is found when clusters compare notes.
+    state.take_stops();
+    Ok((state, taken.log, taken.epoch, taken.released_by_previous))
+}
+
+impl Owner {
+    /// Where the next record of the open commit will stand.
+    fn next_position(&self) -> Position {
+        let row = u32::try_from(self.open.records.len()).expect("commits are bounded in bytes");
+        Position { sequence: self.open_sequence(), row }
+    }
+
+    pub(super) fn open_sequence(&self) -> u64 {
+        let last = self.flight.as_ref().map_or_else(|| *self.durable.borrow(), |f| f.sequence);
+        last + 1
+    }
+
+    /// Whether everything applied is durable.
+    pub(super) fn is_clean(&self) -> bool {
+        self.open.records.is_empty() && self.flight.is_none()
+    }
+
+    /// The commit that makes everything applied so far durable.
+    pub(super) fn dirty_sequence(&self) -> u64 {
+        let open = self.open_sequence();
+        if self.open.records.is_empty() { open - 1 } else { open }
+    }
+
+    /// Carries out a command: its records go into the open commit.
+    pub(super) fn execute_as(&mut self, id: CommandId, command: Command) -> Outcome {
+        let ctx = Context {
+            now: self.deps.clock.now(),
+            random: self.deps.random.u64(),
+            position: self.next_position(),
+        };
+        self.deps.metrics.commands.inc();
+        let outcome = self.state.execute(id, command, ctx, &mut self.open.records);
+        self.open.stops.extend(self.state.take_stops());
+        outcome
+    }
+
+    /// Sends a reply once everything applied so far is durable.
+    pub(super) async fn reply(&mut self, to: ReplyTo, reply: Bytes) {
+        if !self.open.records.is_empty() {
+            self.open.replies.push((to, reply));
+        } else if let Some(flight) = &mut self.flight {
+            flight.replies.push((to, reply));
+        } else {
+            Self::send(&self.deps, &to, reply).await;
+        }
+    }
+
+    /// Sends a reply at once.
+    pub(super) async fn send(deps: &Deps, to: &ReplyTo, reply: Bytes) {
+        // Whoever hears nothing asks again under the same id.
+        if let Err(error) = deps.bus.respond(to, reply).await {
+            tracing::debug!(%error, "a reply was not sent");
+        }
+    }
+
+    /// Tells clusters which pods to stop.
+    async fn send_stops(deps: &Deps, stops: Vec<Stop>) {
+        let mut by_cluster: BTreeMap<Name, Vec<(String, u32)>> = BTreeMap::new();
+        for stop in stops {
+            by_cluster.entry(stop.cluster).or_default().push((stop.job.to_string(), stop.attempt));
+        }
+        for (cluster, runs) in by_cluster {
+            for part in runs.chunks(STOPS_PER_MESSAGE) {
+                let message = bus::encode(&StopRuns { runs: part.to_vec() });
+                let sent = deps.bus.publish(&subject::cluster_stop(&cluster), message).await;
+                // A cluster that misses it learns from the verdict on its next report, or when it compares.
+                if let Err(error) = sent {
+                    tracing::debug!(%cluster, %error, "a stop order was not sent");
+                }
+            }
+        }
+    }
+
+    /// When the open commit may be sealed.
+    pub(super) fn commit_due(&self) -> Option<Duration> {
+        if self.open.records.is_empty() || self.flight.is_some() {
+            return None;
+        }
+        let interval = self.deps.config.commit_interval.0;
+        Some(self.committed_at.map_or(Duration::ZERO, |at| at + interval))
+    }
+
+    /// Seals the open commit and sends it on its way, if it is time.
+    pub(super) fn seal_if_due(&mut self) -> Result<(), Error> {
+        let now = self.deps.clock.monotonic();
+        if self.commit_due().is_some_and(|due| due <= now) {
+            self.seal(false)?;
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, released: bool) -> Result<(), Error> {
+        let sequence = self.open_sequence();
+        let open = std::mem::take(&mut self.open);
+        let began = self.deps.clock.monotonic();
+        self.committed_at = Some(began);
+        let records_len = open.records.len() as u64;
+        let checkpoint = self.background.checkpoint_due(records_len, &self.deps.config);
+        let checkpoint = checkpoint.then(|| self.state.records());
+        let header = self.log.next_header(codec::Kind::Log, released);
+        let put = put(Arc::clone(&self.log), self.deps.blocking.clone(), header, open.records);
+        self.flight = Some(Flight {
+            sequence,
+            began,
+            replies: open.replies,
+            stops: open.stops,
+            checkpoint,
+            put: Box::pin(put),
+        });
+        self.deps.metrics.records.inc_by(records_len);
+        Ok(())
+    }
+
+    /// A commit is durable: what waited for it may be said.
+    pub(super) async fn on_landed(&mut self, landed: Result<Landed, Error>) -> Result<End, Error> {
+        let Some(flight) = self.flight.take() else { return Ok(End::Cancelled) };
+        let records = match landed? {
+            Landed::Durable(records) => records,
+            Landed::Fenced => {
+                tracing::warn!(shard = %self.state.id(), sequence = flight.sequence, "fenced: another owner has the shard");
+                self.deps.metrics.fenced.inc();
+                return Ok(End::Fenced);
+            }
+        };
+        let took = self.deps.clock.monotonic().saturating_sub(flight.began);
+        self.deps.metrics.commits.inc();
+        self.deps.metrics.commit_seconds.observe(took.as_secs_f64());
+        self.recent.push(flight.sequence, records);
+        self.durable.send_replace(flight.sequence);
+        for (to, reply) in flight.replies {
+            Self::send(&self.deps, &to, reply).await;
+        }
+        Self::send_stops(&self.deps, flight.stops).await;
+        if let Some(records) = flight.checkpoint {
+            self.write_checkpoint(flight.sequence, records);
+        }
+        Ok(End::Cancelled)
+    }
+
+    /// Finishes what is under way and marks the log as released.
+    pub(super) async fn release(&mut self) -> Result<(), Error> {
+        while self.flight.is_some() || !self.open.records.is_empty() {
+            if self.flight.is_none() {
+                self.seal(false)?;
+            }
+            let landed = landed(&mut self.flight).await;
+            if self.on_landed(landed).await? == End::Fenced {
+                return Ok(());
+            }
+        }
+        self.seal(true)?;
+        let landed = landed(&mut self.flight).await;
+        self.on_landed(landed).await?;
+        Ok(())
+    }
+}
+
+async fn put(
+    log: Arc<Log>,
+    blocking: muster_runtime::Blocking,
+    header: codec::Header,
+    records: Vec<Record>,
+) -> Result<Landed, Error> {
+    let (sealed, records) = blocking.run(move || (Sealed::new(header, &records), records)).await?;
+    match log.append(&sealed?).await {
+        Ok(()) => Ok(Landed::Durable(records)),
+        Err(AppendError::Fenced { .. }) => Ok(Landed::Fenced),
+        Err(error) => Err(Error::Append(error)),
+    }
+}

@@ -1,0 +1,190 @@
+//! Events of a job set: the rows of the log that speak of it, from any place on.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use muster_api::bus::{ListEvents, ShardReply};
+use muster_api::convert;
+use muster_api::http::{ErrorCode, EventPage, Problem};
+use muster_api::text::Cursor;
+use muster_core::id::Position;
+use muster_core::record::{Payload, Record};
+use muster_runtime::Clock;
+use muster_runtime::codec::Columns;
+use muster_runtime::log::Log;
+use tokio::sync::watch;
+
+/// Records of recent commits kept for watchers.
+const RECENT_RECORDS_MAX: usize = 100_000;
+/// Log objects searched for one page.
+const OBJECTS_PER_PAGE_MAX: u64 = 256;
+
+/// The last commits, so that those who watch do not read the log.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    commits: Mutex<Commits>,
+}
+
+#[derive(Debug, Default)]
+struct Commits {
+    records: usize,
+    by_age: VecDeque<(u64, Arc<Vec<Record>>)>,
+}
+
+impl Recent {
+    fn lock(&self) -> MutexGuard<'_, Commits> {
+        self.commits.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Keeps a durable commit, without the payloads.
+    pub(super) fn push(&self, sequence: u64, mut records: Vec<Record>) {
+        for record in &mut records {
+            if let Record::Submitted(submitted) = record {
+                submitted.payload = Payload::default();
+            }
+        }
+        let mut commits = self.lock();
+        commits.records += records.len();
+        commits.by_age.push_back((sequence, Arc::new(records)));
+        while commits.records > RECENT_RECORDS_MAX && commits.by_age.len() > 1 {
+            if let Some((_, oldest)) = commits.by_age.pop_front() {
+                commits.records -= oldest.len();
+            }
+        }
+    }
+
+    fn get(&self, sequence: u64) -> Option<Arc<Vec<Record>>> {
+        let commits = self.lock();
+        let first = commits.by_age.front()?.0;
+        let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        let (found, records) = commits.by_age.get(index)?;
+        (*found == sequence).then(|| Arc::clone(records))
+    }
+}
+
+/// What a reader of events needs.
+pub(super) struct Reader {
+    pub(super) recent: Arc<Recent>,
+    pub(super) log: Arc<Log>,
+    pub(super) durable: watch::Receiver<u64>,
+    pub(super) clock: Clock,
+    /// Where to begin when the request names no place.
+    pub(super) first: Position,
+}
+
+impl Reader {
+    /// A page of events, waited for if there is none yet.
+    pub(super) async fn page(mut self, request: ListEvents) -> ShardReply {
+        let until = self.clock.monotonic() + Duration::from_millis(request.wait_ms.min(60_000));
+        let mut next = request.after.map_or(self.first, |Cursor(after)| behind(after));
+        loop {
+            let durable = *self.durable.borrow_and_update();
+            let page = match self.search(&mut next, durable, &request).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!(%error, "events could not be read");
+                    let detail = format!("events cannot be read at the moment: {error}");
+                    return ShardReply::Error(Problem::new(ErrorCode::Unavailable, detail));
+                }
+            };
+            if !page.events.is_empty() || page.more {
+                return ShardReply::Events(page);
+            }
+            tokio::select! {
+                changed = self.durable.changed() => {
+                    if changed.is_err() {
+                        return ShardReply::Events(page);
+                    }
+                }
+                () = self.clock.sleep_until(until) => return ShardReply::Events(page),
+            }
+        }
+    }
+
+    async fn search(
+        &self,
+        next: &mut Position,
+        durable: u64,
+        request: &ListEvents,
+    ) -> Result<EventPage, muster_runtime::log::ReadError> {
+        let mut page = EventPage::default();
+        let mut searched = 0;
+        while next.sequence <= durable {
+            let sequence = next.sequence;
+            let records = match self.recent.get(sequence) {
+                Some(records) => records,
+                None => self.log.reader().read(sequence, Columns::WithoutPayload).await?,
+            };
+            for (row, record) in records.iter().enumerate().skip(next.row as usize) {
+                let row = u32::try_from(row).expect("a commit has fewer than 2^32 rows");
+                let wanted = convert::job_set_of(record).is_some_and(|(queue, set)| {
+                    **queue == *request.queue && **set == *request.job_set
+                });
+                if !wanted {
+                    continue;
+                }
+                if page.events.len() >= request.limit {
+                    *next = Position { sequence, row };
+                    page.more = true;
+                    page.cursor = page.events.last().map(|event| event.cursor.clone());
+                    return Ok(page);
+                }
+                page.events.extend(convert::event(Position { sequence, row }, record));
+            }
+            *next = Position { sequence: sequence + 1, row: 0 };
+            page.cursor = Some(Cursor(Position { sequence, row: u32::MAX }).to_string());
+            searched += 1;
+            if searched >= OBJECTS_PER_PAGE_MAX && next.sequence <= durable {
+                page.more = true;
+                return Ok(page);
+            }
+        }
+        if page.cursor.is_none() {
+            page.cursor = before(*next).map(|at| Cursor(at).to_string());
+        }
+        Ok(page)
+    }
+}
+
+fn behind(at: Position) -> Position {
+    match at.row.checked_add(1) {
+        Some(row) => Position { sequence: at.sequence, row },
+        None => Position { sequence: at.sequence.saturating_add(1), row: 0 },
+    }
+}
+
+fn before(at: Position) -> Option<Position> {
+    match at.row.checked_sub(1) {
+        Some(row) => Some(Position { sequence: at.sequence, row }),
+        None => Some(Position { sequence: at.sequence.checked_sub(1)?, row: u32::MAX }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_goes_on_right_behind_itself() {
+        for at in [Position { sequence: 7, row: 3 }, Position { sequence: 7, row: u32::MAX }] {
+            assert_eq!(before(behind(at)), Some(at));
+        }
+    }
+
+    #[test]
+    fn only_the_newest_commits_are_kept() {
+        let recent = Recent::default();
+        for sequence in 5..8 {
+            let span = muster_core::record::HistorySpan {
+                after: Position::default(),
+                through: Position::default(),
+            };
+            recent.push(sequence, vec![Record::HistoryPlanned(span); RECENT_RECORDS_MAX / 2]);
+        }
+        assert!(recent.get(5).is_none());
+        assert!(recent.get(6).is_some());
+        assert!(recent.get(7).is_some());
+        assert!(recent.get(8).is_none());
+    }
+}

@@ -1,0 +1,173 @@
+//! Reads that need more than the state: payloads from the log, finished jobs from the history.
+
+use std::sync::Arc;
+
+use muster_api::bus::{JobPayload, ListJobs, ShardReply};
+use muster_api::convert;
+use muster_api::http::{ErrorCode, Job, JobPage, JobSpec, Problem};
+use muster_core::Name;
+use muster_core::history::Finished;
+use muster_core::id::{JobId, JobRef, Position, ShardId};
+use muster_core::job::StateSet;
+use muster_core::record::Payload;
+use muster_runtime::history::{Filter, History};
+use muster_runtime::log::Log;
+use serde_json::value::RawValue;
+
+/// Room for what surrounds the payloads in a message, in bytes.
+const PAYLOAD_OVERHEAD: usize = 512;
+
+fn unavailable(what: &str, error: &dyn std::fmt::Display) -> ShardReply {
+    tracing::warn!(%error, "{what} could not be read");
+    let detail = format!("{what} cannot be read at the moment: {error}");
+    ShardReply::Error(Problem::new(ErrorCode::Unavailable, detail))
+}
+
+/// A job that is in memory, or in the history.
+pub(super) async fn job(
+    found: Option<(Job, Position)>,
+    wanted: JobRef,
+    spec: bool,
+    history: History,
+    log: Arc<Log>,
+) -> ShardReply {
+    let found = match found {
+        Some(found) => Some(found),
+        None => match history.find(wanted).await {
+            Ok(done) => done.map(|done| (convert::finished_job(&done), done.spec)),
+            Err(error) => return unavailable("the history", &error),
+        },
+    };
+    let Some((mut job, place)) = found else { return ShardReply::Job(None) };
+    if spec {
+        match log.reader().payloads(&[place]).await {
+            Ok(payloads) => job.spec = payloads.into_iter().next().and_then(job_spec),
+            Err(error) => return unavailable("the job's spec", &error),
+        }
+    }
+    ShardReply::Job(Some(Box::new(job)))
+}
+
+fn job_spec(payload: Payload) -> Option<JobSpec> {
+    let raw = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes).ok()?.to_owned();
+        RawValue::from_string(text).ok()
+    };
+    Some(JobSpec {
+        namespace: payload.namespace.to_string(),
+        labels: raw(&payload.labels),
+        annotations: raw(&payload.annotations),
+        pod_spec: raw(&payload.pod_spec)?,
+    })
+}
+
+/// Live and finished jobs in memory, and how to go on in the history.
+pub(super) struct Listing {
+    pub(super) shard: ShardId,
+    pub(super) jobs: Vec<(JobRef, Job)>,
+    pub(super) states: StateSet,
+    pub(super) request: ListJobs,
+}
+
+impl Listing {
+    /// The page: what is in memory merged with what the history has.
+    pub(super) async fn page(mut self, history: History) -> ShardReply {
+        let limit = self.request.limit;
+        let mut through = None;
+        if self.states.holds_final() {
+            let filter = Filter {
+                queue: self.request.queue.as_deref().map(Name::from),
+                job_set: self.request.job_set.as_deref().map(Name::from),
+                states: self.states,
+            };
+            match history.list(self.shard, &filter, self.request.after, limit + 1).await {
+                Ok(page) => {
+                    self.jobs.extend(page.jobs.iter().map(|d| (d.job, convert::finished_job(d))));
+                    through = page.next;
+                }
+                Err(error) => return unavailable("the history", &error),
+            }
+        }
+        // The history was read up to there only: what is in memory behind it comes with a later page.
+        self.jobs.retain(|(job, _)| through.is_none_or(|through| *job <= through));
+        self.jobs.sort_by_key(|(job, _)| *job);
+        // A job that was written to the history meanwhile is in both.
+        self.jobs.dedup_by_key(|(job, _)| *job);
+        let more = self.jobs.len() > limit;
+        self.jobs.truncate(limit);
+        let last = self.jobs.last().map(|(job, _)| *job);
+        let cursor = if more { last } else { through }.map(|job| job.to_string());
+        let jobs = self.jobs.into_iter().map(|(_, job)| job).collect();
+        ShardReply::Jobs(JobPage { jobs, cursor })
+    }
+}
+
+/// Finished jobs in memory that a listing wants, tasks one by one.
+pub(super) fn finished_jobs<'a>(
+    finished: impl Iterator<Item = &'a Arc<Finished>>,
+    request: &ListJobs,
+    states: StateSet,
+    limit: usize,
+) -> Vec<(JobRef, Job)> {
+    let matches = |done: &&Arc<Finished>| {
+        states.contains(done.state)
+            && request.queue.as_deref().is_none_or(|queue| *done.queue == *queue)
+            && request.job_set.as_deref().is_none_or(|set| *done.job_set == *set)
+    };
+    let after = request.after;
+    let mut jobs = Vec::new();
+    for done in finished.filter(matches) {
+        for offset in 0..done.count {
+            let job = JobRef { job: done.job.job, index: done.job.index.map(|i| i + offset) };
+            if after.is_some_and(|after| job <= after) {
+                continue;
+            }
+            let mut shown = convert::finished_job(done);
+            shown.job_id = job.to_string();
+            jobs.push((job, shown));
+            if jobs.len() > limit {
+                return jobs;
+            }
+        }
+    }
+    jobs
+}
+
+/// Where a payload lies, and what goes with it.
+pub(super) type Place = (JobId, Option<(Position, Name, Name, Option<u32>)>);
+
+/// Payloads, as many as fit a message.
+pub(super) async fn payloads(places: Vec<Place>, log: Arc<Log>, bytes_max: usize) -> ShardReply {
+    let positions: Vec<Position> =
+        places.iter().filter_map(|(_, place)| place.as_ref().map(|p| p.0)).collect();
+    let mut found = match log.reader().payloads(&positions).await {
+        Ok(payloads) => payloads.into_iter(),
+        Err(error) => return unavailable("payloads", &error),
+    };
+    let mut replies = Vec::with_capacity(places.len());
+    let mut bytes = 0;
+    for (job, place) in places {
+        let payload = place.as_ref().and_then(|_| found.next()).unwrap_or_default();
+        let size = payload.pod_spec.len() + payload.labels.len() + payload.annotations.len();
+        bytes += size + PAYLOAD_OVERHEAD;
+        if bytes > bytes_max && !replies.is_empty() {
+            break;
+        }
+        let known = place.is_some();
+        let (queue, job_set, count) = place
+            .map(|(_, queue, job_set, count)| (queue.to_string(), job_set.to_string(), count))
+            .unwrap_or_default();
+        replies.push(JobPayload {
+            job,
+            found: known,
+            queue,
+            job_set,
+            namespace: payload.namespace.to_string(),
+            count,
+            labels: payload.labels,
+            annotations: payload.annotations,
+            pod_spec: payload.pod_spec,
+        });
+    }
+    ShardReply::Payloads(replies)
+}

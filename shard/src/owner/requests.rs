@@ -1,0 +1,221 @@
+//! Requests to the owner: each as a command or a read, each with its reply.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+
+use muster_api::bus::{self, ShardReply, ShardRequest};
+use muster_api::convert;
+use muster_api::http::{ErrorCode, JobSetPage, Problem};
+use muster_core::Name;
+use muster_core::command::{Command, NewJob, Outcome, Submit};
+use muster_core::id::{CommandId, JobRef, Position};
+use muster_core::shard::JobFilter;
+use muster_runtime::bus::{Message, ReplyTo};
+use muster_runtime::tasks::Policy;
+
+use super::{Owner, events, reads};
+
+/// Runs listed in one page of a comparison.
+const RUNS_PER_PAGE: usize = 5_000;
+
+impl Owner {
+    pub(super) async fn on_request(&mut self, message: Message) {
+        let Some(to) = message.reply else { return };
+        // Without a lease that certainly holds, somebody else may be the one to answer.
+        if !self.trust.holds() {
+            return;
+        }
+        let request = match bus::decode::<ShardRequest>(&message.payload) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::warn!(%error, "a request cannot be read");
+                let problem = Problem::new(ErrorCode::BadRequest, error.to_string());
+                Self::send(&self.deps, &to, bus::encode(&ShardReply::Error(problem))).await;
+                return;
+            }
+        };
+        match request {
+            ShardRequest::Submit(submit) => self.submit(to, submit).await,
+            ShardRequest::Cancel(cancel) => {
+                let reason = cancel.reason.map(Name::from);
+                let command =
+                    convert::target(cancel.target).map(|target| Command::Cancel { target, reason });
+                self.command(to, cancel.command, command).await;
+            }
+            ShardRequest::Reprioritize(request) => {
+                let priority = request.priority;
+                let command = convert::target(request.target)
+                    .map(|target| Command::Reprioritize { target, priority });
+                self.command(to, request.command, command).await;
+            }
+            ShardRequest::CloseQueue(close) => {
+                let (queue, incarnation) = (close.queue.into(), close.incarnation);
+                let command = Command::CloseQueue { queue, incarnation };
+                self.command(to, close.command, Ok(command)).await;
+            }
+            ShardRequest::Report(report) => {
+                self.heard_of(&report.cluster);
+                let id = report.command;
+                self.command(to, id, Ok(convert::report(report))).await;
+            }
+            ShardRequest::Lease(lease) => self.lease(to, lease).await,
+            ShardRequest::Job(get) => self.job(to, &get),
+            ShardRequest::Jobs(list) => self.jobs(to, list).await,
+            ShardRequest::JobSets(list) => self.job_sets(to, &list).await,
+            ShardRequest::Events(list) => self.events(to, list),
+            ShardRequest::Sync(sync) => self.sync(to, &sync).await,
+            ShardRequest::Payloads(get) => self.payloads(to, &get),
+        }
+    }
+
+    async fn command(&mut self, to: ReplyTo, id: CommandId, command: Result<Command, Problem>) {
+        let reply = match command {
+            Ok(command) => convert::outcome(self.execute_as(id, command)),
+            Err(problem) => ShardReply::Error(problem),
+        };
+        self.reply(to, bus::encode(&reply)).await;
+    }
+
+    async fn submit(&mut self, to: ReplyTo, submit: bus::Submit) {
+        if self.open.bytes + submit.batch.len() > self.deps.config.commit_bytes_max.as_usize() {
+            self.deps.metrics.refused_overload.inc();
+            let detail = format!("shard {} has as much waiting as it may", self.state.id());
+            let problem = Problem::new(ErrorCode::Overloaded, detail);
+            Self::send(&self.deps, &to, bus::encode(&ShardReply::Error(problem))).await;
+            return;
+        }
+        self.open.bytes += submit.batch.len();
+        let jobs: Result<Vec<NewJob>, Problem> = muster_api::batch::read(submit.batch)
+            .map_err(|error| Problem::new(ErrorCode::BadRequest, error.to_string()));
+        let command = jobs.map(|jobs| {
+            Command::Submit(Submit {
+                queue: submit.queue.into(),
+                incarnation: submit.incarnation,
+                job_set: submit.job_set.into(),
+                key: submit.key.map(|key| key.0),
+                jobs,
+            })
+        });
+        self.command(to, submit.command, command).await;
+    }
+
+    async fn lease(&mut self, to: ReplyTo, lease: bus::Lease) {
+        self.heard_of(&lease.cluster);
+        let queues: BTreeSet<Name> =
+            lease.picks.iter().map(|pick| Name::from(pick.queue.as_str())).collect();
+        let id = lease.command;
+        let runs = match self.execute_as(id, convert::lease(lease)) {
+            Outcome::Leased(runs) => runs,
+            other => {
+                self.reply(to, bus::encode(&convert::outcome(other))).await;
+                return;
+            }
+        };
+        let runs = runs.into_iter().map(convert::leased_run).collect();
+        let leased = bus::Leased { runs, offers: self.offers_of(&queues) };
+        self.reply(to, bus::encode(&ShardReply::Leased(leased))).await;
+    }
+
+    fn job(&mut self, to: ReplyTo, get: &bus::GetJob) {
+        let live = self.state.job(get.job).map(|view| (convert::live_job(&view), view.spec));
+        let found = live.or_else(|| {
+            let done = self.state.finished_of(get.job)?;
+            Some((convert::finished_job(&done), done.spec))
+        });
+        let read =
+            reads::job(found, get.job, get.spec, self.deps.history.clone(), self.log.clone());
+        self.read(to, read);
+    }
+
+    async fn jobs(&mut self, to: ReplyTo, request: bus::ListJobs) {
+        let states = match convert::states(&request.states) {
+            Ok(states) => states,
+            Err(problem) => {
+                Self::send(&self.deps, &to, bus::encode(&ShardReply::Error(problem))).await;
+                return;
+            }
+        };
+        let filter = JobFilter {
+            queue: request.queue.as_deref().map(Name::from),
+            job_set: request.job_set.as_deref().map(Name::from),
+            states,
+        };
+        let more = request.limit + 1;
+        let live = self.state.live_jobs(&filter, request.after, more);
+        let mut jobs: Vec<(JobRef, _)> =
+            live.iter().map(|view| (view.job, convert::live_job(view))).collect();
+        jobs.extend(reads::finished_jobs(self.state.finished(), &request, states, more));
+        let listing = reads::Listing { shard: self.state.id(), jobs, states, request };
+        let read = listing.page(self.deps.history.clone());
+        self.read(to, read);
+    }
+
+    async fn job_sets(&mut self, to: ReplyTo, list: &bus::ListJobSets) {
+        let views = match &list.only {
+            Some(name) => self.state.job_set(&list.queue, name).into_iter().collect(),
+            None => self.state.job_sets(&list.queue),
+        };
+        let after = list.after.as_deref();
+        let behind = views.iter().filter(|view| after.is_none_or(|after| &*view.job_set > after));
+        let mut sets: Vec<_> =
+            behind.take(list.limit + 1).map(|v| convert::job_set(&list.queue, v)).collect();
+        let more = sets.len() > list.limit;
+        sets.truncate(list.limit);
+        let cursor = sets.last().filter(|_| more).map(|set| set.job_set.clone());
+        let reply = ShardReply::JobSets(JobSetPage { job_sets: sets, cursor });
+        self.reply(to, bus::encode(&reply)).await;
+    }
+
+    fn events(&mut self, to: ReplyTo, request: bus::ListEvents) {
+        let set = self.state.job_set(&request.queue, &request.job_set);
+        let next = Position { sequence: self.open_sequence(), row: 0 };
+        let reader = events::Reader {
+            recent: self.recent.clone(),
+            log: self.log.clone(),
+            durable: self.durable.subscribe(),
+            clock: self.deps.clock.clone(),
+            first: set.map_or(next, |set| set.first),
+        };
+        self.read(to, reader.page(request));
+    }
+
+    async fn sync(&mut self, to: ReplyTo, sync: &bus::Sync) {
+        self.heard_of(&sync.cluster);
+        let (count, digest) = self.state.cluster_runs(&sync.cluster);
+        let agreed = sync.after.is_none() && count == sync.count && digest == sync.digest;
+        let mut runs = Vec::new();
+        if !agreed {
+            runs = self.state.runs(&sync.cluster, sync.after, RUNS_PER_PAGE + 1);
+        }
+        let more = runs.len() > RUNS_PER_PAGE;
+        runs.truncate(RUNS_PER_PAGE);
+        let runs = runs.into_iter().map(convert::believed_run).collect();
+        let reply = ShardReply::Runs(bus::RunPage { agreed, runs, more });
+        self.reply(to, bus::encode(&reply)).await;
+    }
+
+    fn payloads(&mut self, to: ReplyTo, get: &bus::GetPayloads) {
+        let places = get.jobs.iter().map(|job| (*job, self.state.payload_place(*job))).collect();
+        let bytes_max = self.deps.bus.payload_bytes_max();
+        let read = reads::payloads(places, self.log.clone(), bytes_max);
+        self.read(to, read);
+    }
+
+    /// Answers from a task of its own what takes the store to answer; not before everything applied so far is
+    /// durable, and only while the lease holds.
+    fn read(&mut self, to: ReplyTo, read: impl Future<Output = ShardReply> + Send + 'static) {
+        let needed = if self.is_clean() { 0 } else { self.dirty_sequence() };
+        let mut durable = self.durable.subscribe();
+        let (transport, trust) = (self.deps.bus.clone(), self.trust.clone());
+        let name = format!("read.{}", self.state.id());
+        self.deps.tasks.spawn_once(name, Policy::DETACHED, move |_| async move {
+            let reply = read.await;
+            // The owner is gone: its state may be too. Whoever asked asks the next owner.
+            let current = durable.wait_for(|durable| *durable >= needed).await.is_ok();
+            if current && trust.holds() {
+                transport.respond(&to, bus::encode(&reply)).await?;
+            }
+            Ok::<(), muster_runtime::bus::Error>(())
+        });
+    }
+}
