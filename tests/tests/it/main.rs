@@ -1,0 +1,9 @@
+//! Everything that is tested from outside of one crate: the harness itself, the tidiness of the
+//! tree, and the system end to end. Tests here may panic with `unwrap`: a failure is what they are
+//! for.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
+mod nats_server;
+mod processes;
+mod s3_server;
+mod tidy;
