@@ -1,0 +1,242 @@
+//! Taking a shard over: fence the owner before, then read its checkpoint and log.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use muster_core::id::Position;
+use muster_core::record::Record;
+
+use super::append::Log;
+use super::objects::{Objects, Place, Put};
+use super::read::Reader;
+use super::{Params, ReadError};
+use crate::codec::{self, FORMAT, Header, Kind};
+
+/// Commits of the old owner that may get ahead of the fence before the takeover gives up.
+const ROUNDS_MAX: usize = 1000;
+
+/// A shard taken over.
+pub struct TakenOver {
+    /// The log, open for appends.
+    pub log: Log,
+    /// The new ownership, above every one before: the sequence number of its fence.
+    pub epoch: u64,
+    /// Whether the owner before gave the shard up in good order. If not, it may believe for the rest of
+    /// its lease that it owns the shard, though it can write no more.
+    pub released_by_previous: bool,
+    /// The sequence number of the checkpoint that was read, if there was one.
+    pub checkpoint: Option<u64>,
+    /// How many records were applied.
+    pub records: u64,
+}
+
+/// Why a shard was not taken over. The owner before is fenced nevertheless, if the fence was written.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeOverError {
+    /// An object could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The log has a hole.
+    #[error("object `{key}` is missing from the log, which has one at {fence}")]
+    Gap {
+        /// The key that should be there.
+        key: String,
+        /// Where this takeover's fence stands, behind it.
+        fence: u64,
+    },
+    /// An object is of an owner that had been fenced before it.
+    #[error("object `{key}` is of epoch {found}, after one of epoch {before}")]
+    EpochWentBack {
+        /// Its key.
+        key: String,
+        /// Its epoch.
+        found: u64,
+        /// The highest epoch before it.
+        before: u64,
+    },
+    /// Others wrote faster than the fence could be set.
+    #[error("{rounds} other objects were written where the fence belonged")]
+    Contended {
+        /// How many.
+        rounds: usize,
+    },
+    /// The fence could not be encoded.
+    #[error("fence cannot be encoded: {0}")]
+    Encode(codec::Error),
+}
+
+impl Log {
+    /// Becomes the owner of a shard and reads its state. `apply` gets every record in order: those of the newest
+    /// readable checkpoint (at the checkpoint's sequence number), then those of every later log object.
+    ///
+    /// # Errors
+    /// When the log cannot be read whole; see [`TakeOverError`].
+    pub async fn take_over(
+        params: Params,
+        apply: impl FnMut(Position, Record) + Send,
+    ) -> Result<TakenOver, TakeOverError> {
+        let objects = Arc::new(Objects::new(params));
+        let reader = Reader::new(Arc::clone(&objects));
+        let mut replay = Replay {
+            objects: &objects,
+            reader: &reader,
+            apply,
+            epoch: 0,
+            released: false,
+            records: 0,
+        };
+        let fence = replay.fence().await?;
+        let checkpoint = replay.read_checkpoint(fence).await?;
+        replay.read_log(checkpoint, fence).await?;
+        let (records, released_by_previous) = (replay.records, replay.released);
+        let log = Log::new(Arc::clone(&objects), reader, fence, fence + 1);
+        Ok(TakenOver { log, epoch: fence, released_by_previous, checkpoint, records })
+    }
+}
+
+struct Replay<'a, F> {
+    objects: &'a Objects,
+    reader: &'a Reader,
+    apply: F,
+    /// The epoch of the last log object read.
+    epoch: u64,
+    /// Whether the last object read gave the shard up.
+    released: bool,
+    records: u64,
+}
+
+impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
+    /// Creates the fence in the first free number. It comes before all reading: a busy owner would else
+    /// write faster than its log is read.
+    async fn fence(&mut self) -> Result<u64, TakeOverError> {
+        let checkpoint = self.objects.list(Place::Checkpoint, 0).await?.last().copied();
+        let base = checkpoint.unwrap_or(0);
+        let last = self.objects.list(Place::Log, base.max(1)).await?.last().copied();
+        let mut sequence = last.unwrap_or(base) + 1;
+        for _ in 0..ROUNDS_MAX {
+            match self.put_fence(sequence).await? {
+                Put::Ours => return Ok(sequence),
+                Put::Theirs(_) => sequence += 1,
+            }
+        }
+        Err(TakeOverError::Contended { rounds: ROUNDS_MAX })
+    }
+
+    /// A fence's number is its epoch: above every one before, whatever stands between.
+    async fn put_fence(&self, sequence: u64) -> Result<Put, TakeOverError> {
+        let header = Header {
+            shard: self.objects.shard,
+            epoch: sequence,
+            writer: self.objects.writer,
+            nonce: self.objects.random.u128(),
+            kind: Kind::Fence,
+            sequence,
+            released: false,
+            format: FORMAT,
+        };
+        let bytes = codec::encode(&header, &[]).map_err(TakeOverError::Encode)?;
+        let put = self.objects.put(Place::Log, sequence, &bytes).await;
+        if matches!(put, Put::Ours) {
+            self.reader.keep(sequence, bytes);
+        }
+        Ok(put)
+    }
+
+    async fn read_checkpoint(&mut self, fence: u64) -> Result<Option<u64>, TakeOverError> {
+        let place = Place::Checkpoint;
+        let mut sequences = self.objects.list(place, 0).await?;
+        // Behind the fence only a later owner writes, and then this one will find itself fenced.
+        sequences.retain(|&sequence| sequence < fence);
+        for sequence in sequences.into_iter().rev() {
+            let bytes = self.objects.get(place, sequence).await?;
+            match self.objects.open(place, sequence, bytes).await {
+                Ok(checkpoint) => {
+                    self.apply_all(place, sequence, checkpoint).await?;
+                    return Ok(Some(sequence));
+                }
+                Err(error @ ReadError::Unreadable { .. }) => {
+                    tracing::error!(%error, "checkpoint is broken, taking the one before");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read_log(&mut self, checkpoint: Option<u64>, fence: u64) -> Result<(), TakeOverError> {
+        let base = checkpoint.unwrap_or(0);
+        let mut sequences = self.objects.list(Place::Log, base.max(1)).await?;
+        sequences.retain(|&sequence| sequence < fence);
+        if sequences.first() == Some(&base) {
+            sequences.remove(0);
+            // Nothing follows the checkpoint, so its own log object tells how the owner left.
+            if sequences.is_empty() {
+                self.read_last(base).await?;
+            }
+        }
+        let wanted = base + 1..fence;
+        let hole = wanted.enumerate().find(|(at, wanted)| sequences.get(*at) != Some(wanted));
+        if let Some((_, wanted)) = hole {
+            let key = self.objects.key(Place::Log, wanted).to_string();
+            return Err(TakeOverError::Gap { key, fence });
+        }
+        let objects = self.objects;
+        let fetch = |sequence| async move { (sequence, objects.get(Place::Log, sequence).await) };
+        let mut fetched =
+            stream::iter(sequences).map(fetch).buffered(objects.limits.read_ahead.max(1));
+        while let Some((sequence, bytes)) = fetched.next().await {
+            self.apply_object(sequence, bytes?).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_last(&mut self, sequence: u64) -> Result<(), TakeOverError> {
+        let bytes = self.objects.get(Place::Log, sequence).await?;
+        let object = self.objects.open(Place::Log, sequence, bytes).await?;
+        self.epoch = object.header().epoch;
+        self.released = object.header().released;
+        Ok(())
+    }
+
+    async fn apply_object(&mut self, sequence: u64, bytes: Bytes) -> Result<(), TakeOverError> {
+        let object = self.objects.open(Place::Log, sequence, bytes.clone()).await?;
+        let (found, before) = (object.header().epoch, self.epoch);
+        if found < before {
+            let key = self.objects.key(Place::Log, sequence).to_string();
+            return Err(TakeOverError::EpochWentBack { key, found, before });
+        }
+        self.epoch = found;
+        self.released = object.header().released;
+        self.apply_all(Place::Log, sequence, object).await?;
+        self.reader.keep(sequence, bytes);
+        Ok(())
+    }
+
+    async fn apply_all(
+        &mut self,
+        place: Place,
+        sequence: u64,
+        mut object: codec::Reader,
+    ) -> Result<(), ReadError> {
+        let key = || self.objects.key(place, sequence).to_string();
+        let mut row = 0;
+        loop {
+            let decode = move || {
+                let batch = object.next();
+                (object, batch)
+            };
+            let decoded = self.objects.blocking.run(decode).await;
+            let (rest, batch) =
+                decoded.map_err(|source| ReadError::Blocking { key: key(), source })?;
+            object = rest;
+            let Some(batch) = batch else { break };
+            for record in batch.map_err(|source| ReadError::Unreadable { key: key(), source })? {
+                (self.apply)(Position { sequence, row }, record);
+                row += 1;
+            }
+        }
+        self.records += u64::from(row);
+        Ok(())
+    }
+}
