@@ -1,0 +1,170 @@
+//! A cluster that exists in memory only: nodes that hold what they are said to hold, pods that run for a
+//! while and end. One task and one heap of timers, whatever the number of pods.
+//!
+//! The pods are written to a file at most once a second, so that a restart finds them. A crash loses the
+//! last second of it; what is lost is settled with the shards like with any cluster.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use muster_core::Name;
+use muster_core::resources::{CPU, MEMORY, PODS, Resources};
+use muster_runtime::tasks::{Policy, Supervisor};
+use muster_runtime::{Blocking, Clock};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::backend::{
+    Adopted, ClusterBackend, EPHEMERAL_STORAGE, Error, Grace, Node, Opened, Piece, Start,
+};
+use crate::config::SimulatedConfig;
+use crate::limits;
+use crate::runs::RunKey;
+
+mod file;
+mod pods;
+mod spec;
+mod worker;
+
+pub use spec::{ParseError, RunTime, SimulatedSpec};
+
+use pods::Pods;
+use worker::{Command, Worker};
+
+/// How often a waiting reader of output looks again.
+const LOGS_POLL: Duration = Duration::from_millis(100);
+
+/// The storage of each node: jobs often ask for some, and none is used.
+const NODE_STORAGE: &str = "1Ti";
+
+/// What a simulated cluster is made of.
+pub struct Params {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Its settings.
+    pub config: SimulatedConfig,
+    /// Where its file is kept.
+    pub state_dir: PathBuf,
+    /// The time.
+    pub clock: Clock,
+    /// Who runs its task.
+    pub tasks: Supervisor,
+}
+
+struct Simulated {
+    nodes: Vec<Node>,
+    clock: Clock,
+    commands: mpsc::Sender<Command>,
+}
+
+/// Opens the cluster with the pods that its file names.
+///
+/// # Errors
+/// When the file is there but cannot be read, or the settings name no quantities.
+pub async fn open(params: Params) -> Result<Opened, Error> {
+    let path = params.state_dir.join(format!("simulated-{}.json", params.cluster));
+    let blocking = Blocking::new(1);
+    let nodes = nodes(&params.cluster, &params.config)?;
+    let pods = Pods::new(&params.config);
+    let file = file::File::new(path, blocking);
+    let saved = file.load().await?;
+    let (commands, commands_out) = mpsc::channel(limits::COMMANDS_MAX);
+    let (events, events_out) = mpsc::channel(limits::EVENTS_MAX);
+    let worker = Worker::new(pods, saved, file, params.clock.clone(), commands_out, events);
+    let name = format!("simulated-cluster-{}", params.cluster);
+    params.tasks.spawn_once(name, Policy::VITAL, |cancel| worker.run(cancel));
+    let backend = Arc::new(Simulated { nodes, clock: params.clock, commands });
+    Ok(Opened { backend, events: events_out })
+}
+
+impl Simulated {
+    async fn send(&self, command: Command) {
+        // Nobody takes commands only once the cluster is being shut down; its file tells the rest.
+        let _ = self.commands.send(command).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Error> {
+        let (sender, answer) = oneshot::channel();
+        self.send(question(sender)).await;
+        answer.await.map_err(|_| Error::Stopped)
+    }
+}
+
+#[async_trait]
+impl ClusterBackend for Simulated {
+    async fn nodes(&self) -> Result<Vec<Node>, Error> {
+        Ok(self.nodes.clone())
+    }
+
+    async fn adopt(&self) -> Result<Vec<Adopted>, Error> {
+        self.ask(Command::Adopt).await
+    }
+
+    async fn start(&self, start: Start) {
+        self.send(Command::Start(Box::new(start))).await;
+    }
+
+    async fn stop(&self, run: RunKey, _grace: Grace) {
+        self.send(Command::Stop(run)).await;
+    }
+
+    async fn settle(&self, run: RunKey) {
+        self.send(Command::Settle(run)).await;
+    }
+
+    async fn logs(
+        &self,
+        run: RunKey,
+        offset: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Piece, Error> {
+        let deadline = self.clock.monotonic() + wait;
+        loop {
+            let output = self.ask(|answer| Command::Output(run, answer)).await?;
+            let (text, end) =
+                output.ok_or(Error::NoOutput { job: run.job, attempt: run.attempt })?;
+            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+            let to = from.saturating_add(limit).min(text.len());
+            let end = end && to == text.len();
+            if to > from || end || self.clock.monotonic() >= deadline {
+                return Ok(Piece { data: Bytes::copy_from_slice(&text.as_bytes()[from..to]), end });
+            }
+            self.clock.sleep(LOGS_POLL).await;
+        }
+    }
+}
+
+fn nodes(cluster: &str, config: &SimulatedConfig) -> Result<Vec<Node>, Error> {
+    let mut allocatable = Resources::new();
+    let pods = config.pods.to_string();
+    let all = [
+        (CPU, config.cpu.as_str()),
+        (MEMORY, config.memory.as_str()),
+        (PODS, pods.as_str()),
+        (EPHEMERAL_STORAGE, NODE_STORAGE),
+    ];
+    for (name, text) in all {
+        let quantity = text.parse().map_err(|error| Error::State {
+            path: format!("settings of cluster {cluster}"),
+            reason: format!("{name}: {error}"),
+        })?;
+        allocatable.set(name.into(), quantity);
+    }
+    let node = |n: u32| {
+        let name: Name = format!("{cluster}-node-{n}").into();
+        let labels = BTreeMap::from([
+            ("kubernetes.io/hostname".into(), name.clone()),
+            ("muster.dev/backend".into(), "simulated".into()),
+        ]);
+        let allocatable = allocatable.clone();
+        Node { name, labels, taints: Vec::new(), allocatable, schedulable: true }
+    };
+    Ok((1..=config.nodes).map(node).collect())
+}

@@ -1,0 +1,191 @@
+//! The executor's settings.
+
+use std::path::PathBuf;
+
+use muster_core::quantity::Quantity;
+use muster_core::shape::DEFAULT_POOL;
+use muster_runtime::config::{ByteSize, HumanDuration};
+use serde::{Deserialize, Serialize};
+
+use crate::backend::simulated::RunTime;
+
+/// Settings of one executor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The name of the cluster, unique in the deployment: letters, digits, `-` and `_`.
+    pub cluster: String,
+    /// The pool that the cluster's nodes belong to.
+    pub pool: String,
+    /// The number of shards of the deployment.
+    pub shards: u16,
+    /// Where runs and what is known of them are kept, so that a restart finds them.
+    pub state_dir: PathBuf,
+    /// What runs the jobs.
+    pub backend: BackendKind,
+    /// Settings of the `local` back end.
+    pub local: LocalConfig,
+    /// Settings of the `simulated` back end.
+    pub simulated: SimulatedConfig,
+    /// How many runs may be on their way from the leader to the cluster at the same time.
+    pub leases_max: u32,
+    /// How long the leader may hold a request for leases when there is nothing to lease.
+    pub lease_wait: HumanDuration,
+    /// Requests for leases are at least so far apart.
+    pub lease_interval_min: HumanDuration,
+    /// How often the executor says that it lives.
+    pub heartbeat_interval: HumanDuration,
+    /// How often the cluster's runs are compared with what the shards believe.
+    pub sync_interval: HumanDuration,
+    /// How long, at the start, shards that do not answer keep the executor from asking for leases.
+    pub sync_first_timeout: HumanDuration,
+    /// How long the executor may take to hand in its reports when it is told to end.
+    pub shutdown_timeout: HumanDuration,
+    /// Whether runs are stopped when the executor ends; otherwise they run on and its next start takes
+    /// them over.
+    pub stop_runs_on_exit: bool,
+}
+
+/// What runs the jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Processes on this machine.
+    #[default]
+    Local,
+    /// Nothing: nodes and pods exist in memory only.
+    Simulated,
+}
+
+/// Settings of the `local` back end. It needs Linux and a POSIX shell at `/bin/sh`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalConfig {
+    /// Cpu that jobs may use in all, as a quantity; empty means all that the machine has.
+    pub cpu: String,
+    /// Memory that jobs may use in all, as a quantity; empty means all that the machine has.
+    pub memory: String,
+    /// How many jobs may run at the same time.
+    pub pods: u32,
+    /// The output kept of one run; what comes after it is discarded.
+    pub output_max: ByteSize,
+    /// How long the directory of an ended run, with its output, is kept.
+    pub retention: HumanDuration,
+    /// How many directories of ended runs are kept at most.
+    pub ended_runs_max: usize,
+}
+
+/// Settings of the `simulated` back end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimulatedConfig {
+    /// How many nodes.
+    pub nodes: u32,
+    /// Cpu of each node, as a quantity.
+    pub cpu: String,
+    /// Memory of each node, as a quantity.
+    pub memory: String,
+    /// Pods that each node holds.
+    pub pods: u32,
+    /// How long a pod takes until its containers run.
+    pub start_delay: HumanDuration,
+    /// How long a pod runs whose job has no annotation `muster.dev/simulated-runtime`: "2s", "50ms..200ms"
+    /// (evenly spread) or "exp(1s)" (exponentially distributed around that mean).
+    pub runtime: RunTime,
+    /// The part of pods, 0 to 1, that fail, of those whose job has no annotation
+    /// `muster.dev/simulated-failure-rate`.
+    pub failure_rate: f64,
+    /// What run times and failures are drawn from: the same seed gives the same run the same fate.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cluster: "local".to_owned(),
+            pool: DEFAULT_POOL.to_owned(),
+            shards: 4,
+            state_dir: PathBuf::from("executor"),
+            backend: BackendKind::default(),
+            local: LocalConfig::default(),
+            simulated: SimulatedConfig::default(),
+            leases_max: 2000,
+            lease_wait: HumanDuration::secs(5),
+            lease_interval_min: HumanDuration::millis(20),
+            heartbeat_interval: HumanDuration::secs(2),
+            sync_interval: HumanDuration::secs(10),
+            sync_first_timeout: HumanDuration::secs(10),
+            shutdown_timeout: HumanDuration::secs(5),
+            stop_runs_on_exit: false,
+        }
+    }
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self {
+            cpu: String::new(),
+            memory: String::new(),
+            pods: 110,
+            output_max: ByteSize::mib(64),
+            retention: HumanDuration::secs(3600),
+            ended_runs_max: 10_000,
+        }
+    }
+}
+
+impl Default for SimulatedConfig {
+    fn default() -> Self {
+        Self {
+            nodes: 10,
+            cpu: "16".to_owned(),
+            memory: "64Gi".to_owned(),
+            pods: 110,
+            start_delay: HumanDuration::millis(0),
+            runtime: RunTime::default(),
+            failure_rate: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+impl Config {
+    /// Everything that is wrong with the settings, a sentence each.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |is_good: bool, problem: String| {
+            if !is_good {
+                problems.push(problem);
+            }
+        };
+        for (what, name) in [("cluster", &self.cluster), ("pool", &self.pool)] {
+            let is_good = muster_runtime::bus::token(name) == **name;
+            check(is_good, format!("{what} `{name}` may hold letters, digits, `-` and `_` only"));
+        }
+        check(self.shards > 0, "shards is 0, at least 1 is needed".to_owned());
+        check(self.leases_max > 0, "leases_max is 0, at least 1 is needed".to_owned());
+        let intervals = [
+            ("lease_wait", self.lease_wait),
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("sync_interval", self.sync_interval),
+        ];
+        for (what, interval) in intervals {
+            check(!interval.0.is_zero(), format!("{what} is 0"));
+        }
+        let is_rate = (0.0..=1.0).contains(&self.simulated.failure_rate);
+        check(is_rate, format!("failure_rate {} is not in 0..1", self.simulated.failure_rate));
+        let quantities = [
+            ("local.cpu", &self.local.cpu, true),
+            ("local.memory", &self.local.memory, true),
+            ("simulated.cpu", &self.simulated.cpu, false),
+            ("simulated.memory", &self.simulated.memory, false),
+        ];
+        for (what, text, may_be_empty) in quantities {
+            if let Err(error) = text.parse::<Quantity>() {
+                check(may_be_empty && text.is_empty(), format!("{what}: {error}"));
+            }
+        }
+        problems
+    }
+}

@@ -1,0 +1,33 @@
+//! Every bound of the executor that is no setting.
+
+use std::time::Duration;
+
+/// Reports in one message to a shard.
+pub const REPORTS_PER_MESSAGE_MAX: usize = 1000;
+/// Jobs whose payloads one message asks for.
+pub const PAYLOADS_PER_REQUEST_MAX: usize = 1000;
+/// Arrays whose payloads are kept for their next tasks.
+pub const ARRAYS_CACHED_MAX: usize = 1000;
+/// Runs that are remembered after they were settled, so that a lease that comes again is ignored …
+pub const RECENT_RUNS_MAX: usize = 200_000;
+/// … for so long.
+pub const RECENT_AGE_MAX: Duration = Duration::from_mins(15);
+/// Names of vanished nodes kept for the next updates; beyond, all nodes are told anew.
+pub const REMOVED_NODES_MAX: usize = 10_000;
+/// Bytes of the sentence for people in a report; the rest is cut off.
+pub const MESSAGE_BYTES_MAX: usize = 512;
+/// Status changes that a back end may be ahead of the executor.
+pub const EVENTS_MAX: usize = 4096;
+/// Commands that wait for a back end.
+pub const COMMANDS_MAX: usize = 1024;
+/// Requests for output that are answered at the same time.
+pub const LOGS_IN_FLIGHT_MAX: usize = 256;
+/// Lease requests that may wait for an answer; only the newest counts for the leader, the others are kept
+/// so that an answer that was already on its way is not lost.
+pub const LEASE_REQUESTS_IN_FLIGHT_MAX: usize = 4;
+/// How long a shard may take to answer.
+pub const SHARD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the leader may take beyond the time it was told to wait.
+pub const LEASE_TIMEOUT_EXTRA: Duration = Duration::from_secs(2);
+/// The longest interval between comparisons with a shard that keep finding nothing to repair.
+pub const SYNC_INTERVAL_MAX: Duration = Duration::from_mins(1);

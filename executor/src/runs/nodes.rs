@@ -1,0 +1,213 @@
+//! The cluster's nodes: what each has free once the runs that the executor knows are taken off, and what
+//! of it the pool's leader has not been told yet.
+//!
+//! Every change of a node gets the next version, so that "the leader holds version v" says of each node
+//! whether it is known: an update may stop anywhere and go on later.
+
+use std::collections::BTreeMap;
+
+use muster_api::bus::{self, NodeUpdate};
+use muster_core::Name;
+use muster_core::quantity::Quantity;
+use muster_core::resources::Resources;
+use muster_core::shape::Shape;
+
+use crate::backend::Node;
+use crate::limits;
+
+/// Bytes of a node on the wire beside its texts, generously.
+const NODE_BYTES: usize = 120;
+
+/// Nodes by name.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    version: u64,
+    nodes: BTreeMap<Name, Entry>,
+    removed: BTreeMap<u64, Name>,
+    /// What leaders must be at to be told changes only: versions before it have lost removals.
+    base_min: u64,
+    /// Runs on nodes that the back end does not list (any more).
+    homeless: BTreeMap<Name, (Resources, u32)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    node: Node,
+    free: Resources,
+    runs: u32,
+    changed: u64,
+}
+
+/// An update for the leader.
+pub(super) struct Update {
+    pub(super) update: NodeUpdate,
+    /// Whether more must follow before the leader knows all.
+    pub(super) more: bool,
+}
+
+impl Nodes {
+    /// Takes the nodes as the back end sees them; runs stay where they are.
+    pub(super) fn set(&mut self, nodes: Vec<Node>) {
+        let mut gone: BTreeMap<Name, Entry> = std::mem::take(&mut self.nodes);
+        for node in nodes {
+            let entry = match gone.remove(&node.name) {
+                Some(entry) if entry.node == node => entry,
+                Some(entry) => {
+                    let used = difference(&entry.node.allocatable, &entry.free);
+                    self.entry(node, &used, entry.runs)
+                }
+                None => {
+                    let (used, runs) = self.homeless.remove(&node.name).unwrap_or_default();
+                    self.entry(node, &used, runs)
+                }
+            };
+            self.nodes.insert(entry.node.name.clone(), entry);
+        }
+        for (name, entry) in gone {
+            self.version += 1;
+            self.removed.insert(self.version, name.clone());
+            if entry.runs > 0 {
+                let used = difference(&entry.node.allocatable, &entry.free);
+                self.homeless.insert(name, (used, entry.runs));
+            }
+        }
+        while self.removed.len() > limits::REMOVED_NODES_MAX {
+            if let Some((version, _)) = self.removed.pop_first() {
+                self.base_min = version;
+            }
+        }
+    }
+
+    /// Why a run of this shape cannot start on the node now.
+    pub(super) fn refusal(&self, node: &str, shape: &Shape) -> Option<String> {
+        let Some(entry) = self.nodes.get(node) else {
+            return Some(format!("node `{node}` is gone"));
+        };
+        if !entry.node.schedulable {
+            return Some(format!("node `{node}` takes no runs"));
+        }
+        if !shape.admits(&entry.node.labels, &entry.node.taints) {
+            return Some(format!("labels or taints of node `{node}` keep it away"));
+        }
+        let short = shape.request.iter().find(|(name, asked)| *asked > entry.free.get(name));
+        short.map(|(name, asked)| {
+            let free = entry.free.get(name);
+            format!("it asks for {asked} of `{name}`, node `{node}` has {free} free")
+        })
+    }
+
+    /// Takes a run off the node's free resources, whether it fits or not.
+    pub(super) fn take(&mut self, node: &Name, request: &Resources) {
+        self.version += 1;
+        match self.nodes.get_mut(node) {
+            Some(entry) => {
+                entry.free = difference(&entry.free, request);
+                entry.runs += 1;
+                entry.changed = self.version;
+            }
+            None => {
+                let (used, runs) = self.homeless.entry(node.clone()).or_default();
+                used.add(request);
+                *runs += 1;
+            }
+        }
+    }
+
+    /// Gives back what a run took.
+    pub(super) fn release(&mut self, node: &Name, request: &Resources) {
+        self.version += 1;
+        if let Some(entry) = self.nodes.get_mut(node) {
+            entry.free.add(request);
+            entry.runs = entry.runs.saturating_sub(1);
+            entry.changed = self.version;
+        } else if let Some((used, runs)) = self.homeless.get_mut(node) {
+            *used = difference(used, request);
+            *runs = runs.saturating_sub(1);
+            if *runs == 0 {
+                self.homeless.remove(node);
+            }
+        }
+    }
+
+    /// Rises with every change.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What a leader that holds version `base` (or nothing) does not know, up to `bytes_max`.
+    pub(super) fn update(&self, base: Option<u64>, bytes_max: usize) -> Update {
+        let base = base.filter(|base| (self.base_min..=self.version).contains(base));
+        let behind = |version: u64| base.is_none_or(|base| version > base);
+        let mut changed: Vec<&Entry> =
+            self.nodes.values().filter(|entry| behind(entry.changed)).collect();
+        changed.sort_by_key(|entry| entry.changed);
+        let (mut nodes, mut bytes, mut version, mut more) = (Vec::new(), 0, self.version, false);
+        for entry in changed {
+            bytes += size(entry);
+            if bytes > bytes_max && !nodes.is_empty() {
+                more = true;
+                break;
+            }
+            version = entry.changed;
+            nodes.push(wire(entry));
+        }
+        let version = if more { version } else { self.version };
+        let removed = match base {
+            Some(base) => self.removed.range(base + 1..=version.max(base + 1)),
+            // Who is told everything knows of no node that is gone.
+            None => self.removed.range(0..0),
+        };
+        // A node that came back is not gone.
+        let removed = removed
+            .map(|(_, name)| name)
+            .filter(|name| !self.nodes.contains_key(*name))
+            .map(ToString::to_string)
+            .collect();
+        Update { update: NodeUpdate { base, version, nodes, removed }, more }
+    }
+
+    fn entry(&mut self, node: Node, used: &Resources, runs: u32) -> Entry {
+        self.version += 1;
+        let free = difference(&node.allocatable, used);
+        Entry { node, free, runs, changed: self.version }
+    }
+}
+
+/// `a - b`, below zero where `b` is more.
+fn difference(a: &Resources, b: &Resources) -> Resources {
+    let mut rest = a.clone();
+    let negated =
+        b.iter().filter_map(|(n, q)| Some((n.clone(), Quantity::from_nanos(-q.nanos())?)));
+    rest.add(&negated.collect());
+    rest
+}
+
+fn size(entry: &Entry) -> usize {
+    let labels: usize = entry.node.labels.iter().map(|(n, v)| n.len() + v.len() + 6).sum();
+    let taints: usize =
+        entry.node.taints.iter().map(|t| t.key.len() + t.value.len() + t.effect.len() + 9).sum();
+    let resources = entry.node.allocatable.iter().map(|(name, _)| 2 * (name.len() + 24));
+    NODE_BYTES + entry.node.name.len() + labels + taints + resources.sum::<usize>()
+}
+
+fn wire(entry: &Entry) -> bus::Node {
+    let node = &entry.node;
+    let texts = |resources: &Resources| {
+        let shown = resources.iter().filter(|(_, q)| !q.is_negative());
+        shown.map(|(name, q)| (name.to_string(), q.to_string())).collect()
+    };
+    let text = |name: &Name| name.to_string();
+    bus::Node {
+        name: node.name.to_string(),
+        labels: node.labels.iter().map(|(name, value)| (text(name), text(value))).collect(),
+        taints: node
+            .taints
+            .iter()
+            .map(|taint| (text(&taint.key), text(&taint.value), text(&taint.effect)))
+            .collect(),
+        allocatable: texts(&node.allocatable),
+        free: texts(&entry.free),
+        runs: entry.runs,
+        schedulable: node.schedulable,
+    }
+}

@@ -1,0 +1,345 @@
+//! The executor's one task: it owns the [`Runs`], feeds them what comes in, and carries out what they want.
+//!
+//! Every request that is under way is a future in one set; each shard has at most one report, one fetch of
+//! payloads and one comparison in flight. Level-triggered: what failed is found due again on the next turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use muster_api::bus::{self, Heartbeat, StopRuns, subject};
+use muster_core::id::ShardId;
+use muster_runtime::bus::{Bus, Message, Subscription};
+use muster_runtime::tasks::Supervisor;
+use muster_runtime::{Clock, Random};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{self, ClusterBackend, Event, Grace, Opened, local, simulated};
+use crate::config::{BackendKind, Config};
+use crate::limits;
+use crate::metrics::{ClusterLabels, EndLabels, Metrics, StatusLabel};
+use crate::runs::{Effect, Now, RunKey, Runs, is_final};
+
+mod lease;
+mod logs;
+mod shard;
+
+use lease::{LeaseOutcome, LeaseWork};
+use shard::{ShardOutcome, ShardWork};
+
+/// How far ahead the task looks when nothing is due.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What an executor works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    /// The time.
+    pub clock: Clock,
+    /// Ids and jitter are drawn from it.
+    pub random: Random,
+    /// The back end's task runs under it.
+    pub tasks: Supervisor,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Why an executor ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The settings are wrong.
+    #[error("settings are wrong: {0}")]
+    Config(String),
+    /// The bus takes no subscription.
+    #[error("bus cannot be listened to: {0}")]
+    Bus(#[from] muster_runtime::bus::Error),
+    /// The back end failed.
+    #[error("back end failed: {0}")]
+    Backend(#[from] backend::Error),
+    /// The back end's task ended before the executor did.
+    #[error("back end ended by itself")]
+    BackendEnded,
+}
+
+/// Something that was under way has come to its end.
+enum Done {
+    Lease(LeaseOutcome),
+    Shard(ShardOutcome),
+    Nodes(Result<Vec<backend::Node>, backend::Error>),
+    Logs,
+    Other,
+}
+
+struct Executor {
+    config: Config,
+    deps: Deps,
+    backend: Arc<dyn ClusterBackend>,
+    instance: String,
+    runs: Runs,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    lease: LeaseWork,
+    shards: Vec<ShardWork>,
+    logs_in_flight: usize,
+    heartbeat_at: Duration,
+    nodes_at: Duration,
+}
+
+/// Runs an executor until `cancel`; then hands in what is left to report.
+///
+/// # Errors
+/// When the settings are wrong, the bus cannot be listened to, or the back end fails.
+pub async fn run(config: Config, deps: Deps, cancel: CancellationToken) -> Result<(), Error> {
+    let problems = config.problems();
+    if !problems.is_empty() {
+        return Err(Error::Config(problems.join("; ")));
+    }
+    let tasks = deps.tasks.child();
+    let result = run_with(config.clone(), deps, tasks.clone(), cancel).await;
+    let ended = tasks.shutdown(config.shutdown_timeout.0).await;
+    if let Err(failure) = ended {
+        tracing::error!(cluster = %config.cluster, %failure, "back end ended badly");
+    }
+    result
+}
+
+async fn run_with(
+    config: Config,
+    deps: Deps,
+    tasks: Supervisor,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
+    let mut stops = deps.bus.subscribe(&subject::cluster_stop(&config.cluster), None).await?;
+    let mut logs = deps.bus.subscribe(&subject::cluster_logs(&config.cluster), None).await?;
+    let Opened { backend, mut events } = open(&config, &deps, tasks).await?;
+    let mut executor = Executor::new(config, deps, backend);
+    executor.runs.on_nodes(executor.backend.nodes().await?);
+    executor.runs.on_adopted(executor.backend.adopt().await?);
+    executor.work_until(&cancel, &mut events, &mut stops, &mut logs).await?;
+    executor.finish(&mut events).await;
+    Ok(())
+}
+
+async fn open(config: &Config, deps: &Deps, tasks: Supervisor) -> Result<Opened, backend::Error> {
+    let (cluster, state_dir) = (config.cluster.clone(), config.state_dir.clone());
+    let clock = deps.clock.clone();
+    match config.backend {
+        BackendKind::Local => {
+            let config = config.local.clone();
+            local::open(local::Params { cluster, config, state_dir, clock, tasks }).await
+        }
+        BackendKind::Simulated => {
+            let config = config.simulated.clone();
+            simulated::open(simulated::Params { cluster, config, state_dir, clock, tasks }).await
+        }
+    }
+}
+
+impl Executor {
+    fn new(config: Config, deps: Deps, backend: Arc<dyn ClusterBackend>) -> Self {
+        let now = deps.clock.monotonic();
+        let shards = (0..config.shards).map(|n| ShardWork::new(ShardId(n), now)).collect();
+        Self {
+            instance: format!("{:032x}", deps.random.u128()),
+            runs: Runs::new(),
+            work: FuturesUnordered::new(),
+            lease: LeaseWork::new(now),
+            shards,
+            logs_in_flight: 0,
+            heartbeat_at: now,
+            nodes_at: now + config.sync_interval.0,
+            config,
+            deps,
+            backend,
+        }
+    }
+
+    async fn work_until(
+        &mut self,
+        cancel: &CancellationToken,
+        events: &mut mpsc::Receiver<Event>,
+        stops: &mut Subscription,
+        logs: &mut Subscription,
+    ) -> Result<(), Error> {
+        let clock = self.deps.clock.clone();
+        let mut batch = Vec::new();
+        loop {
+            let wake = self.turn();
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                count = events.recv_many(&mut batch, limits::EVENTS_MAX) => {
+                    if count == 0 {
+                        return Err(Error::BackendEnded);
+                    }
+                    self.on_events(&mut batch);
+                }
+                Some(message) = stops.next() => self.on_stop(&message),
+                Some(done) = self.work.next() => self.on_done(done),
+                Some(message) = logs.next() => self.on_logs(message),
+                () = clock.sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Starts everything that is due; gives the next moment when something may be.
+    fn turn(&mut self) -> Duration {
+        let now = self.now();
+        self.carry_out();
+        let mut wake = now.monotonic + IDLE;
+        wake = wake.min(self.beat(now)).min(self.look_at_nodes(now));
+        for place in 0..self.shards.len() {
+            wake = wake.min(self.turn_shard(place, now));
+        }
+        let wake = wake.min(self.turn_lease(now));
+        self.carry_out();
+        wake
+    }
+
+    /// Hands in the last reports, after stopping what is to be stopped.
+    async fn finish(&mut self, events: &mut mpsc::Receiver<Event>) {
+        let clock = self.deps.clock.clone();
+        let limit = self.config.shutdown_timeout.0;
+        let deadline = clock.monotonic() + limit;
+        if self.config.stop_runs_on_exit {
+            for run in self.runs.on_backend() {
+                let backend = Arc::clone(&self.backend);
+                self.work.push(Box::pin(async move {
+                    backend.stop(run, Grace::AtMost(limit / 2)).await;
+                    Done::Other
+                }));
+            }
+        }
+        let mut batch = Vec::new();
+        while clock.monotonic() < deadline && !self.is_finished() {
+            let now = self.now();
+            let mut wake = deadline;
+            for place in 0..self.shards.len() {
+                wake = wake.min(self.turn_reports(place, now));
+            }
+            self.carry_out();
+            tokio::select! {
+                biased;
+                Some(done) = self.work.next() => self.on_done(done),
+                count = events.recv_many(&mut batch, limits::EVENTS_MAX) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.on_events(&mut batch);
+                }
+                () = clock.sleep_until(wake) => {}
+            }
+        }
+        if !self.is_finished() {
+            let cluster = &self.config.cluster;
+            tracing::warn!(%cluster, "executor ends before all reports are handed in");
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        let is_quiet = !self.config.stop_runs_on_exit || self.runs.on_backend().next().is_none();
+        is_quiet && self.runs.is_flushed()
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: self.deps.clock.now(), monotonic: self.deps.clock.monotonic() }
+    }
+
+    fn cluster_labels(&self) -> ClusterLabels {
+        ClusterLabels { cluster: self.config.cluster.clone() }
+    }
+
+    /// Half a message: what is estimated may be off by as much.
+    fn bytes_max(&self) -> usize {
+        self.deps.bus.payload_bytes_max() / 2
+    }
+
+    fn carry_out(&mut self) {
+        for effect in self.runs.take_effects() {
+            let backend = Arc::clone(&self.backend);
+            if let Effect::Start(_) = &effect {
+                self.deps.metrics.starts.get_or_create(&self.cluster_labels()).inc();
+            }
+            self.work.push(Box::pin(async move {
+                match effect {
+                    Effect::Start(start) => backend.start(start).await,
+                    Effect::Stop(run) => backend.stop(run, Grace::OfPod).await,
+                    Effect::Settle(run) => backend.settle(run).await,
+                }
+                Done::Other
+            }));
+        }
+    }
+
+    fn beat(&mut self, now: Now) -> Duration {
+        if now.monotonic < self.heartbeat_at {
+            return self.heartbeat_at;
+        }
+        let interval = self.config.heartbeat_interval.0;
+        self.heartbeat_at = now.monotonic + self.deps.random.jitter(interval, 0.1);
+        self.deps.metrics.set_runs(&self.config.cluster, self.runs.counts());
+        let (cluster, instance) = (self.config.cluster.clone(), self.instance.clone());
+        let pools = vec![self.config.pool.clone()];
+        let bus = Arc::clone(&self.deps.bus);
+        self.work.push(Box::pin(async move {
+            let beat = bus::encode(&Heartbeat { cluster, instance, pools });
+            if let Err(error) = bus.publish(subject::HEARTBEATS, beat).await {
+                tracing::debug!(%error, "heartbeat was not sent");
+            }
+            Done::Other
+        }));
+        self.heartbeat_at
+    }
+
+    fn look_at_nodes(&mut self, now: Now) -> Duration {
+        if now.monotonic >= self.nodes_at {
+            self.nodes_at = now.monotonic + self.config.sync_interval.0;
+            let backend = Arc::clone(&self.backend);
+            self.work.push(Box::pin(async move { Done::Nodes(backend.nodes().await) }));
+        }
+        self.nodes_at
+    }
+
+    fn on_events(&mut self, events: &mut Vec<Event>) {
+        let now = self.now();
+        for event in events.drain(..) {
+            if is_final(event.status) {
+                let status = StatusLabel::of(event.status);
+                let labels = EndLabels { cluster: self.config.cluster.clone(), status };
+                self.deps.metrics.ends.get_or_create(&labels).inc();
+            }
+            self.runs.on_event(event, now);
+        }
+    }
+
+    fn on_stop(&mut self, message: &Message) {
+        let now = self.now();
+        let orders: StopRuns = match bus::decode(&message.payload) {
+            Ok(orders) => orders,
+            Err(error) => {
+                tracing::warn!(%error, "stop orders are ignored");
+                return;
+            }
+        };
+        for (job, attempt) in orders.runs {
+            match job.parse() {
+                Ok(job) => self.runs.on_stop(RunKey { job, attempt }, now),
+                Err(error) => tracing::warn!(%error, "stop order is ignored"),
+            }
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Lease(outcome) => self.on_lease(outcome),
+            Done::Shard(outcome) => self.on_shard(outcome),
+            Done::Nodes(Ok(nodes)) => self.runs.on_nodes(nodes),
+            Done::Nodes(Err(error)) => tracing::warn!(%error, "nodes cannot be looked at"),
+            Done::Logs => self.logs_in_flight -= 1,
+            Done::Other => {}
+        }
+    }
+}

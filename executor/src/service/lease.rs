@@ -1,0 +1,169 @@
+//! Asking the pool's leader for leases.
+//!
+//! The leader holds a request until there is work; a newer one replaces it. So a new request goes out as
+//! soon as something about the nodes has changed, and older ones are still listened to for a while: an
+//! answer that was already on its way is not lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_api::bus::{self, LeaseAnswer, LeaseReply, LeaseRequest, subject};
+use muster_runtime::retry;
+use tokio_util::sync::CancellationToken;
+
+use super::{Done, Executor};
+use crate::limits;
+use crate::metrics::RequestLabel;
+use crate::runs::Now;
+
+/// The state of the asking.
+pub(super) struct LeaseWork {
+    /// Requests that wait for an answer, oldest first.
+    in_flight: Vec<(u64, CancellationToken)>,
+    sent: u64,
+    sent_at: Option<Duration>,
+    /// The version of the nodes that the newest request told.
+    told: Option<u64>,
+    retry_at: Duration,
+    delays: Option<retry::Delays>,
+    began: Duration,
+    /// How many are in the last answer: told once, for the log.
+    is_leader_known: bool,
+}
+
+/// What became of a request.
+pub(super) struct LeaseOutcome {
+    id: u64,
+    reply: Result<LeaseReply, Failure>,
+}
+
+enum Failure {
+    Superseded,
+    Failed(String),
+}
+
+impl LeaseWork {
+    pub(super) fn new(now: Duration) -> Self {
+        Self {
+            in_flight: Vec::new(),
+            sent: 0,
+            sent_at: None,
+            told: None,
+            retry_at: now,
+            delays: None,
+            began: now,
+            is_leader_known: false,
+        }
+    }
+
+    fn is_newest_in_flight(&self) -> bool {
+        self.in_flight.last().is_some_and(|(id, _)| *id == self.sent)
+    }
+}
+
+impl Executor {
+    /// Sends a request if one is due; gives when one may be.
+    pub(super) fn turn_lease(&mut self, now: Now) -> Duration {
+        let far = now.monotonic + super::IDLE;
+        let open_at = self.lease.began + self.config.sync_first_timeout.0;
+        let is_synced = self.shards.iter().all(super::shard::ShardWork::is_synced);
+        if !is_synced && now.monotonic < open_at {
+            return open_at;
+        }
+        let is_news = self.lease.told != Some(self.runs.nodes_version());
+        if self.lease.is_newest_in_flight() && !is_news {
+            return far;
+        }
+        let interval = self.config.lease_interval_min.0;
+        let paced = self.lease.sent_at.map_or(now.monotonic, |at| at + interval);
+        let due = paced.max(self.lease.retry_at);
+        if now.monotonic < due {
+            return due;
+        }
+        self.send_lease_request(now);
+        far
+    }
+
+    pub(super) fn on_lease(&mut self, outcome: LeaseOutcome) {
+        let LeaseOutcome { id, reply } = outcome;
+        let is_newest = id == self.lease.sent;
+        self.lease.in_flight.retain(|(other, _)| *other != id);
+        let now = self.now();
+        match reply {
+            Ok(LeaseReply::Answer(answer)) => self.on_answer(answer, now),
+            Ok(LeaseReply::TellAll) if is_newest => self.runs.on_tell_all(),
+            // It was asked again since, and answers again.
+            Ok(LeaseReply::TellAll) | Err(Failure::Superseded) => {}
+            Err(Failure::Failed(reason)) if is_newest => self.back_off(&reason, now),
+            Err(Failure::Failed(_)) => {}
+        }
+    }
+
+    fn on_answer(&mut self, answer: LeaseAnswer, now: Now) {
+        if !self.lease.is_leader_known {
+            self.lease.is_leader_known = true;
+            tracing::info!(cluster = %self.config.cluster, pool = %self.config.pool, "leader answers");
+        }
+        (self.lease.delays, self.lease.retry_at) = (None, now.monotonic);
+        let new = self.runs.on_answer(answer, now);
+        let leases = self.deps.metrics.leases.get_or_create(&self.cluster_labels()).clone();
+        leases.inc_by(new as u64);
+    }
+
+    fn back_off(&mut self, reason: &str, now: Now) {
+        let cluster = &self.config.cluster;
+        if std::mem::take(&mut self.lease.is_leader_known) {
+            tracing::warn!(%cluster, pool = %self.config.pool, %reason, "leader does not answer");
+        }
+        self.deps.metrics.retried(cluster, RequestLabel::Lease);
+        let random = &self.deps.random;
+        let delays = self.lease.delays.get_or_insert_with(|| policy().delays(random.clone()));
+        let delay = delays.next().expect("the policy never gives up");
+        self.lease.retry_at = now.monotonic + delay;
+    }
+
+    fn send_lease_request(&mut self, now: Now) {
+        let ask = self.runs.ask(self.config.leases_max, self.bytes_max());
+        let wait = if ask.more { Duration::ZERO } else { self.config.lease_wait.0 };
+        // A partly told version is not told: the next request follows at once.
+        self.lease.told = (!ask.more).then(|| self.runs.nodes_version());
+        self.lease.sent_at = Some(now.monotonic);
+        self.lease.sent += 1;
+        let id = self.lease.sent;
+        let request = LeaseRequest {
+            cluster: self.config.cluster.clone(),
+            instance: self.instance.clone(),
+            seen: ask.seen,
+            nodes: ask.nodes,
+            leases_max: ask.leases_max,
+            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        };
+        let superseded = CancellationToken::new();
+        self.lease.in_flight.push((id, superseded.clone()));
+        while self.lease.in_flight.len() > limits::LEASE_REQUESTS_IN_FLIGHT_MAX {
+            self.lease.in_flight.remove(0).1.cancel();
+        }
+        let bus = Arc::clone(&self.deps.bus);
+        let subject = subject::pool(&self.config.pool);
+        let timeout = wait + limits::LEASE_TIMEOUT_EXTRA;
+        self.work.push(Box::pin(async move {
+            let request = bus.request(&subject, bus::encode(&request), timeout);
+            let reply = tokio::select! {
+                () = superseded.cancelled() => Err(Failure::Superseded),
+                reply = request => match reply {
+                    Ok(bytes) => bus::decode(&bytes).map_err(|e| Failure::Failed(e.to_string())),
+                    Err(error) => Err(Failure::Failed(error.to_string())),
+                },
+            };
+            Done::Lease(LeaseOutcome { id, reply })
+        }));
+    }
+}
+
+fn policy() -> retry::Policy {
+    retry::Policy {
+        delay_first: muster_runtime::config::HumanDuration::millis(50),
+        delay_max: muster_runtime::config::HumanDuration::secs(2),
+        ..retry::Policy::default()
+    }
+}
