@@ -173,7 +173,7 @@ impl Table {
         cluster.asked_at = now;
         match update.base {
             None => cluster.nodes.clear(),
-            Some(base) if !other && base == cluster.version => {}
+            Some(base) if !other && base <= cluster.version => {}
             Some(_) => return false,
         }
         cluster.version = update.version;
