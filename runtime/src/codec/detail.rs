@@ -13,7 +13,7 @@ use muster_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::decode::Interner;
+use super::columns::Interner;
 
 /// The states in the order in which counts are stored.
 const STATES: [JobState; 7] = [

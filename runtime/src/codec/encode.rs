@@ -1,13 +1,12 @@
 //! Records to Parquet. Each record touches only the columns that it has; the gaps become nulls.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    ArrayBuilder, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder,
-    Int64Builder, StringBuilder, TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
+    BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder, Int64Builder,
+    StringBuilder, TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
 };
-use arrow_array::{ArrayRef, DictionaryArray, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use muster_core::history::Finished;
 use muster_core::id::{JobId, JobRef, Position};
@@ -15,12 +14,12 @@ use muster_core::job::Exit;
 use muster_core::record::{
     Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted, Task,
 };
-use muster_core::resources::{CPU, MEMORY};
 use muster_core::shape::Shape;
 use muster_core::time::Timestamp;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
+use super::builders::{Gaps, Names, Shapes};
 use super::detail::{
     ArrayDetail, JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, TaskDetail,
     to_bytes,
@@ -47,118 +46,6 @@ pub fn encode(header: &Header, records: &[Record]) -> Result<Bytes, Error> {
     let mut object = writer.into_inner()?;
     header::sign(&mut object)?;
     Ok(object.into())
-}
-
-/// A builder whose rows may be left out.
-trait Gaps: ArrayBuilder {
-    fn append_nulls(&mut self, rows: usize);
-
-    /// Fills up with nulls, so that the next value belongs to `row`.
-    fn reach(&mut self, row: usize) -> &mut Self {
-        let missing = row - self.len();
-        if missing > 0 {
-            self.append_nulls(missing);
-        }
-        self
-    }
-}
-
-macro_rules! gaps {
-    ($($builder:ty),*) => {
-        $(impl Gaps for $builder {
-            fn append_nulls(&mut self, rows: usize) {
-                <$builder>::append_nulls(self, rows);
-            }
-        })*
-    };
-}
-
-gaps!(
-    BinaryBuilder,
-    BooleanBuilder,
-    FixedSizeBinaryBuilder,
-    Int32Builder,
-    Int64Builder,
-    StringBuilder,
-    TimestampMillisecondBuilder,
-    UInt32Builder,
-    UInt64Builder
-);
-
-/// A dictionary of texts. Neighbours mostly share a text, and then its address: no look-up for these.
-#[derive(Default)]
-struct Names<'a> {
-    keys: Int32Builder,
-    values: StringBuilder,
-    known: HashMap<&'a str, i32>,
-    last: Option<(&'a str, i32)>,
-}
-
-impl<'a> Names<'a> {
-    fn push(&mut self, row: usize, name: &'a str) {
-        let key = match self.last {
-            Some((last, key)) if std::ptr::eq(last, name) => key,
-            _ => *self.known.entry(name).or_insert_with(|| {
-                let key = self.values.len();
-                self.values.append_value(name);
-                i32::try_from(key).expect("a batch has fewer rows than that")
-            }),
-        };
-        self.last = Some((name, key));
-        self.keys.reach(row).append_value(key);
-    }
-
-    fn push_option(&mut self, row: usize, name: Option<&'a str>) {
-        if let Some(name) = name {
-            self.push(row, name);
-        }
-    }
-
-    fn finish(mut self, rows: usize) -> Result<ArrayRef, Error> {
-        let keys = self.keys.reach(rows).finish();
-        Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(self.values.finish()))?))
-    }
-}
-
-/// The dictionary of shapes by content, with what is worth a column of its own.
-#[derive(Default)]
-struct Shapes<'a> {
-    keys: Int32Builder,
-    values: StringBuilder,
-    known: HashMap<&'a Shape, ShapeRow>,
-    last: Option<(&'a Shape, ShapeRow)>,
-}
-
-#[derive(Clone, Copy)]
-struct ShapeRow {
-    key: i32,
-    cpu_millis: i64,
-    memory_bytes: i64,
-}
-
-impl<'a> Shapes<'a> {
-    fn push(&mut self, row: usize, shape: &'a Shape) -> ShapeRow {
-        let found = match self.last {
-            Some((last, found)) if std::ptr::eq(last, shape) => found,
-            _ => *self.known.entry(shape).or_insert_with(|| {
-                let key = self.values.len();
-                self.values.append_value(shape.canonical());
-                ShapeRow {
-                    key: i32::try_from(key).expect("a batch has fewer rows than that"),
-                    cpu_millis: shape.request.get(CPU).millis_ceil(),
-                    memory_bytes: shape.request.get(MEMORY).units_ceil(),
-                }
-            }),
-        };
-        self.last = Some((shape, found));
-        self.keys.reach(row).append_value(found.key);
-        found
-    }
-
-    fn finish(mut self, rows: usize) -> Result<ArrayRef, Error> {
-        let keys = self.keys.reach(rows).finish();
-        Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(self.values.finish()))?))
-    }
 }
 
 struct Rows<'a> {

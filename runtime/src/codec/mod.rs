@@ -6,6 +6,8 @@
 //! anything else is read. Everything here is CPU work of the caller's thread: call it from
 //! [`crate::blocking`].
 
+mod builders;
+mod columns;
 mod decode;
 mod detail;
 mod encode;

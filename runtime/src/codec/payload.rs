@@ -6,7 +6,8 @@ use muster_core::Name;
 use muster_core::record::Payload;
 
 use super::Error;
-use super::decode::{Column, Dictionary, Interner, open};
+use super::columns::{Column, Dictionary, Interner};
+use super::decode::open;
 use super::schema::PAYLOAD;
 
 /// The payloads of an object, decoded once. They share its memory with what [`PayloadColumns::get`] gives.
