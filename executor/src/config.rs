@@ -18,6 +18,7 @@ pub struct Config {
     /// The pool that the cluster's nodes belong to.
     pub pool: String,
     /// The number of shards of the deployment.
+    #[serde(skip)]
     pub shards: u16,
     /// Where runs and what is known of them are kept, so that a restart finds them.
     pub state_dir: PathBuf,

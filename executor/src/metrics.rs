@@ -78,7 +78,6 @@ impl Metrics {
     /// Metrics that `registry` shows.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let registry = registry.sub_registry_with_prefix("muster_executor");
         let Self { runs, leases, starts, ends, reports, reports_refused, retries, repairs } =
             metrics.clone();
         registry.register("runs", "Runs that the executor knows, by phase", runs);

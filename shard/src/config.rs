@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Shards of the deployment; the same for every role, and never changed once jobs were submitted.
+    #[serde(skip)]
     pub shards: u16,
     /// How long a lease on a shard or pool holds without being renewed.
     pub lease_ttl: HumanDuration,
@@ -57,10 +58,6 @@ impl Config {
     #[must_use]
     pub fn docs() -> Vec<FieldDoc> {
         vec![
-            FieldDoc::new(
-                "shards",
-                "shards of the deployment; the same for every role, never changed",
-            ),
             FieldDoc::new(
                 "lease_ttl",
                 "how long a lease on a shard or pool holds without being renewed",

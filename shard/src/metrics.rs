@@ -27,7 +27,6 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("shard");
         let seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
         let metrics = Self {
             commits: Counter::default(),

@@ -1,0 +1,225 @@
+//! `muster gateway`, `muster shard`, `muster executor`: each role as a process of its own.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, bail};
+use clap::Args as ClapArgs;
+use muster_runtime::config::{self, Arguments, Flag};
+use muster_runtime::signal;
+use muster_runtime::telemetry::{self, Format};
+use tokio::net::TcpListener;
+
+use crate::process::{Data, Parts, Role, run_until_stopped};
+use crate::settings::Settings;
+
+/// What every role's command takes.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    arguments: Arguments,
+    /// The bus: `nats://host:port[,host:port…]`
+    #[arg(long, value_name = "URL")]
+    bus: Option<String>,
+    /// Shards of the deployment, the same for every role
+    #[arg(long)]
+    shards: Option<u16>,
+}
+
+/// Run a gateway: the HTTP API
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GatewayArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The store: `s3://bucket/prefix`, `file:///dir`
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Listen on an address that others can reach, although nobody is asked who they are
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// Run a shard worker: owns shards, leads pools
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ShardArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The store: `s3://bucket/prefix`, `file:///dir`
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+}
+
+/// Run an executor: takes leases for one cluster and runs them
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ExecutorArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Name of the cluster
+    #[arg(long)]
+    cluster: Option<String>,
+    /// What runs the jobs: `local` or `simulated`
+    #[arg(long)]
+    backend: Option<String>,
+    /// Directory for the executor's state
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<String>,
+}
+
+/// Flags that were given, as settings.
+fn flags<const N: usize>(given: [(&'static str, &'static str, Option<String>); N]) -> Vec<Flag> {
+    let given = given.into_iter();
+    given.filter_map(|(name, key, value)| Some(Flag { name, key, value: value? })).collect()
+}
+
+/// The settings in effect; `None` when they were only to be printed or checked.
+fn load(common: &Common, mut more: Vec<Flag>) -> anyhow::Result<Option<Settings>> {
+    let bus = common.bus.clone().map(|value| Flag { name: "--bus", key: "bus.url", value });
+    let shards = common.shards.map(|n| Flag {
+        name: "--shards",
+        key: "shards",
+        value: n.to_string(),
+    });
+    more.extend(bus);
+    more.extend(shards);
+    let settings: Settings = config::load(&common.arguments.sources(more))?;
+    if common.arguments.print_config {
+        print(&config::print(&settings));
+        return Ok(None);
+    }
+    if common.arguments.check_config {
+        return Ok(None);
+    }
+    Ok(Some(settings.spread()))
+}
+
+#[expect(clippy::print_stdout, reason = "it was asked for")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+/// Says what happens on standard error.
+pub(crate) fn log(format: Format) -> anyhow::Result<()> {
+    telemetry::init(format).context("logging cannot be set up")
+}
+
+/// Listens; an address that others can reach only when asked to.
+pub(crate) async fn bind(address: SocketAddr, insecure: bool) -> anyhow::Result<TcpListener> {
+    if !address.ip().is_loopback() && !insecure {
+        bail!(
+            "`{address}` can be reached by others, and nobody is asked who they are: \
+             listen on 127.0.0.1, or say --insecure"
+        );
+    }
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on `{address}`"))
+}
+
+/// Starts a gateway.
+pub(crate) fn gateway(parts: &Parts, data: &Data, settings: &Settings, listener: TcpListener) -> Role {
+    let config = settings.gateway.clone();
+    let deps = muster_gateway::Deps {
+        bus: parts.bus.clone(),
+        control: data.control.clone(),
+        clock: parts.clock.clone(),
+        random: parts.random.clone(),
+        tasks: parts.tasks.clone(),
+        metrics: parts.metrics.clone(),
+    };
+    Role::start(&parts.tasks, "gateway", move |stop| {
+        muster_gateway::run(config, deps, listener, stop)
+    })
+}
+
+/// Starts a shard worker.
+pub(crate) fn shard(parts: &Parts, data: &Data, settings: &Settings) -> Role {
+    let deps = parts.metrics.register("shard", |registry| {
+        muster_shard::Deps::new(
+            settings.shard.clone(),
+            parts.bus.clone(),
+            data.store.clone(),
+            data.view.clone(),
+            parts.clock.clone(),
+            parts.random.clone(),
+            parts.tasks.clone(),
+            parts.blocking.clone(),
+            registry,
+        )
+    });
+    Role::start(&parts.tasks, "shard", move |stop| muster_shard::run(deps, stop))
+}
+
+/// The metrics of the executors of a process.
+pub(crate) fn executor_metrics(parts: &Parts) -> muster_executor::Metrics {
+    parts.metrics.register("executor", muster_executor::Metrics::register)
+}
+
+/// Starts an executor.
+pub(crate) fn executor(
+    parts: &Parts,
+    config: muster_executor::Config,
+    metrics: muster_executor::Metrics,
+) -> Role {
+    let deps = muster_executor::Deps {
+        bus: parts.bus.clone(),
+        clock: parts.clock.clone(),
+        random: parts.random.clone(),
+        tasks: parts.tasks.clone(),
+        metrics,
+    };
+    let name = format!("executor.{}", config.cluster);
+    Role::start(&parts.tasks, &name, move |stop| muster_executor::run(config, deps, stop))
+}
+
+/// Runs a gateway process.
+pub(crate) async fn run_gateway(args: GatewayArgs) -> anyhow::Result<()> {
+    let insecure = args.insecure.then(|| "true".to_owned());
+    let flags = flags([
+        ("--store", "store.url", args.store),
+        ("--listen", "gateway.listen", args.listen),
+        ("--insecure", "gateway.insecure", insecure),
+    ]);
+    let Some(settings) = load(&args.common, flags)? else { return Ok(()) };
+    log(settings.log_format.into())?;
+    let listener = bind(settings.gateway.listen, settings.gateway.insecure).await?;
+    let address = listener.local_addr()?;
+    let parts = Parts::new(&settings, "gateway").await?;
+    let data = parts.data(&settings).await?;
+    let stop = signal::stop_token(&parts.tasks)?;
+    let role = gateway(&parts, &data, &settings, listener);
+    tracing::info!(%address, "gateway listens");
+    run_until_stopped(&parts, vec![role], stop, settings.shutdown_timeout.0).await
+}
+
+/// Runs a shard worker process.
+pub(crate) async fn run_shard(args: ShardArgs) -> anyhow::Result<()> {
+    let flags = flags([
+        ("--store", "store.url", args.store),
+    ]);
+    let Some(settings) = load(&args.common, flags)? else { return Ok(()) };
+    log(settings.log_format.into())?;
+    let parts = Parts::new(&settings, "shard").await?;
+    let data = parts.data(&settings).await?;
+    parts.follow_control(&data.control).await?;
+    let stop = signal::stop_token(&parts.tasks)?;
+    let role = shard(&parts, &data, &settings);
+    run_until_stopped(&parts, vec![role], stop, settings.shutdown_timeout.0).await
+}
+
+/// Runs an executor process.
+pub(crate) async fn run_executor(args: ExecutorArgs) -> anyhow::Result<()> {
+    let flags = flags([
+        ("--cluster", "executor.cluster", args.cluster),
+        ("--backend", "executor.backend", args.backend),
+        ("--state-dir", "executor.state_dir", args.state_dir),
+    ]);
+    let Some(settings) = load(&args.common, flags)? else { return Ok(()) };
+    log(settings.log_format.into())?;
+    let parts = Parts::new(&settings, "executor").await?;
+    std::fs::create_dir_all(&settings.executor.state_dir).with_context(|| {
+        format!("state directory `{}` cannot be made", settings.executor.state_dir.display())
+    })?;
+    let stop = signal::stop_token(&parts.tasks)?;
+    let role = executor(&parts, settings.executor.clone(), executor_metrics(&parts));
+    run_until_stopped(&parts, vec![role], stop, settings.shutdown_timeout.0).await
+}

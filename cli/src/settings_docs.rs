@@ -1,0 +1,76 @@
+//! What each setting means: the table behind docs/configuration.md.
+
+use std::sync::OnceLock;
+
+use muster_runtime::config::FieldDoc;
+
+const SHARED: &[(&str, &str)] = &[
+    ("shards", "shards of the deployment; the same for every process, never changed once jobs were submitted"),
+    ("shutdown_timeout", "how long each part of the process may take to end tidily"),
+    ("log_format", "how the log on standard error looks: `text` or `json`"),
+    ("bus.url", "`nats://host:port[,host:port…]`, `tls://…` or `memory://`"),
+    ("bus.replicas", "copies that a NATS cluster keeps of each bucket"),
+    ("store.url", "`s3://bucket/prefix`, `file:///dir` or `memory:///`"),
+    ("store.endpoint", "URL of the S3 service; that of AWS when there is none"),
+    ("store.region", "region of the bucket"),
+    ("store.access_key_id", "id of the access key; else `AWS_ACCESS_KEY_ID`"),
+    ("store.secret_access_key", "its secret; better given as `AWS_SECRET_ACCESS_KEY`"),
+    ("store.allow_http", "whether the endpoint may be plain HTTP"),
+    ("store.virtual_hosted_style", "whether the bucket stands in the host name instead of in the path"),
+    ("store.request_timeout", "how long one request to the store may take, its retries included"),
+    ("store.connect_timeout", "how long connecting to the store may take"),
+    ("store.retries_max", "how often the client repeats a request that the store answered with an error"),
+];
+
+const EXECUTOR: &[(&str, &str)] = &[
+    ("executor.cluster", "name of the cluster, unique in the deployment"),
+    ("executor.pool", "pool that its nodes belong to"),
+    ("executor.state_dir", "directory for what must survive a restart of the executor"),
+    ("executor.backend", "what runs the jobs: `local` or `simulated`"),
+    ("executor.leases_max", "jobs that it takes in one answer"),
+    ("executor.lease_wait", "how long the leader may hold a request when there is nothing to lease"),
+    ("executor.lease_interval_min", "least time between two lease requests"),
+    ("executor.heartbeat_interval", "time between two signs of life"),
+    ("executor.sync_interval", "time between two comparisons with each shard of what runs here"),
+    ("executor.sync_first_timeout", "how long the first comparison may hold up leasing"),
+    ("executor.shutdown_timeout", "how long reports under way may take when the executor stops"),
+    ("executor.stop_runs_on_exit", "whether local processes are stopped with the executor"),
+    ("executor.local.cpu", "cpu that is given away; the machine's when empty"),
+    ("executor.local.memory", "memory that is given away; the machine's when empty"),
+    ("executor.local.pods", "jobs at once"),
+    ("executor.local.output_max", "bytes kept of a run's output"),
+    ("executor.local.retention", "how long the directory of a run that ended is kept"),
+    ("executor.local.ended_runs_max", "directories of ended runs kept at most"),
+    ("executor.simulated.nodes", "virtual nodes"),
+    ("executor.simulated.cpu", "cpu of each node"),
+    ("executor.simulated.memory", "memory of each node"),
+    ("executor.simulated.pods", "pods that each node holds"),
+    ("executor.simulated.start_delay", "time from lease to running"),
+    ("executor.simulated.runtime", "how long pods run that do not say so: `2s`, `50ms..200ms`, `exp(1s)`"),
+    ("executor.simulated.failure_rate", "part of the pods that fail, 0 to 1, unless they say so"),
+    ("executor.simulated.seed", "seed of run times and failures"),
+];
+
+/// Every setting, by section.
+pub(crate) fn all() -> Vec<FieldDoc> {
+    static ALL: OnceLock<Vec<FieldDoc>> = OnceLock::new();
+    ALL.get_or_init(table).clone()
+}
+
+fn table() -> Vec<FieldDoc> {
+    let plain = |table: &[(&'static str, &'static str)]| {
+        table.iter().map(|(key, what)| FieldDoc::new(key, what)).collect::<Vec<_>>()
+    };
+    let mut docs = plain(SHARED);
+    docs.extend(prefixed("gateway", muster_gateway::Config::docs()));
+    docs.extend(prefixed("shard", muster_shard::Config::docs()));
+    docs.extend(plain(EXECUTOR));
+    docs
+}
+
+/// A section's table under its name. The table is made once, so that what is leaked here is a few kilobytes.
+fn prefixed(section: &str, docs: Vec<FieldDoc>) -> Vec<FieldDoc> {
+    docs.into_iter()
+        .map(|doc| FieldDoc { key: format!("{section}.{}", doc.key).leak(), what: doc.what })
+        .collect()
+}

@@ -1,0 +1,202 @@
+//! A worker on the bus in memory and a store in memory: what gateways and executors see of it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
+mod site;
+
+use std::time::Duration;
+
+use muster_api::bus::{
+    Cancel, GetPayloads, ListEvents, ListJobSets, ListJobs, ReportRuns, RunStatus, ShardReply,
+    ShardRequest, Sync, Target,
+};
+use muster_api::http::ErrorCode;
+use muster_core::id::{CommandId, JobRef, run_digest};
+
+use site::{Site, job};
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_submitted_leased_run_and_found_in_the_history() {
+    let site = Site::start(1).await;
+    let ids = site.submit("q", "set", 1, vec![job(0), job(1), job(2)]).await;
+    let leases = site.lease(10).await;
+    assert_eq!(leases.iter().map(|lease| lease.job).collect::<Vec<_>>(), ids);
+    assert!(leases.iter().all(|lease| lease.attempt == 1 && lease.node == "n0"));
+    let payloads = ShardRequest::Payloads(GetPayloads { jobs: vec![ids[0].job] });
+    let ShardReply::Payloads(payloads) = site.ask(payloads).await else { panic!("no payloads") };
+    assert_eq!(&payloads[0].pod_spec[..], br#"{"containers":[]}"#);
+    assert_eq!((payloads[0].queue.as_str(), payloads[0].found), ("q", true));
+    assert_eq!(site.report(&leases, RunStatus::Running).await, [true; 3]);
+    assert_eq!(site.report(&leases, RunStatus::Succeeded).await, [true; 3]);
+    assert_eq!(site.report(&leases, RunStatus::Succeeded).await, [false; 3]);
+    assert_eq!(site.counts("q", "set").await["succeeded"], 3);
+    site.history_written(1).await;
+    let shown = site.job(ids[1], true).await.expect("the history has it");
+    assert_eq!((shown.state.as_str(), shown.runs.len()), ("succeeded", 1));
+    assert_eq!(shown.spec.unwrap().pod_spec.get(), r#"{"containers":[]}"#);
+    let list = ListJobs { queue: Some("q".into()), limit: 2, ..ListJobs::default() };
+    let ShardReply::Jobs(page) = site.ask(ShardRequest::Jobs(list.clone())).await else {
+        panic!("no page")
+    };
+    assert_eq!(page.jobs.len(), 2);
+    let after = Some(page.cursor.unwrap().parse::<JobRef>().unwrap());
+    let rest = site.ask(ShardRequest::Jobs(ListJobs { after, ..list })).await;
+    let ShardReply::Jobs(rest) = rest else { panic!("no page") };
+    assert_eq!((rest.jobs.len(), rest.cursor), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_resume_from_any_cursor_also_after_the_owner_changed() {
+    let mut site = Site::start(1).await;
+    site.submit("q", "set", 1, vec![job(0), job(1)]).await;
+    site.submit("q", "other", 2, vec![job(0)]).await;
+    let leases = site.lease(10).await;
+    site.report(&leases, RunStatus::Running).await;
+    let all = site.events("q", "set", None).await;
+    let names: Vec<&str> = all.iter().map(|event| event.event.as_str()).collect();
+    assert_eq!(names, ["submitted", "submitted", "leased", "leased", "running", "running"]);
+    site.restart().await;
+    for (index, event) in all.iter().enumerate() {
+        let rest = site.events("q", "set", Some(&event.cursor)).await;
+        assert_eq!(rest, all[index + 1..], "behind {}", event.cursor);
+    }
+    assert_eq!(site.events("q", "set", None).await, all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_hears_of_what_happens_later() {
+    let site = Site::start(1).await;
+    let ids = site.submit("q", "set", 1, vec![job(0)]).await;
+    let seen = site.events("q", "set", None).await;
+    let watch = ShardRequest::Events(ListEvents {
+        queue: "q".into(),
+        job_set: "set".into(),
+        after: Some(seen[0].cursor.parse().unwrap()),
+        limit: 10,
+        wait_ms: 5_000,
+    });
+    let cancel = ShardRequest::Cancel(Cancel {
+        command: CommandId(7),
+        target: Target::Jobs(ids),
+        reason: Some("enough".into()),
+    });
+    let (watched, cancelled) = tokio::join!(site.ask(watch), async {
+        site.clock.sleep(Duration::from_secs(1)).await;
+        site.ask(cancel).await
+    });
+    let ShardReply::Applied(applied) = cancelled else { panic!("{cancelled:?}") };
+    assert_eq!(applied.changed, 1);
+    let ShardReply::Events(page) = watched else { panic!("{watched:?}") };
+    assert_eq!(page.events[0].event, "cancelled");
+    assert_eq!(page.events[0].reason.as_deref(), Some("enough"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_sent_again_to_the_next_owner_is_answered_as_before() {
+    let mut site = Site::start(1).await;
+    let first = site.submit("q", "set", 5, vec![job(0), job(1)]).await;
+    site.restart().await;
+    assert_eq!(site.submit("q", "set", 5, vec![job(0), job(1)]).await, first);
+    assert_eq!(site.counts("q", "set").await["queued"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_and_the_log_behind_it_make_the_same_state() {
+    let mut site = Site::start_with(1, |config| config.checkpoint_records = 5).await;
+    for command in 1..=20 {
+        site.submit("q", "set", command, vec![job(0), job(1)]).await;
+    }
+    let leases = site.lease(4).await;
+    site.report(&leases, RunStatus::Running).await;
+    site.kill().await;
+    assert!(!site.keys("shards/0/checkpoint").await.is_empty());
+    site.start_worker(|config| config.checkpoint_records = 5).await;
+    let counts = site.counts("q", "set").await;
+    assert_eq!((counts["running"], counts["queued"]), (4, 36));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_clusters_runs_are_given_up_and_its_reports_not_believed() {
+    let site = Site::start(1).await;
+    site.submit("q", "set", 1, vec![job(0)]).await;
+    let first = site.lease(10).await;
+    site.clock.sleep(Duration::from_secs(90)).await;
+    assert_eq!(site.counts("q", "set").await["queued"], 1);
+    assert_eq!(site.report(&first, RunStatus::Succeeded).await, [false]);
+    let second = site.lease(10).await;
+    assert_eq!((second[0].job, second[0].attempt), (first[0].job, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_compares_notes_by_a_digest() {
+    let site = Site::start(1).await;
+    site.submit("q", "set", 1, vec![job(0), job(1)]).await;
+    let leases = site.lease(10).await;
+    let digest = leases.iter().fold(0, |d, lease| d ^ run_digest(lease.job, lease.attempt));
+    let sync = |count, digest| {
+        ShardRequest::Sync(Sync { cluster: "c".into(), count, digest, after: None })
+    };
+    let ShardReply::Runs(page) = site.ask(sync(2, digest)).await else { panic!("no runs") };
+    assert!(page.agreed && page.runs.is_empty());
+    let ShardReply::Runs(page) = site.ask(sync(0, 0)).await else { panic!("no runs") };
+    assert_eq!(
+        page.runs.iter().map(|r| r.run.job).collect::<Vec<_>>(),
+        [leases[0].job, leases[1].job]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_share_the_shards_and_one_takes_over_from_the_other() {
+    let mut site = Site::start(4).await;
+    let queues: Vec<String> = (0..12).map(|n| format!("q{n}")).collect();
+    for (command, queue) in (1..).zip(&queues) {
+        site.submit(queue, "set", command, vec![job(0)]).await;
+    }
+    site.start_second().await;
+    site.clock.sleep(Duration::from_secs(30)).await;
+    for queue in &queues {
+        assert_eq!(site.counts(queue, "set").await["queued"], 1);
+    }
+    site.kill().await;
+    for queue in &queues {
+        assert_eq!(site.counts(queue, "set").await["queued"], 1, "{queue}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_much_waiting_is_refused_for_the_moment() {
+    let site = Site::start_with(1, |config| {
+        config.commit_bytes_max = muster_runtime::config::ByteSize(10);
+    })
+    .await;
+    let reply = site.try_submit("q", "set", 1, vec![job(0)]).await;
+    let ShardReply::Error(problem) = reply else { panic!("{reply:?}") };
+    assert_eq!(problem.code, ErrorCode::Overloaded);
+    let sets = ListJobSets { queue: "q".into(), only: None, after: None, limit: 10 };
+    let ShardReply::JobSets(page) = site.ask(ShardRequest::JobSets(sets)).await else { panic!() };
+    assert!(page.job_sets.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_shard_asks_the_store_for_nothing() {
+    let site = Site::start(4).await;
+    let ids = site.submit("q", "set", 1, vec![job(0)]).await;
+    let leases = site.lease(10).await;
+    site.report(&leases, RunStatus::Succeeded).await;
+    site.history_written(1).await;
+    assert!(site.job(ids[0], false).await.is_some());
+    site.clock.sleep(Duration::from_secs(5)).await;
+    let before = site.store.requests();
+    site.clock.sleep(Duration::from_secs(60)).await;
+    assert_eq!(site.store.requests(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_request_is_answered_with_what_is_wrong() {
+    let site = Site::start(1).await;
+    let reply = site.ask_bytes(&b"\xc1nonsense"[..]).await;
+    let ShardReply::Error(problem) = reply else { panic!("{reply:?}") };
+    assert_eq!(problem.code, ErrorCode::BadRequest);
+    let report = ReportRuns { command: CommandId(1), cluster: "c".into(), reports: Vec::new() };
+    assert!(matches!(site.ask(ShardRequest::Report(report)).await, ShardReply::Reported(_)));
+}

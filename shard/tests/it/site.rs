@@ -1,0 +1,311 @@
+//! A small deployment: store, bus, workers, and a cluster named `c` that the tests play.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use muster_api::bus::{
+    self, GetJob, Heartbeat, LeaseReply, LeaseRequest, LeasedRun, ListEvents, ListJobSets, Node,
+    NodeUpdate, Report, ReportRuns, RunStatus, ShardReply, ShardRequest, Submit, subject,
+};
+use muster_api::http::{Event, Job};
+use muster_core::command::NewJob;
+use muster_core::control::{Control, Queue};
+use muster_core::id::{CommandId, JobRef, ShardId};
+use muster_core::quantity::Quantity;
+use muster_core::record::Payload;
+use muster_core::resources::Resources;
+use muster_core::route::shard_of_queue;
+use muster_core::shape::Shape;
+use muster_runtime::bus::memory::Memory;
+use muster_runtime::store::control::ControlView;
+use muster_runtime::store::{self, Store};
+use muster_runtime::tasks::{OnCancel, OnError, Policy, Supervisor};
+use muster_runtime::{Blocking, Bus, Clock, Random};
+use muster_shard::{Config, Deps};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct Site {
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    bus: Arc<dyn Bus>,
+    random: Random,
+    shards: u16,
+    workers: Vec<(Supervisor, CancellationToken)>,
+}
+
+/// A job that asks for one cpu.
+pub(crate) fn job(line: u64) -> NewJob {
+    let mut request = Resources::new();
+    request.set("cpu".into(), Quantity::from_units(1));
+    request.set("pods".into(), Quantity::from_units(1));
+    NewJob {
+        line,
+        client_id: None,
+        priority: 0,
+        count: None,
+        at_most_once: false,
+        shape: Arc::new(Shape::of_request(request)),
+        payload: Payload {
+            namespace: "default".into(),
+            pod_spec: Bytes::from_static(br#"{"containers":[]}"#),
+            ..Payload::default()
+        },
+    }
+}
+
+impl Site {
+    pub(crate) async fn start(shards: u16) -> Self {
+        Self::start_with(shards, |_| {}).await
+    }
+
+    pub(crate) async fn start_with(shards: u16, change: impl Fn(&mut Config)) -> Self {
+        let mut site = Self {
+            clock: Clock::system(),
+            store: store::open("memory:///", &store::Config::default()).unwrap(),
+            bus: Arc::new(Memory::default()),
+            random: Random::seeded(1),
+            shards,
+            workers: Vec::new(),
+        };
+        site.start_worker(change).await;
+        site
+    }
+
+    pub(crate) async fn start_worker(&mut self, change: impl Fn(&mut Config)) {
+        let mut config = Config { shards: self.shards, ..Config::default() };
+        change(&mut config);
+        let names = (0..12).map(|n| format!("q{n}")).chain(["q".to_owned()]);
+        let queue =
+            Queue { weight_millis: 1000, labels: BTreeMap::new(), cordoned: false, incarnation: 1 };
+        let queues = names.map(|name| (name, queue.clone())).collect();
+        let tasks = Supervisor::new(self.random.fork());
+        let deps = Deps::new(
+            config,
+            Arc::clone(&self.bus),
+            self.store.clone(),
+            ControlView::fixed(Control { version: 1, queues }),
+            self.clock.clone(),
+            self.random.fork(),
+            tasks.clone(),
+            Blocking::new(2),
+            &mut Registry::default(),
+        );
+        let cancel = CancellationToken::new();
+        let token = cancel.clone();
+        let policy = Policy { on_error: OnError::Shutdown, on_cancel: OnCancel::Abort };
+        tasks.spawn_once("worker", policy, move |_| muster_shard::run(deps, token));
+        self.workers.push((tasks, cancel));
+    }
+
+    pub(crate) async fn start_second(&mut self) {
+        self.start_worker(|_| {}).await;
+    }
+
+    /// Stops the first worker dead: nothing is handed over.
+    pub(crate) async fn kill(&mut self) {
+        let (tasks, _) = self.workers.remove(0);
+        // Late tasks are dropped where they are.
+        drop(tasks.shutdown(Duration::ZERO).await);
+    }
+
+    /// Stops the first worker tidily, and starts another.
+    pub(crate) async fn restart(&mut self) {
+        let (tasks, cancel) = self.workers.remove(0);
+        cancel.cancel();
+        while !tasks.running().is_empty() {
+            self.clock.sleep(Duration::from_millis(10)).await;
+        }
+        self.start_worker(|_| {}).await;
+    }
+
+    /// Asks the shard of a request, again and again as a gateway does.
+    async fn ask_shard(&self, shard: ShardId, request: Bytes) -> ShardReply {
+        let until = self.clock.monotonic() + Duration::from_secs(60);
+        loop {
+            let timeout = Duration::from_secs(6);
+            match self.bus.request(&subject::shard(shard), request.clone(), timeout).await {
+                Ok(reply) => return bus::decode(&reply).unwrap(),
+                Err(error) => assert!(self.clock.monotonic() < until, "{error}"),
+            }
+            self.clock.sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn ask(&self, request: ShardRequest) -> ShardReply {
+        self.ask_shard(ShardId(0), bus::encode(&request)).await
+    }
+
+    pub(crate) async fn ask_bytes(&self, request: &'static [u8]) -> ShardReply {
+        self.ask_shard(ShardId(0), Bytes::from_static(request)).await
+    }
+
+    pub(crate) async fn try_submit(
+        &self,
+        queue: &str,
+        job_set: &str,
+        command: u128,
+        jobs: Vec<NewJob>,
+    ) -> ShardReply {
+        let mut builder = muster_api::batch::Builder::new();
+        jobs.iter().for_each(|job| builder.push_new(job));
+        let request = ShardRequest::Submit(Submit {
+            command: CommandId(command),
+            queue: queue.into(),
+            incarnation: 1,
+            job_set: job_set.into(),
+            key: None,
+            batch: builder.finish(),
+        });
+        self.ask_shard(shard_of_queue(queue, self.shards), bus::encode(&request)).await
+    }
+
+    pub(crate) async fn submit(
+        &self,
+        queue: &str,
+        job_set: &str,
+        command: u128,
+        jobs: Vec<NewJob>,
+    ) -> Vec<JobRef> {
+        match self.try_submit(queue, job_set, command, jobs).await {
+            ShardReply::Submitted(runs) => runs
+                .iter()
+                .flat_map(|run| (0..run.count).map(|n| JobRef::whole(run.first.plus(n.into()))))
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks the pool's leader for leases as the cluster's executor, until there are some.
+    pub(crate) async fn lease(&self, max: u32) -> Vec<LeasedRun> {
+        let amounts = |cpu: &str| {
+            BTreeMap::from([
+                ("cpu".to_owned(), cpu.to_owned()),
+                ("pods".to_owned(), "100".to_owned()),
+            ])
+        };
+        let node = Node {
+            name: "n0".into(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            allocatable: amounts("64"),
+            free: amounts("64"),
+            runs: 0,
+            schedulable: true,
+        };
+        let request = LeaseRequest {
+            cluster: "c".into(),
+            instance: format!("{}", self.random.u64()),
+            seen: None,
+            nodes: NodeUpdate { base: None, version: 1, nodes: vec![node], removed: Vec::new() },
+            leases_max: max,
+            wait_ms: 2_000,
+        };
+        let heartbeat = Heartbeat {
+            cluster: "c".into(),
+            instance: request.instance.clone(),
+            pools: vec!["default".into()],
+        };
+        for _ in 0..30 {
+            self.bus.publish(subject::HEARTBEATS, bus::encode(&heartbeat)).await.unwrap();
+            let subject = subject::pool("default");
+            let asked = bus::encode(&request);
+            if let Ok(reply) = self.bus.request(&subject, asked, Duration::from_secs(5)).await
+                && let LeaseReply::Answer(answer) = bus::decode(&reply).unwrap()
+                && !answer.leases.is_empty()
+            {
+                return answer.leases;
+            }
+            self.clock.sleep(Duration::from_secs(1)).await;
+        }
+        panic!("no leases")
+    }
+
+    pub(crate) async fn report(&self, runs: &[LeasedRun], status: RunStatus) -> Vec<bool> {
+        let reports = runs.iter().map(|run| Report {
+            job: run.job,
+            attempt: run.attempt,
+            status,
+            at_ms: self.clock.now().0,
+            exit: bus::Exit::default(),
+        });
+        let request = ShardRequest::Report(ReportRuns {
+            command: CommandId(self.random.u128()),
+            cluster: "c".into(),
+            reports: reports.collect(),
+        });
+        let shard = runs.first().map_or(ShardId(0), |run| run.job.job.shard());
+        match self.ask_shard(shard, bus::encode(&request)).await {
+            ShardReply::Reported(verdicts) => verdicts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn counts(&self, queue: &str, job_set: &str) -> BTreeMap<String, u64> {
+        let request = ShardRequest::JobSets(ListJobSets {
+            queue: queue.into(),
+            only: Some(job_set.into()),
+            after: None,
+            limit: 1,
+        });
+        let shard = shard_of_queue(queue, self.shards);
+        match self.ask_shard(shard, bus::encode(&request)).await {
+            ShardReply::JobSets(page) => page.job_sets[0].counts.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn job(&self, job: JobRef, spec: bool) -> Option<Job> {
+        let request = bus::encode(&ShardRequest::Job(GetJob { job, spec }));
+        match self.ask_shard(job.job.shard(), request).await {
+            ShardReply::Job(found) => found.map(|job| *job),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn events(
+        &self,
+        queue: &str,
+        job_set: &str,
+        after: Option<&str>,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut after = after.map(|cursor| cursor.parse().unwrap());
+        loop {
+            let request = ShardRequest::Events(ListEvents {
+                queue: queue.into(),
+                job_set: job_set.into(),
+                after,
+                limit: 4,
+                wait_ms: 0,
+            });
+            let ShardReply::Events(page) = self.ask(request).await else { panic!("no events") };
+            events.extend(page.events);
+            after = page.cursor.map(|cursor| cursor.parse().unwrap());
+            if !page.more {
+                return events;
+            }
+        }
+    }
+
+    pub(crate) async fn keys(&self, prefix: &str) -> Vec<String> {
+        let prefix = object_store::path::Path::from(prefix);
+        let objects = self.store.objects();
+        let listed = objects.list(Some(&prefix)).map_ok(|meta| meta.location.to_string());
+        listed.try_collect().await.unwrap()
+    }
+
+    /// Waits until so many history objects are there.
+    pub(crate) async fn history_written(&self, objects: usize) {
+        for _ in 0..200 {
+            if self.keys("history").await.len() >= objects {
+                return;
+            }
+            self.clock.sleep(Duration::from_millis(500)).await;
+        }
+        panic!("no history after 100 s")
+    }
+}
