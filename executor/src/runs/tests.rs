@@ -1,1 +1,273 @@
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use muster_api::bus::{BelievedRun, Exit, JobPayload, LeaseAnswer, LeasedRun, Report, RunStatus};
+use muster_api::shape::ShapeText;
+use muster_core::id::{CommandId, JobId, JobRef, ShardId, run_digest};
+use muster_core::quantity::Quantity;
+use muster_core::resources::{PODS, Resources};
+use muster_core::shape::Shape;
+use muster_core::time::Timestamp;
+
+use super::{Counts, Effect, Now, RunKey, Runs};
+use crate::backend::{Event, Node};
+
+const SHARD: ShardId = ShardId(3);
+
+fn now() -> Now {
+    Now { wall: Timestamp(1000), monotonic: Duration::from_secs(1) }
+}
+
+fn key(n: u64) -> RunKey {
+    let job = JobId::new(Timestamp(1), SHARD, n);
+    RunKey { job: JobRef::whole(job), attempt: 1 }
+}
+
+fn pods(count: i64) -> Resources {
+    [(PODS.into(), Quantity::from_units(count))].into_iter().collect()
+}
+
+fn node(name: &str, count: i64) -> Node {
+    Node {
+        name: name.into(),
+        labels: std::collections::BTreeMap::new(),
+        taints: Vec::new(),
+        allocatable: pods(count),
+        schedulable: true,
+    }
+}
+
+fn lease(key: RunKey) -> LeasedRun {
+    let shape = ShapeText(Arc::new(Shape::of_request(pods(1))));
+    LeasedRun { job: key.job, attempt: key.attempt, node: "a".into(), shape }
+}
+
+fn payload(key: RunKey, found: bool) -> JobPayload {
+    JobPayload {
+        job: key.job.job,
+        found,
+        queue: String::new(),
+        job_set: String::new(),
+        namespace: String::new(),
+        count: None,
+        labels: Bytes::new(),
+        annotations: Bytes::new(),
+        pod_spec: Bytes::new(),
+    }
+}
+
+fn event(key: RunKey, status: RunStatus) -> Event {
+    Event { key, status, at: Timestamp(5), exit: Exit::default() }
+}
+
+/// Runs on one node that holds two.
+fn runs() -> Runs {
+    let mut runs = Runs::new();
+    runs.on_nodes(vec![node("a", 2)]);
+    runs
+}
+
+fn answer(runs: &mut Runs, number: u64, keys: &[RunKey]) -> usize {
+    let leases = keys.iter().map(|key| lease(*key)).collect();
+    let answer =
+        LeaseAnswer { session: "s".into(), answer: number, version: runs.nodes_version(), leases };
+    runs.on_answer(answer, now())
+}
+
+fn effects(runs: &mut Runs) -> Vec<(char, RunKey)> {
+    let name = |effect: Effect| match effect {
+        Effect::Start(start) => ('+', start.key),
+        Effect::Stop(key) => ('-', key),
+        Effect::Settle(key) => ('.', key),
+    };
+    runs.take_effects().into_iter().map(name).collect()
+}
+
+fn message(runs: &mut Runs) -> Vec<Report> {
+    runs.message(SHARD, || CommandId(1), 1 << 20).map(|(_, reports)| reports).unwrap_or_default()
+}
+
+fn statuses(runs: &mut Runs) -> Vec<RunStatus> {
+    message(runs).iter().map(|report| report.status).collect()
+}
+
+fn started(runs: &mut Runs, key: RunKey) {
+    answer(runs, 1, &[key]);
+    let asked = runs.payloads_wanted(SHARD);
+    runs.on_payloads(asked, vec![payload(key, true)]);
+    assert_eq!(effects(runs), [('+', key)]);
+}
+
+fn free(runs: &Runs) -> String {
+    let told = runs.ask(10, 1 << 20).nodes.nodes;
+    told.first().map_or("not told".into(), |n| n.free.get(PODS).cloned().unwrap_or("0".into()))
+}
+
+#[test]
+fn a_run_goes_from_its_lease_to_a_confirmed_end() {
+    let mut runs = runs();
+    assert_eq!(answer(&mut runs, 1, &[key(1)]), 1);
+    assert_eq!(answer(&mut runs, 1, &[key(1)]), 0);
+    assert_eq!(free(&runs), "1");
+    let asked = runs.payloads_wanted(SHARD);
+    assert_eq!(asked, [key(1).job.job]);
+    assert!(runs.payloads_wanted(SHARD).is_empty());
+    runs.on_payloads(asked, vec![payload(key(1), true)]);
+    assert_eq!(effects(&mut runs), [('+', key(1))]);
+    runs.on_event(event(key(1), RunStatus::Running), now());
+    assert_eq!(statuses(&mut runs), [RunStatus::Running]);
+    runs.on_event(event(key(1), RunStatus::Succeeded), now());
+    assert_eq!(free(&runs), "2");
+    // The message in flight stays as it is until it is answered.
+    assert_eq!(statuses(&mut runs), [RunStatus::Running]);
+    runs.on_verdicts(SHARD, &[true], now());
+    assert_eq!(statuses(&mut runs), [RunStatus::Succeeded]);
+    runs.on_verdicts(SHARD, &[true], now());
+    assert_eq!(effects(&mut runs), [('.', key(1))]);
+    assert_eq!(runs.counts(), Counts::default());
+    assert!(runs.is_flushed());
+    // A lease that comes again is ignored.
+    assert_eq!(answer(&mut runs, 2, &[key(1)]), 0);
+    assert!(effects(&mut runs).is_empty());
+}
+
+#[test]
+fn only_the_newest_status_that_was_not_sent_is_kept() {
+    let mut runs = runs();
+    started(&mut runs, key(1));
+    for status in [RunStatus::Pending, RunStatus::Running, RunStatus::Failed] {
+        runs.on_event(event(key(1), status), now());
+    }
+    assert_eq!(statuses(&mut runs), [RunStatus::Failed]);
+}
+
+#[test]
+fn a_refused_run_is_stopped_and_keeps_its_place_until_it_is_gone() {
+    let mut runs = runs();
+    started(&mut runs, key(1));
+    runs.on_event(event(key(1), RunStatus::Running), now());
+    message(&mut runs);
+    assert_eq!(runs.on_verdicts(SHARD, &[false], now()), 1);
+    assert_eq!(effects(&mut runs), [('-', key(1))]);
+    assert_eq!((runs.claim(SHARD).count, free(&runs).as_str()), (0, "1"));
+    runs.on_event(event(key(1), RunStatus::Failed), now());
+    assert_eq!(effects(&mut runs), [('.', key(1))]);
+    assert_eq!(free(&runs), "2");
+    assert!(message(&mut runs).is_empty());
+}
+
+#[test]
+fn what_does_not_fit_is_returned() {
+    let mut runs = runs();
+    answer(&mut runs, 1, &[key(1), key(2), key(3)]);
+    let reports = message(&mut runs);
+    assert_eq!(reports.len(), 1);
+    assert_eq!((reports[0].job, reports[0].status), (key(3).job, RunStatus::Returned));
+    assert_eq!(runs.counts(), Counts { wanted: 2, ended: 1, ..Counts::default() });
+}
+
+#[test]
+fn a_run_whose_node_vanished_keeps_what_it_holds_when_the_node_returns() {
+    let mut runs = runs();
+    started(&mut runs, key(1));
+    runs.on_nodes(Vec::new());
+    answer(&mut runs, 2, &[key(2)]);
+    assert_eq!(statuses(&mut runs), [RunStatus::Returned]);
+    runs.on_nodes(vec![node("a", 2)]);
+    assert_eq!(free(&runs), "1");
+    runs.on_event(event(key(1), RunStatus::Succeeded), now());
+    assert_eq!(free(&runs), "2");
+}
+
+#[test]
+fn a_stop_before_the_start_returns_the_run() {
+    let mut runs = runs();
+    answer(&mut runs, 1, &[key(1)]);
+    runs.on_stop(key(1), now());
+    assert_eq!(statuses(&mut runs), [RunStatus::Returned]);
+    assert!(runs.payloads_wanted(SHARD).is_empty());
+    assert_eq!(free(&runs), "2");
+}
+
+#[test]
+fn a_newer_attempt_stops_the_older_one() {
+    let mut runs = runs();
+    started(&mut runs, key(1));
+    let newer = RunKey { attempt: 2, ..key(1) };
+    answer(&mut runs, 2, &[newer]);
+    assert_eq!(effects(&mut runs), [('-', key(1))]);
+    assert_eq!(runs.counts(), Counts { wanted: 1, condemned: 1, ..Counts::default() });
+}
+
+#[test]
+fn payloads_that_did_not_come_are_asked_for_again_and_missing_jobs_dropped() {
+    let mut runs = runs();
+    answer(&mut runs, 1, &[key(1), key(2)]);
+    let asked = runs.payloads_wanted(SHARD);
+    assert_eq!(asked.len(), 2);
+    runs.on_payloads(asked, vec![payload(key(1), false)]);
+    assert_eq!(runs.payloads_wanted(SHARD), [key(2).job.job]);
+    assert_eq!(runs.counts().wanted, 1);
+    assert!(message(&mut runs).is_empty());
+}
+
+#[test]
+fn both_sides_agree_by_count_and_digest() {
+    let mut runs = runs();
+    answer(&mut runs, 1, &[key(1), key(2)]);
+    let claim = runs.claim(SHARD);
+    let digest = run_digest(key(1).job, 1) ^ run_digest(key(2).job, 1);
+    assert_eq!((claim.count, claim.digest), (2, digest));
+}
+
+#[test]
+fn a_comparison_settles_every_difference() {
+    let mut runs = runs();
+    started(&mut runs, key(1));
+    runs.on_event(event(key(1), RunStatus::Running), now());
+    message(&mut runs);
+    runs.on_verdicts(SHARD, &[true], now());
+    let mut claim = runs.claim(SHARD);
+    let believed = |n, state: &str| BelievedRun { run: lease(key(n)), state: state.into() };
+    runs.on_believed(&mut claim, vec![believed(2, "leased"), believed(4, "running")], now());
+    assert_eq!(runs.on_believed_all(claim, now()), 3);
+    assert_eq!(runs.payloads_wanted(SHARD), [key(2).job.job]);
+    let told: Vec<_> = message(&mut runs).iter().map(|r| (r.job, r.status)).collect();
+    let lost = (key(4).job, RunStatus::Lost);
+    assert_eq!(told, [lost, (key(1).job, RunStatus::Running)]);
+}
+
+#[test]
+fn nodes_are_told_once_and_in_pieces() {
+    let mut runs = Runs::new();
+    runs.on_nodes((0..10).map(|n| node(&format!("n{n}"), 1)).collect());
+    let mut told = Vec::new();
+    for number in 1..20 {
+        let ask = runs.ask(7, 600);
+        assert_eq!(ask.leases_max, if ask.more { 0 } else { 7 });
+        told.extend(ask.nodes.nodes.into_iter().map(|node| node.name));
+        let version = ask.nodes.version;
+        let (session, leases) = ("s".to_owned(), Vec::new());
+        runs.on_answer(LeaseAnswer { session, answer: number, version, leases }, now());
+        if !ask.more {
+            break;
+        }
+    }
+    told.sort();
+    assert_eq!(told, (0..10).map(|n| format!("n{n}")).collect::<Vec<_>>());
+    let ask = runs.ask(7, 600);
+    assert!(ask.nodes.nodes.is_empty() && ask.nodes.base.is_some() && ask.seen.is_some());
+    runs.on_nodes((0..9).map(|n| node(&format!("n{n}"), 1)).collect());
+    assert_eq!(runs.ask(7, 600).nodes.removed, ["n9"]);
+    runs.on_tell_all();
+    assert_eq!(runs.ask(7, 1 << 20).nodes.nodes.len(), 9);
+}
+
+#[test]
+fn the_end_of_an_unknown_run_is_settled_and_its_life_stopped() {
+    let mut runs = runs();
+    runs.on_event(event(key(1), RunStatus::Running), now());
+    runs.on_event(event(key(2), RunStatus::Succeeded), now());
+    assert_eq!(effects(&mut runs), [('-', key(1)), ('.', key(2))]);
+}

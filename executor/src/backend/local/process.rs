@@ -24,13 +24,14 @@ use super::folder::{Ended, Folder, Process, Stopping, Why};
 use super::plan::Plan;
 
 /// `$0` is the run's directory, the arguments are the command. Caught signals are the default ones in the
-/// command. The shell itself ends by its own last line.
+/// command. What the shell itself has to say of signals is not output. It ends by its own last line.
 const SHELL: &str = r#"trap : HUP INT QUIT TERM USR1 USR2
 read -r muster_shell </proc/$$/stat
 echo "$muster_shell" >"$0/pid"
 unset muster_shell
 [ -e "$0/gone" ] && exit
-"$@"
+exec 3>&2 2>/dev/null
+(exec "$@" 2>&3 3>&-)
 echo "$?" >"$0/exit"
 kill -s KILL 0
 "#;

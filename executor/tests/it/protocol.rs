@@ -1,0 +1,123 @@
+//! What goes over the bus, whatever runs the jobs.
+
+use std::time::Duration;
+
+use muster_api::bus::RunStatus;
+use muster_core::id::{JobId, JobRef, ShardId};
+use muster_runtime::Clock;
+
+use crate::simulated::simulated;
+use crate::world::{START, World};
+
+async fn world() -> World {
+    World::new(Clock::starting_at(START)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_received_with_the_next_and_starts_each_run_once() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    world.lock().answers_to_lose = 2;
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    let jobs: Vec<JobRef> = (0..5).map(|_| JobRef::whole(world.job("{}", "", None))).collect();
+    for job in &jobs {
+        world.lease(*job, 1, "sim-node-1", &[("pods", "1")]);
+    }
+    for job in &jobs {
+        assert_eq!(world.end_of(*job).await.status, RunStatus::Succeeded);
+    }
+    executor.end().await;
+    assert!(world.lock().ended_twice().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_verdict_is_asked_for_under_the_same_command() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    world.lock().verdicts_to_lose = 2;
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    let job = JobRef::whole(world.job("{}", "", None));
+    world.lease(job, 1, "sim-node-1", &[]);
+    world.eventually("it ends", || world.lock().believed.is_empty().then_some(())).await;
+    executor.end().await;
+    assert_eq!(world.lock().repeated_commands, 2);
+    assert!(world.lock().ended_twice().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_does_not_fit_is_returned() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 1, 1));
+    let job = || JobRef::whole(world.job("{}", "", None));
+    let (fits, too_many, elsewhere) = (job(), job(), job());
+    world.lease(fits, 1, "sim-node-1", &[("pods", "1")]);
+    world.reported(fits, RunStatus::Running).await;
+    world.lease(too_many, 1, "sim-node-1", &[("pods", "1")]);
+    world.lease(elsewhere, 1, "sim-node-9", &[]);
+    for job in [too_many, elsewhere] {
+        let end = world.end_of(job).await;
+        assert_eq!(end.status, RunStatus::Returned);
+        assert_eq!(end.exit.reason.as_deref(), Some("DoesNotFit"));
+    }
+    world.lease(too_many, 2, "sim-node-1", &[]);
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_shard_believes_and_the_cluster_does_not_know_is_settled_at_the_start() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let job = || JobRef::whole(world.job("{}", "", None));
+    let (leased, running) = (job(), job());
+    world.believe(leased, 1, "sim-node-1", "leased");
+    world.believe(running, 1, "sim-node-1", "running");
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    assert_eq!(world.end_of(running).await.status, RunStatus::Lost);
+    assert_eq!(world.end_of(leased).await.status, RunStatus::Succeeded);
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_the_shard_does_not_list_is_reported_again_and_stopped() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    let annotations = r#"{"muster.dev/simulated-runtime":"1h"}"#;
+    let job = JobRef::whole(world.job("{}", annotations, None));
+    world.lease(job, 1, "sim-node-1", &[("pods", "1")]);
+    world.reported(job, RunStatus::Running).await;
+    world.lock().believed.clear();
+    let free = || world.lock().nodes.values().all(|node| node.runs == 0).then_some(());
+    world
+        .eventually("its place is free", || {
+            let told = world.lock().reports.iter().filter(|r| r.job == job).count();
+            free().filter(|()| told > 1)
+        })
+        .await;
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_without_payload_is_dropped() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    let job = JobRef::whole(JobId::new(START, ShardId(0), 999));
+    world.lease(job, 1, "sim-node-1", &[("pods", "1")]);
+    let asked = || (!world.lock().payload_requests.is_empty()).then_some(());
+    world.eventually("the payload is asked for", asked).await;
+    world.lock().believed.clear();
+    let free = || world.lock().nodes.values().all(|node| node.runs == 0).then_some(());
+    world.eventually("its place is free", free).await;
+    world.clock.sleep(Duration::from_secs(1)).await;
+    assert!(world.lock().reports.is_empty());
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_cluster_asks_once_per_wait() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 3, 10));
+    let asked = || (!world.lock().requests.is_empty()).then_some(());
+    world.eventually("it asks", asked).await;
+    world.clock.sleep(Duration::from_secs(20)).await;
+    let requests = world.lock().requests.clone();
+    assert!(requests.len() < 8, "{} requests", requests.len());
+    assert_eq!(requests[0].nodes.nodes.len(), 3);
+    executor.end().await;
+}

@@ -1,0 +1,89 @@
+//! Simulated clusters, in paused time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use muster_api::bus::RunStatus;
+use muster_core::id::JobRef;
+use muster_executor::Config;
+use muster_executor::config::{BackendKind, SimulatedConfig};
+use muster_runtime::Clock;
+
+use crate::world::{START, World, local};
+
+pub(crate) fn simulated(folder: &Path, nodes: u32, pods: u32) -> Config {
+    Config {
+        cluster: "sim".into(),
+        backend: BackendKind::Simulated,
+        simulated: SimulatedConfig { nodes, pods, ..SimulatedConfig::default() },
+        ..local(folder)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_run_as_long_as_their_annotation_says() {
+    let world = World::new(Clock::starting_at(START)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    let annotations =
+        r#"{"muster.dev/simulated-runtime":"7s","muster.dev/simulated-failure-rate":"1"}"#;
+    let job = JobRef::whole(world.job("{}", annotations, None));
+    world.lease(job, 1, "sim-node-1", &[("cpu", "2"), ("pods", "1")]);
+    let running = world.reported(job, RunStatus::Running).await;
+    let end = world.end_of(job).await;
+    assert_eq!((end.status, end.exit.code), (RunStatus::Failed, Some(1)));
+    assert_eq!(end.at_ms - running.at_ms, 7000);
+    let output = world.output("sim", job, 1).await;
+    assert_eq!(output, format!("simulated run 1 of {job} on node sim-node-1\nended: Error\n"));
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_pods_run_and_end_once_each() {
+    const PODS: u32 = 10_000;
+    let world = World::new(Clock::starting_at(START)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = simulated(folder.path(), 100, 100);
+    config.simulated.runtime = "3s..9s".parse().unwrap();
+    config.simulated.failure_rate = 0.1;
+    let executor = world.start(config);
+    let array = world.job("{}", "", Some(PODS));
+    for index in 0..PODS {
+        let node = format!("sim-node-{}", index % 100 + 1);
+        world.lease(JobRef::task(array, index), 1, &node, &[("pods", "1"), ("cpu", "160m")]);
+    }
+    let done = || world.lock().believed.is_empty().then_some(());
+    world.eventually("all end", done).await;
+    let (failed, ends) = {
+        let state = world.lock();
+        let count = |status| state.reports.iter().filter(|r| r.status == status).count();
+        (count(RunStatus::Failed), count(RunStatus::Failed) + count(RunStatus::Succeeded))
+    };
+    assert_eq!(ends, PODS as usize);
+    assert!((800..1200).contains(&failed), "{failed}");
+    assert!(world.lock().ended_twice().is_empty());
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_outlive_the_executor() {
+    let world = World::new(Clock::starting_at(START)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    let annotations = r#"{"muster.dev/simulated-runtime":"5s"}"#;
+    let jobs: Vec<JobRef> =
+        (0..3).map(|_| JobRef::whole(world.job("{}", annotations, None))).collect();
+    for job in &jobs {
+        world.lease(*job, 1, "sim-node-1", &[("pods", "1")]);
+        world.reported(*job, RunStatus::Running).await;
+    }
+    executor.end().await;
+    world.clock.sleep(Duration::from_secs(2)).await;
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    for job in &jobs {
+        let end = world.end_of(*job).await;
+        assert_eq!(end.status, RunStatus::Succeeded);
+    }
+    executor.end().await;
+    assert!(world.lock().ended_twice().is_empty());
+}
