@@ -1,4 +1,5 @@
-//! The messages on the bus: subjects, requests, replies. MessagePack maps, field names as written here.
+//! The messages on the bus: subjects, requests, replies. MessagePack maps, field names as written
+//! here.
 
 use bytes::Bytes;
 use muster_core::id::{CommandId, JobId, JobRef, ShardId};
@@ -462,8 +463,8 @@ pub struct Offers {
     pub epoch: u64,
     /// Rises with each message of an owner; a gap means that something was missed.
     pub version: u64,
-    /// Whether queues that are not named have nothing. A full set may come in several messages: the first
-    /// is full, the others follow it.
+    /// Whether queues that are not named have nothing. A full set may come in several messages: the
+    /// first is full, the others follow it.
     pub full: bool,
     /// Shapes that `queues` names by position.
     #[serde(with = "text::list")]
@@ -510,7 +511,8 @@ pub struct LeaseRequest {
     pub wait_ms: u64,
 }
 
-/// The state of a cluster's nodes: all, or what changed since a version that the leader acknowledged.
+/// The state of a cluster's nodes: all, or what changed since a version that the leader
+/// acknowledged.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeUpdate {
     /// The version that this is a change of; none means that all nodes are told.

@@ -160,8 +160,8 @@ pub struct Job {
     /// What the submitter called it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// Its state; an array's is `queued` while all of it waits, `running` while any of it lives, and then the
-    /// worst that befell a task.
+    /// Its state; an array's is `queued` while all of it waits, `running` while any of it lives,
+    /// and then the worst that befell a task.
     pub state: String,
     /// Lower runs earlier.
     pub priority: u32,
@@ -333,12 +333,13 @@ pub struct Event {
     pub cursor: String,
     /// The job, task or array.
     pub job_id: String,
-    /// `submitted`, `leased`, `pending`, `running`, `succeeded`, `failed`, `requeued`, `cancelled` or
-    /// `reprioritized`.
+    /// `submitted`, `leased`, `pending`, `running`, `succeeded`, `failed`, `requeued`, `cancelled`
+    /// or `reprioritized`.
     pub event: String,
     /// When, RFC 3339 UTC.
     pub at: String,
-    /// How many jobs it concerns, when more than one: an array that was submitted or cancelled as a whole.
+    /// How many jobs it concerns, when more than one: an array that was submitted or cancelled as a
+    /// whole.
     #[serde(default = "single", skip_serializing_if = "is_single")]
     pub count: u32,
     /// The attempt.
@@ -434,7 +435,8 @@ pub struct QueueShare {
     pub allocated: BTreeMap<String, String>,
     /// What it holds and waits for.
     pub demand: BTreeMap<String, String>,
-    /// The part of the pool that it would have if everything were shared ideally, 0 to 1, by its dominant resource.
+    /// The part of the pool that it would have if everything were shared ideally, 0 to 1, by its
+    /// dominant resource.
     pub ideal_share: f64,
     /// The part that it has.
     pub actual_share: f64,

@@ -1,6 +1,7 @@
 //! Fields that travel as their text form: ids and the like, through `Display` and `FromStr`.
 //!
-//! Use with `#[serde(with = "crate::text")]`; [`list`] is for vectors, [`option`] for optional ones.
+//! Use with `#[serde(with = "crate::text")]`; [`list`] is for vectors, [`option`] for optional
+//! ones.
 
 use std::fmt::Display;
 use std::str::FromStr;

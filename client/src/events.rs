@@ -73,8 +73,8 @@ impl EventStream {
         self.cursor.as_deref()
     }
 
-    /// The next event; none when all have been given and the stream does not follow. Dropping the future
-    /// loses nothing.
+    /// The next event; none when all have been given and the stream does not follow. Dropping the
+    /// future loses nothing.
     ///
     /// # Errors
     /// What the deployment refuses at once, and what remains unavailable after all retries.

@@ -126,8 +126,8 @@ impl Client {
         self.with_json(Method::POST, &["reprioritize"], &body).await
     }
 
-    /// What the job's run printed; with [`Follow::Yes`] until it ends. A connection lost in the middle is an
-    /// error: output has no place to go on from.
+    /// What the job's run printed; with [`Follow::Yes`] until it ends. A connection lost in the
+    /// middle is an error: output has no place to go on from.
     ///
     /// # Errors
     /// Those of [`Error`].

@@ -1,8 +1,8 @@
 //! The typed client of the public HTTP API (`/api/v1`): one method per call.
 //!
-//! Every call that may be sent twice is sent again when the deployment says `429` or `503` or cannot be
-//! reached; a submission carries an `Idempotency-Key` for that, so that it is the same submission. Event
-//! streams go on behind the last event seen.
+//! Every call that may be sent twice is sent again when the deployment says `429` or `503` or
+//! cannot be reached; a submission carries an `Idempotency-Key` for that, so that it is the same
+//! submission. Event streams go on behind the last event seen.
 
 mod error;
 mod events;

@@ -80,8 +80,8 @@ impl Client {
     /// Submits, and sends again under the same key until it is answered or the retries are used up.
     ///
     /// # Errors
-    /// Those of [`Error`]. After one that [`Error::is_unavailable`] it is unknown whether the jobs are kept;
-    /// the same call with the same key finds out.
+    /// Those of [`Error`]. After one that [`Error::is_unavailable`] it is unknown whether the jobs
+    /// are kept; the same call with the same key finds out.
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, Error> {
         let key = submission.key.clone().unwrap_or_else(|| self.new_key());
         let request = self.submit_request(submission, Some(&key))?;
@@ -95,8 +95,8 @@ impl Client {
         }
     }
 
-    /// Submits a body that can be read only once: nothing is sent again. `submission.body` is not looked at,
-    /// and a key is sent only if it names one.
+    /// Submits a body that can be read only once: nothing is sent again. `submission.body` is not
+    /// looked at, and a key is sent only if it names one.
     ///
     /// # Errors
     /// Those of [`Error`].

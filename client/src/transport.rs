@@ -1,5 +1,5 @@
-//! Requests and their repetition: every call of this API means the same when it comes twice (a submission
-//! by its key), so each is sent again when that may help.
+//! Requests and their repetition: every call of this API means the same when it comes twice (a
+//! submission by its key), so each is sent again when that may help.
 
 use std::time::Duration;
 

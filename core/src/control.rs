@@ -14,7 +14,8 @@ pub struct Queue {
     pub labels: BTreeMap<String, String>,
     /// Whether its queued jobs are kept from being leased.
     pub cordoned: bool,
-    /// The version of the control data that created it; a queue deleted and created again has another.
+    /// The version of the control data that created it; a queue deleted and created again has
+    /// another.
     pub incarnation: u64,
 }
 

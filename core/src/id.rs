@@ -1,7 +1,8 @@
 //! Identifiers: jobs, array tasks, shards, commands and places in a shard's log.
 //!
-//! A job id is a [ULID](https://github.com/ulid/spec) in lower case whose first 16 random bits are the
-//! shard number, so that any gateway can route a request from the id alone. Ids rise within a shard.
+//! A job id is a [ULID](https://github.com/ulid/spec) in lower case whose first 16 random bits are
+//! the shard number, so that any gateway can route a request from the id alone. Ids rise within a
+//! shard.
 
 use std::fmt;
 use std::str::FromStr;
@@ -193,7 +194,8 @@ impl FromStr for JobRef {
     }
 }
 
-/// The id of a command to a shard: a sender that heard nothing sends the same command under the same id.
+/// The id of a command to a shard: a sender that heard nothing sends the same command under the
+/// same id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub u128);
 
@@ -221,8 +223,8 @@ impl FromStr for CommandId {
     }
 }
 
-/// One run's part in the digest of a set of runs, which is the exclusive or of its runs' parts: equal sets
-/// have equal digests. XXH3 (64 bit) over the job's bytes, its index and the attempt.
+/// One run's part in the digest of a set of runs, which is the exclusive or of its runs' parts:
+/// equal sets have equal digests. XXH3 (64 bit) over the job's bytes, its index and the attempt.
 #[must_use]
 pub fn run_digest(job: JobRef, attempt: u32) -> u64 {
     let mut bytes = [0u8; 24];

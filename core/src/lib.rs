@@ -1,7 +1,7 @@
 //! The domain of Muster: jobs, queues, the state machine of a shard and the fair-share solver.
 //!
-//! Nothing here performs IO, reads a clock, draws a random number or knows an async runtime; time and
-//! randomness are arguments. Everything is deterministic: the same calls give the same results.
+//! Nothing here performs IO, reads a clock, draws a random number or knows an async runtime; time
+//! and randomness are arguments. Everything is deterministic: the same calls give the same results.
 
 pub mod command;
 pub mod control;

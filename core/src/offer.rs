@@ -12,7 +12,8 @@ pub struct QueueOffer {
     pub queue: Name,
     /// The head of its order: runs of equal shapes in the order in which they should be leased.
     pub head: Vec<WaitingJobs>,
-    /// Everything that waits, by shape (the head included): the queue's demand beyond what it holds.
+    /// Everything that waits, by shape (the head included): the queue's demand beyond what it
+    /// holds.
     pub waiting: Vec<(Arc<Shape>, u64)>,
     /// What the clusters hold of it: leased, pending and running jobs by cluster and shape.
     pub held: Vec<(Name, Arc<Shape>, u64)>,

@@ -1,4 +1,5 @@
-//! Records: the rows of a shard's log. Applied in order they make the shard's state, and nothing else does.
+//! Records: the rows of a shard's log. Applied in order they make the shard's state, and nothing
+//! else does.
 
 use std::sync::Arc;
 
@@ -29,7 +30,8 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
-    /// The finished jobs up to a place in the log will be written to history objects with fixed names.
+    /// The finished jobs up to a place in the log will be written to history objects with fixed
+    /// names.
     HistoryPlanned(HistorySpan),
     /// They have been written.
     HistoryWritten(HistorySpan),

@@ -77,8 +77,8 @@ impl FromIterator<(Name, Quantity)> for Resources {
     }
 }
 
-/// An amount in the solver's dense unit: thousandths for cpu, whole units for everything else, rounded up
-/// for requests (see [`Quantity::millis_ceil`]).
+/// An amount in the solver's dense unit: thousandths for cpu, whole units for everything else,
+/// rounded up for requests (see [`Quantity::millis_ceil`]).
 #[must_use]
 pub fn dense(name: &str, quantity: Quantity) -> i64 {
     if name == CPU { quantity.millis_ceil() } else { quantity.units_ceil() }

@@ -1,8 +1,9 @@
 //! Which shard owns a queue, and which worker should own a shard: rendezvous hashing.
 //!
-//! Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998): each candidate is
-//! scored by a hash of itself and the key, the highest score wins; a candidate that leaves moves only its
-//! own keys. The hash is seeded XXH3 (64 bit): stable between processes, machines and releases.
+//! Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998): each candidate
+//! is scored by a hash of itself and the key, the highest score wins; a candidate that leaves moves
+//! only its own keys. The hash is seeded XXH3 (64 bit): stable between processes, machines and
+//! releases.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -20,7 +21,8 @@ pub fn shard_of_queue(queue: &str, count: u16) -> ShardId {
         .expect("a deployment has at least one shard")
 }
 
-/// The worker, of `workers`, that should hold `lease` (a shard's or a pool's); `None` when there is none.
+/// The worker, of `workers`, that should hold `lease` (a shard's or a pool's); `None` when there is
+/// none.
 #[must_use]
 pub fn worker_of_lease<'a>(
     lease: &str,

@@ -85,8 +85,8 @@ impl Shape {
         ShapeKey(xxh3_128(self.canonical().as_bytes()))
     }
 
-    /// One text a shape, the same everywhere: fields in a fixed order, strings with their lengths before
-    /// them so that no value can look like another field, amounts in nano-units.
+    /// One text a shape, the same everywhere: fields in a fixed order, strings with their lengths
+    /// before them so that no value can look like another field, amounts in nano-units.
     #[must_use]
     pub fn canonical(&self) -> String {
         let mut text = String::with_capacity(128);

@@ -1,8 +1,8 @@
 //! Logging: everything goes to stderr, as text for people or JSON for machines.
 //!
-//! `MUSTER_LOG`, or else `RUST_LOG`, says how much (`info` by default, e.g. `debug,async_nats=warn`).
-//! A panic is logged and ends the process: its state is elsewhere, so a restart is safe and a
-//! half-dead process is not.
+//! `MUSTER_LOG`, or else `RUST_LOG`, says how much (`info` by default, e.g.
+//! `debug,async_nats=warn`). A panic is logged and ends the process: its state is elsewhere, so a
+//! restart is safe and a half-dead process is not.
 
 use std::{io::IsTerminal, str::FromStr};
 

@@ -1,5 +1,5 @@
-//! What tests of several crates share: the contract that every [`Bus`](crate::Bus) keeps, and a NATS server to
-//! hold the real adapter to it.
+//! What tests of several crates share: the contract that every [`Bus`](crate::Bus) keeps, and a
+//! NATS server to hold the real adapter to it.
 
 mod bus_contract;
 mod nats_server;

@@ -7,14 +7,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Shards of the deployment; the same for every role, and never changed once jobs were submitted.
+    /// Shards of the deployment; the same for every role, and never changed once jobs were
+    /// submitted.
     #[serde(skip)]
     pub shards: u16,
     /// How long a lease on a shard or pool holds without being renewed.
     pub lease_ttl: HumanDuration,
     /// Least time between the starts of two commits of a busy shard.
     pub commit_interval: HumanDuration,
-    /// Bytes that may wait for the next commit of a shard before submissions are refused for the moment.
+    /// Bytes that may wait for the next commit of a shard before submissions are refused for the
+    /// moment.
     pub commit_bytes_max: ByteSize,
     /// Records after which a checkpoint is written.
     pub checkpoint_records: u64,

@@ -1,9 +1,9 @@
 //! Leases on the bus: who owns which shard, who leads which pool.
 //!
-//! A lease is a key of a bucket whose entries disappear unless written again. The holder trusts its lease only
-//! until it would have run out by its own monotonic clock, counted from before it asked. A key that is seen is
-//! remembered with when it was first seen: once that is a lease's time ago and the key is gone, its holder has
-//! stopped trusting it.
+//! A lease is a key of a bucket whose entries disappear unless written again. The holder trusts its
+//! lease only until it would have run out by its own monotonic clock, counted from before it asked.
+//! A key that is seen is remembered with when it was first seen: once that is a lease's time ago
+//! and the key is gone, its holder has stopped trusting it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,8 +74,8 @@ pub(crate) struct Leases {
     workers: BTreeMap<String, Duration>,
     /// The last revision that a write of this worker got: it rises as long as the bucket lives.
     revision: u64,
-    /// When the bucket was last known to be new: at the start, and whenever revisions began anew. What others
-    /// held before it they may trust for a lease's time longer.
+    /// When the bucket was last known to be new: at the start, and whenever revisions began anew.
+    /// What others held before it they may trust for a lease's time longer.
     reset_at: Duration,
     started: Duration,
 }
@@ -112,7 +112,8 @@ impl Leases {
         bus::encode(&Holder { worker: self.worker.clone() })
     }
 
-    /// Says that this worker lives, looks at all leases, and renews its own. Returns those that it lost.
+    /// Says that this worker lives, looks at all leases, and renews its own. Returns those that it
+    /// lost.
     pub(crate) async fn renew(&mut self) -> Result<Vec<String>, Error> {
         let alive = format!("worker.{}", self.worker);
         let revision = self.bucket.put(&alive, self.value()).await?;
@@ -187,8 +188,8 @@ impl Leases {
         out
     }
 
-    /// Whether this worker should try to take a lease: nobody has it, and it is the one to have it, or who is
-    /// does not seem to want it.
+    /// Whether this worker should try to take a lease: nobody has it, and it is the one to have it,
+    /// or who is does not seem to want it.
     pub(crate) fn should_take(&self, name: &str) -> bool {
         if self.held.contains_key(name) {
             return false;
@@ -202,7 +203,8 @@ impl Leases {
         }
     }
 
-    /// Whether another worker, that has been there for a while, is the one to have a lease held here.
+    /// Whether another worker, that has been there for a while, is the one to have a lease held
+    /// here.
     pub(crate) fn should_give(&self, name: &str) -> bool {
         let Some(preferred) = self.preferred(name) else { return false };
         let since = self.workers.get(preferred).copied();
@@ -231,8 +233,9 @@ impl Leases {
                 let trust = Trust::new(&self.clock, before + self.ttl);
                 self.held.insert(name.to_owned(), Held { revision, trust: trust.clone() });
                 self.wrote(revision);
-                // A key that was seen and is gone ran out or was given back: nobody trusts it any more. One
-                // that was never seen in this bucket may have been held in one that was lost.
+                // A key that was seen and is gone ran out or was given back: nobody trusts it any
+                // more. One that was never seen in this bucket may have been held in one that was
+                // lost.
                 let gone = self.seen.get(name).is_some_and(|seen| seen.at > self.reset_at);
                 let clear_at = if gone { before } else { self.reset_at + self.ttl };
                 Ok(Some(Won { trust, clear_at }))

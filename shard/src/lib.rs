@@ -1,8 +1,9 @@
 //! The shard worker: owns shards, leads pools.
 //!
-//! A worker holds leases on the bus: one for each shard that it owns and each pool that it leads. Safety does
-//! not rest on them: a shard's log lets one writer win each sequence number, and whoever lost stops. `owner`
-//! drives the state machine of one shard against its log; `leader` shares one pool among the queues.
+//! A worker holds leases on the bus: one for each shard that it owns and each pool that it leads.
+//! Safety does not rest on them: a shard's log lets one writer win each sequence number, and
+//! whoever lost stops. `owner` drives the state machine of one shard against its log; `leader`
+//! shares one pool among the queues.
 
 mod config;
 mod leader;

@@ -1,4 +1,5 @@
-//! The worker: keeps its leases, and runs an owner for each shard and a leader for each pool that it holds.
+//! The worker: keeps its leases, and runs an owner for each shard and a leader for each pool that
+//! it holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Arrow IPC streams cut into their messages, each checked before the Arrow library sees it: that library
-//! trusts the offsets in a message's header, and panics where they lie.
+//! Arrow IPC streams cut into their messages, each checked before the Arrow library sees it: that
+//! library trusts the offsets in a message's header, and panics where they lie.
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;

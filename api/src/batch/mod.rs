@@ -1,8 +1,8 @@
 //! A submission as columns: what a gateway hands to a shard, as an Arrow IPC stream of one batch.
 //!
-//! The reader copies no pod spec: payloads are slices of the message. It believes nothing: whatever bytes
-//! it is given, it answers with jobs that keep every limit, or with an error. [`public`] has the columns that
-//! programs may send.
+//! The reader copies no pod spec: payloads are slices of the message. It believes nothing: whatever
+//! bytes it is given, it answers with jobs that keep every limit, or with an error. [`public`] has
+//! the columns that programs may send.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ mod tests;
 
 pub use read::read;
 
-/// Bytes that a batch takes besides what its jobs hold: the schema, the headers, the dictionaries' own.
+/// Bytes that a batch takes besides what its jobs hold: the schema, the headers, the dictionaries'
+/// own.
 const FRAME_BYTES: usize = 8 * 1024;
 /// Bytes that a job takes besides its texts: numbers, offsets, keys, validity.
 const ROW_BYTES: usize = 48;

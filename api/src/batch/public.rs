@@ -9,7 +9,8 @@
 //! | `namespace` | utf8 | `default` if null |
 //! | `labels`, `annotations` | utf8 or binary | a JSON object |
 //!
-//! The large variants and utf8 as a dictionary with int32 keys will do, compressed buffers will not.
+//! The large variants and utf8 as a dictionary with int32 keys will do, compressed buffers will
+//! not.
 
 use std::borrow::Cow;
 
@@ -39,6 +40,7 @@ pub struct Stream(Reader);
 #[derive(Debug)]
 pub struct Jobs {
     rows: usize,
+    bytes: usize,
     client_id: Option<Texts>,
     priority: Option<Numbers>,
     count: Option<Numbers>,
@@ -114,6 +116,12 @@ impl Jobs {
         self.rows == 0
     }
 
+    /// Bytes of memory that they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// One of them, found in order.
     ///
     /// # Errors
@@ -158,6 +166,7 @@ impl Jobs {
         }
         Ok(Self {
             rows: batch.num_rows(),
+            bytes: batch.get_array_memory_size(),
             client_id: texts("client_id")?,
             priority: numbers("priority")?,
             count,

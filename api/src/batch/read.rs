@@ -17,8 +17,15 @@ use muster_core::{Name, limits, names};
 use super::frames::Reader;
 use super::{Error, schema};
 
+/// Jobs of one batch: a streamed submission sends fewer at a time, an all-or-nothing one comes
+/// whole.
+const JOBS_MAX: usize = if limits::JOBS_PER_JSON_MAX > limits::JOBS_PER_COMMAND_MAX {
+    limits::JOBS_PER_JSON_MAX
+} else {
+    limits::JOBS_PER_COMMAND_MAX
+};
 /// Bytes of a message that a shard takes: a command full of the largest jobs.
-const MESSAGE_BYTES_MAX: usize = (limits::JOBS_PER_COMMAND_MAX + 1) * 2 * limits::JOB_BYTES_MAX;
+const MESSAGE_BYTES_MAX: usize = (JOBS_MAX + 1) * 2 * limits::JOB_BYTES_MAX;
 
 /// The jobs of a batch, by rising line; payloads are slices of `message`.
 ///
@@ -29,9 +36,9 @@ pub fn read(message: Bytes) -> Result<Vec<NewJob>, Error> {
     let mut rest = message.clone();
     let mut jobs = Vec::new();
     while let Some(batch) = reader.next_of(&mut rest)? {
-        if jobs.len() + batch.num_rows() > limits::JOBS_PER_COMMAND_MAX {
-            let (jobs, max) = (jobs.len() + batch.num_rows(), limits::JOBS_PER_COMMAND_MAX);
-            return Err(Error::Stream(format!("{jobs} jobs, limit is {max}")));
+        if jobs.len() + batch.num_rows() > JOBS_MAX {
+            let jobs = jobs.len() + batch.num_rows();
+            return Err(Error::Stream(format!("{jobs} jobs, limit is {JOBS_MAX}")));
         }
         read_batch(&message, &batch, &mut jobs)?;
     }

@@ -90,9 +90,9 @@ fn a_command_holds_as_many_jobs_as_the_limit_says_and_not_one_more() {
         }
         read(builder.finish())
     };
-    assert_eq!(of(limits::JOBS_PER_COMMAND_MAX).unwrap().len(), limits::JOBS_PER_COMMAND_MAX);
-    let error = of(limits::JOBS_PER_COMMAND_MAX + 1).unwrap_err().to_string();
-    assert!(error.contains("4097 jobs, limit is 4096"), "{error}");
+    assert_eq!(of(limits::JOBS_PER_JSON_MAX).unwrap().len(), limits::JOBS_PER_JSON_MAX);
+    let error = of(limits::JOBS_PER_JSON_MAX + 1).unwrap_err().to_string();
+    assert!(error.contains("10001 jobs, limit is 10000"), "{error}");
     assert_eq!(of(0).unwrap(), []);
 }
 

@@ -55,7 +55,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The members of an object in their order; a key twice is an error, since readers disagree on which counts.
+/// The members of an object in their order; a key twice is an error, since readers disagree on
+/// which counts.
 #[derive(Debug, Clone)]
 pub(super) struct Pairs<'a, V>(pub(super) Vec<(Text<'a>, V)>);
 

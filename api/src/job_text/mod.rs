@@ -1,8 +1,8 @@
 //! A job as people write it: one JSON object, read in one pass, its pod spec in a second one.
 //!
-//! What only the pod needs is kept byte for byte; what the scheduler needs becomes a [`Shape`]. Field names
-//! and defaults are Armada's. Unknown fields of the job are refused, unknown fields of the pod spec are not
-//! looked at: Kubernetes has more of them every year.
+//! What only the pod needs is kept byte for byte; what the scheduler needs becomes a [`Shape`].
+//! Field names and defaults are Armada's. Unknown fields of the job are refused, unknown fields of
+//! the pod spec are not looked at: Kubernetes has more of them every year.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -161,7 +161,8 @@ struct Outer<'a> {
     external_job_uri: Option<Text<'a>>,
 }
 
-/// Reads jobs; equal shapes come out as one, and a pod spec equal to the one before is not read again.
+/// Reads jobs; equal shapes come out as one, and a pod spec equal to the one before is not read
+/// again.
 #[derive(Debug, Default)]
 pub struct Parser {
     shapes: HashMap<Arc<str>, Arc<Shape>>,

@@ -1,5 +1,5 @@
-//! What the scheduler needs of a pod spec: the effective request as Kubernetes computes it, node selector,
-//! tolerations and priority class.
+//! What the scheduler needs of a pod spec: the effective request as Kubernetes computes it, node
+//! selector, tolerations and priority class.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 use super::Error;
 use super::json::{Object, Pairs, Text, filled};
 
-/// Bytes of a name in a pod spec: resource, label, taint, priority class. Kubernetes allows 253 + 1 + 63.
+/// Bytes of a name in a pod spec: resource, label, taint, priority class. Kubernetes allows 253 + 1
+/// + 63.
 const NAME_BYTES_MAX: usize = 317;
 /// Names shared by the shapes of one parser; more are forgotten all at once.
 const NAMES_MAX: usize = 64;
@@ -175,7 +176,8 @@ fn check(spec: &PodSpec<'_>) -> Result<(), Error> {
 }
 
 /// The effective request: the larger of what the containers take together and what any step of the
-/// initialisation takes, where an init container that restarts always runs beside all that follow it.
+/// initialisation takes, where an init container that restarts always runs beside all that follow
+/// it.
 fn request<'a>(spec: &PodSpec<'a>) -> Result<Amounts<'a>, Error> {
     let mut total = Amounts::with_capacity(4);
     let mut beside = Amounts::new();

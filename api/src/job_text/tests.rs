@@ -81,7 +81,8 @@ fn the_request_is_the_one_that_kubernetes_computes() {
         "containers":[{"resources":{"requests":{"cpu":"2","memory":"1Gi"}}}],
         "overhead":{"cpu":"100m"}}"#;
     assert_eq!(asks(beside), pairs(&[("cpu", "4100m"), ("memory", "1Gi"), ("pods", "1")]));
-    // What is neither requested nor limited gets the default; nothing asked for is not "nothing said".
+    // What is neither requested nor limited gets the default; nothing asked for is not "nothing
+    // said".
     assert_eq!(
         asks(r#"{"containers":[{}]}"#),
         pairs(&[("cpu", "1"), ("memory", "1Gi"), ("pods", "1")])

@@ -1,5 +1,7 @@
 //! The client against a small server that loses, delays and refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 mod server;
 
 use std::time::Duration;

@@ -205,7 +205,8 @@ fn advance(shard: &mut Shard, changed: &Changed, to: JobState) {
     shard.sets.shift(set, from, to, 1, changed.at);
 }
 
-/// The active run of a job or task ends, and the job goes to `to`: a final state, or back to the queue.
+/// The active run of a job or task ends, and the job goes to `to`: a final state, or back to the
+/// queue.
 fn end_run(
     shard: &mut Shard,
     position: Position,

@@ -11,7 +11,8 @@ use crate::limits;
 use crate::record::{Done, Record};
 use crate::time::Timestamp;
 
-/// Commands (and client ids) remembered at most; beyond it the oldest are forgotten before their time.
+/// Commands (and client ids) remembered at most; beyond it the oldest are forgotten before their
+/// time.
 const REMEMBERED_MAX: usize = 4_000_000;
 
 /// Commands carried out recently.

@@ -84,8 +84,8 @@ impl Job {
         }
     }
 
-    /// The state of the job or of one of its tasks; `None` for what has finished, does not exist, or is an
-    /// array as a whole.
+    /// The state of the job or of one of its tasks; `None` for what has finished, does not exist,
+    /// or is an array as a whole.
     pub(super) fn state(&self, index: Option<u32>) -> Option<JobState> {
         match (&self.body, index) {
             (Body::Queued, None) => Some(JobState::Queued),

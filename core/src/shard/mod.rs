@@ -1,9 +1,10 @@
 //! The state machine of a shard: jobs, their order, job sets, what was answered to whom.
 //!
-//! [`Shard::execute`] decides a command: it appends the records that say what happened, applying each as it
-//! goes, and returns the answer. [`Shard::apply`] is the only thing that changes the state, and recovery calls
-//! nothing else: the state is what the records say, however often the process died in between. Whoever drives
-//! it sends an answer only when the records before it are durable.
+//! [`Shard::execute`] decides a command: it appends the records that say what happened, applying
+//! each as it goes, and returns the answer. [`Shard::apply`] is the only thing that changes the
+//! state, and recovery calls nothing else: the state is what the records say, however often the
+//! process died in between. Whoever drives it sends an answer only when the records before it are
+//! durable.
 
 mod apply;
 mod checkpoint;
@@ -57,7 +58,8 @@ pub struct Shard {
     history_through: Position,
     /// Queues whose offer changed since it was last taken.
     changed: BTreeSet<u32>,
-    /// Runs that ended by a decision of the shard since they were last taken: their pods are to be stopped.
+    /// Runs that ended by a decision of the shard since they were last taken: their pods are to be
+    /// stopped.
     stops: Vec<Stop>,
 }
 

@@ -1,4 +1,5 @@
-//! The order of a queue's waiting jobs: priority ascending, then submission, as runs of equal shapes.
+//! The order of a queue's waiting jobs: priority ascending, then submission, as runs of equal
+//! shapes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -19,7 +20,8 @@ pub(super) struct Order {
 /// Waiting jobs of one priority and shape.
 #[derive(Debug, Default)]
 struct Bucket {
-    /// By rising id. Entries that were taken out of the middle stay until there are too many of them.
+    /// By rising id. Entries that were taken out of the middle stay until there are too many of
+    /// them.
     ids: VecDeque<JobId>,
     /// How many entries of `ids` are out.
     out: usize,
@@ -43,7 +45,8 @@ pub(super) struct Place {
 }
 
 impl Order {
-    /// A job begins to wait with `jobs` tasks, or an array that waits already has `jobs` tasks more.
+    /// A job begins to wait with `jobs` tasks, or an array that waits already has `jobs` tasks
+    /// more.
     pub(super) fn add(&mut self, place: Place, id: JobId, jobs: u64, was_waiting: bool) {
         let bucket =
             self.buckets.entry(place.priority).or_default().entry(place.shape).or_default();
@@ -110,8 +113,8 @@ impl Order {
         self.waiting.iter().map(|(shape, count)| (*shape, *count))
     }
 
-    /// The head of the order, `runs_max` runs at most. Behind [`MERGED_JOBS_MAX`] jobs of several shapes at
-    /// one priority, the rest of each shape is one run.
+    /// The head of the order, `runs_max` runs at most. Behind [`MERGED_JOBS_MAX`] jobs of several
+    /// shapes at one priority, the rest of each shape is one run.
     pub(super) fn head(
         &self,
         runs_max: usize,

@@ -90,7 +90,8 @@ impl Shard {
         }
     }
 
-    /// A finished job or task that is still in memory; its `job` and `count` are those of what was asked.
+    /// A finished job or task that is still in memory; its `job` and `count` are those of what was
+    /// asked.
     #[must_use]
     pub fn finished_of(&self, job: JobRef) -> Option<Finished> {
         if let Some(found) = self.finished.get(&job) {
@@ -375,7 +376,8 @@ impl Shard {
         self.shape_keys.get(&key).copied()
     }
 
-    /// Every live job's state, for checks: jobs and tasks one by one would be too many, so by job set.
+    /// Every live job's state, for checks: jobs and tasks one by one would be too many, so by job
+    /// set.
     #[must_use]
     pub fn totals(&self) -> BTreeMap<(Name, Name), Counts> {
         let name = |number: u32| self.names.value(number).clone();
@@ -397,8 +399,8 @@ fn runs_of(job: &Job, index: Option<u32>) -> Vec<Run> {
     runs
 }
 
-/// An array's state as one: queued while all of it waits, running while any of it lives, and then the worst
-/// that befell a task.
+/// An array's state as one: queued while all of it waits, running while any of it lives, and then
+/// the worst that befell a task.
 fn array_state(counts: &Counts) -> JobState {
     if counts[JobState::Queued] == counts.total() {
         JobState::Queued

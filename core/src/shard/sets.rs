@@ -39,7 +39,8 @@ impl JobSets {
     }
 }
 
-/// Forgets job sets of which nothing lives and nothing happened for long, and their finished arrays.
+/// Forgets job sets of which nothing lives and nothing happened for long, and their finished
+/// arrays.
 pub(super) fn forget(shard: &mut Shard, now: Timestamp) {
     let old: Vec<(u32, u32)> = shard
         .sets

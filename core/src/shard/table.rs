@@ -1,7 +1,7 @@
 //! The table of live jobs: sorted by id, in chunks that new jobs fill to the brim.
 //!
-//! Ids rise within a shard, so jobs are put in at the end and chunks stay full: a queued job costs its
-//! entry and nothing more. A tree's nodes would stay half empty after ascending insertions.
+//! Ids rise within a shard, so jobs are put in at the end and chunks stay full: a queued job costs
+//! its entry and nothing more. A tree's nodes would stay half empty after ascending insertions.
 
 use super::job::Job;
 use crate::id::JobId;
@@ -102,14 +102,19 @@ mod tests {
     use crate::time::Timestamp;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::collections::btree_map::Entry;
 
     fn id(n: u16) -> JobId {
         JobId::new(Timestamp(0), ShardId(0), u64::from(n))
     }
 
+    fn steps() -> impl Strategy<Value = Vec<(u8, u16)>> {
+        prop::collection::vec((0u8..3, 0u16..3000), 0..4000)
+    }
+
     proptest! {
         #[test]
-        fn the_table_behaves_like_a_plain_map(steps in prop::collection::vec((0u8..3, 0u16..3000), 0..4000)) {
+        fn the_table_behaves_like_a_plain_map(steps in steps()) {
             let mut table = Table::default();
             let mut plain = BTreeMap::new();
             for n in 0..1500u16 {
@@ -119,9 +124,9 @@ mod tests {
             for (step, n) in steps {
                 if step > 0 {
                     prop_assert_eq!(table.remove(id(n)).map(|j| j.priority), plain.remove(&id(n)));
-                } else if !plain.contains_key(&id(n)) {
+                } else if let Entry::Vacant(vacant) = plain.entry(id(n)) {
                     table.insert(id(n), Job::for_table_tests(7));
-                    plain.insert(id(n), 7);
+                    vacant.insert(7);
                 }
             }
             prop_assert_eq!(table.len(), plain.len());

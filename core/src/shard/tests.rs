@@ -179,12 +179,15 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u8..2, vec(job, 1..5), prop::option::of(0u8..3), prop::option::weighted(0.3, 0u8..4))
             .prop_map(|(queue, jobs, key, client)| Step::Submit { queue, jobs, key, client }),
-        5 => (0u8..2, 0u8..3, 1u8..5).prop_map(|(queue, cpu, count)| Step::Lease { queue, cpu, count }),
+        5 => (0u8..2, 0u8..3, 1u8..5)
+            .prop_map(|(queue, cpu, count)| Step::Lease { queue, cpu, count }),
         8 => (any::<u8>(), 0u8..6, prop::bool::weighted(0.1))
             .prop_map(|(which, status, stale)| Step::Report { which, status, stale }),
-        2 => (any::<u8>(), prop::option::of(0u8..6)).prop_map(|(which, task)| Step::Cancel { which, task }),
+        2 => (any::<u8>(), prop::option::of(0u8..6))
+            .prop_map(|(which, task)| Step::Cancel { which, task }),
         1 => (0u8..2, any::<u8>()).prop_map(|(queue, states)| Step::CancelSet { queue, states }),
-        2 => (any::<u8>(), 0u8..3).prop_map(|(which, priority)| Step::Reprioritize { which, priority }),
+        2 => (any::<u8>(), 0u8..3)
+            .prop_map(|(which, priority)| Step::Reprioritize { which, priority }),
         1 => Just(Step::Expire),
         1 => Just(Step::History),
         1 => Just(Step::Checkpoint),

@@ -1,8 +1,8 @@
 //! The seam between processes: publish, request and reply, queue groups, and key-value buckets.
 //!
 //! Two adapters stand behind [`Bus`]: [`memory`] (one process: `muster up`, tests, simulation) and
-//! [`nats`] (a NATS server with JetStream). Both pass the same contract suite. Nothing on the bus is
-//! the truth: it may lose every message and every bucket without an acknowledged job being lost.
+//! [`nats`] (a NATS server with JetStream). Both pass the same contract suite. Nothing on the bus
+//! is the truth: it may lose every message and every bucket without an acknowledged job being lost.
 //! Delivery is at most once; a caller that hears nothing asks again under the same command id.
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
@@ -225,8 +225,9 @@ impl Default for Options {
     }
 }
 
-/// Opens the bus at `url`: `memory://` (a new one with each call), or `nats://host:port[,host2:port...]` (`tls://` with TLS;
-/// `nats://user:password@host` and `nats://token@host` authenticate).
+/// Opens the bus at `url`: `memory://` (a new one with each call), or
+/// `nats://host:port[,host2:port...]` (`tls://` with TLS; `nats://user:password@host` and
+/// `nats://token@host` authenticate).
 pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Bus>, Error> {
     match url.split_once("://") {
         Some(("memory", "")) => Ok(Arc::new(memory::Memory::new(options))),

@@ -49,7 +49,8 @@ gaps!(
     UInt64Builder
 );
 
-/// A dictionary of texts. Neighbours mostly share a text, and then its address: no look-up for these.
+/// A dictionary of texts. Neighbours mostly share a text, and then its address: no look-up for
+/// these.
 #[derive(Default)]
 pub(super) struct Names<'a> {
     keys: Int32Builder,

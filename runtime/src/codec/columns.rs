@@ -1,4 +1,5 @@
-//! Typed access to the columns of a batch. Equal names and shapes come out as one shared value each.
+//! Typed access to the columns of a batch. Equal names and shapes come out as one shared value
+//! each.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

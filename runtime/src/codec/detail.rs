@@ -1,5 +1,6 @@
-//! The `detail` column: MessagePack of what has no column. Mirrors of the domain's types, positional, so
-//! that a field may be added at the end (with a default) and nothing else may change.
+//! The `detail` column: MessagePack of what has no column. Mirrors of the domain's types,
+//! positional, so that a field may be added at the end (with a default) and nothing else may
+//! change.
 
 use std::sync::Arc;
 

@@ -15,7 +15,8 @@ const CHECKSUM_DIGITS: usize = 32;
 const PLACEHOLDER: [u8; CHECKSUM_DIGITS] = [b'0'; CHECKSUM_DIGITS];
 /// Parquet ends with the footer's length (4 bytes) and a magic word.
 const TAIL_BYTES: usize = 8;
-/// Between a key and its value in the footer: the value's field number with its type, and its length.
+/// Between a key and its value in the footer: the value's field number with its type, and its
+/// length.
 const KEY_TO_VALUE_BYTES: usize = 2;
 
 /// What kind of object it is.
@@ -23,7 +24,8 @@ const KEY_TO_VALUE_BYTES: usize = 2;
 pub enum Kind {
     /// A commit.
     Log,
-    /// The mark of a new owner, which takes a sequence number away from the old one. It has no records.
+    /// The mark of a new owner, which takes a sequence number away from the old one. It has no
+    /// records.
     Fence,
     /// The state of a shard as it stands after a log object.
     Checkpoint,
@@ -128,8 +130,8 @@ impl Header {
     }
 }
 
-/// Fills the checksum of a finished object in: XXH3 (128 bit) of all its bytes, with the checksum's own
-/// digits as zeros.
+/// Fills the checksum of a finished object in: XXH3 (128 bit) of all its bytes, with the checksum's
+/// own digits as zeros.
 pub(super) fn sign(object: &mut [u8]) -> Result<(), Error> {
     let at = checksum_at(object)?;
     let digits = format!("{:032x}", xxh3_128(object));

@@ -1,9 +1,9 @@
 //! Log objects and checkpoints as Parquet: [`Record`]s on one side, bytes on the other.
 //!
-//! One schema serves both, one row is one record, and any Parquet reader can query the files. What only
-//! some records have and no column fits (outcomes, past runs, array tasks) is MessagePack in `detail`.
-//! The footer says whose object it is and holds a checksum of the whole object, verified before
-//! anything else is read. Everything here is CPU work of the caller's thread: call it from
+//! One schema serves both, one row is one record, and any Parquet reader can query the files. What
+//! only some records have and no column fits (outcomes, past runs, array tasks) is MessagePack in
+//! `detail`. The footer says whose object it is and holds a checksum of the whole object, verified
+//! before anything else is read. Everything here is CPU work of the caller's thread: call it from
 //! [`crate::blocking`].
 
 mod builders;

@@ -10,7 +10,8 @@ use super::columns::{Column, Dictionary, Interner};
 use super::decode::open;
 use super::schema::PAYLOAD;
 
-/// The payloads of an object, decoded once. They share its memory with what [`PayloadColumns::get`] gives.
+/// The payloads of an object, decoded once. They share its memory with what [`PayloadColumns::get`]
+/// gives.
 pub struct PayloadColumns {
     rows: u64,
     bytes: usize,

@@ -84,7 +84,9 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_are_no_object_are_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn bytes_that_are_no_object_are_refused(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..200)
+    ) {
         prop_assert!(decode(bytes.clone().into(), Columns::All).is_err());
         bytes.extend_from_slice(b"\x10\0\0\0PAR1");
         prop_assert!(decode(bytes.into(), Columns::All).is_err());

@@ -1,7 +1,7 @@
 //! The columns of history: the schema, and rows to and from record batches.
 //!
-//! Plain types only (UTF-8 text, signed integers, UTC timestamps), so that any reader of Parquet can work
-//! with them. What is nested, all runs and all requested resources, is JSON text.
+//! Plain types only (UTF-8 text, signed integers, UTC timestamps), so that any reader of Parquet
+//! can work with them. What is nested, all runs and all requested resources, is JSON text.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};

@@ -1,4 +1,5 @@
-//! Which history objects there are: listed once per day and shard, then kept up to date by the writes.
+//! Which history objects there are: listed once per day and shard, then kept up to date by the
+//! writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,11 +1,14 @@
 //! History: one row for every finished job and every task of an array, as Parquet objects
-//! `history/finished_date=YYYY-MM-DD/….parquet` that any reader of Parquet can work with where they lie.
+//! `history/finished_date=YYYY-MM-DD/….parquet` that any reader of Parquet can work with where they
+//! lie.
 //!
-//! Objects are made of a planned span of a shard's log, with names and rows that follow from the span and
-//! its jobs alone: a new owner of a shard writes the same objects again, finds them there and goes on.
+//! Objects are made of a planned span of a shard's log, with names and rows that follow from the
+//! span and its jobs alone: a new owner of a shard writes the same objects again, finds them there
+//! and goes on.
 //!
-//! What was listed is remembered, which is safe because only the owner of a shard writes its history and all
-//! its writes pass through the same [`History`]; whoever becomes the owner calls [`History::forget`].
+//! What was listed is remembered, which is safe because only the owner of a shard writes its
+//! history and all its writes pass through the same [`History`]; whoever becomes the owner calls
+//! [`History::forget`].
 
 mod columns;
 mod listing;
@@ -56,8 +59,9 @@ pub struct Filter {
 pub struct Page {
     /// The jobs; each task of an array by itself.
     pub jobs: Vec<Finished>,
-    /// Where to go on: every wanted job up to and with this one has been given. `None` when there are no more.
-    /// A page with few jobs, or none, may have it too: one call reads a bounded number of objects.
+    /// Where to go on: every wanted job up to and with this one has been given. `None` when there
+    /// are no more. A page with few jobs, or none, may have it too: one call reads a bounded number
+    /// of objects.
     pub next: Option<JobRef>,
 }
 
@@ -129,11 +133,12 @@ impl History {
         Self { store, blocking, listings: Arc::default() }
     }
 
-    /// Writes the jobs of `shard` that finished within `span`. Objects that are there already are left alone:
-    /// they are from an earlier call with the same arguments.
+    /// Writes the jobs of `shard` that finished within `span`. Objects that are there already are
+    /// left alone: they are from an earlier call with the same arguments.
     ///
     /// # Errors
-    /// When the store fails; some of the objects may have been written. Call again with the same arguments.
+    /// When the store fails; some of the objects may have been written. Call again with the same
+    /// arguments.
     pub async fn write(
         &self,
         shard: ShardId,
@@ -151,8 +156,8 @@ impl History {
         read::find(self, job).await
     }
 
-    /// What became of the tasks of an array, as far as history has them; `None` when it has none. Reads the
-    /// states of all of them.
+    /// What became of the tasks of an array, as far as history has them; `None` when it has none.
+    /// Reads the states of all of them.
     ///
     /// # Errors
     /// When the store fails or an object is malformed.

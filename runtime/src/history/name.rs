@@ -1,8 +1,9 @@
-//! The keys of history objects. Everything that is needed to pass an object by stands in its key: the day,
-//! the shard, and the first and last job.
+//! The keys of history objects. Everything that is needed to pass an object by stands in its key:
+//! the day, the shard, and the first and last job.
 //!
-//! `history/finished_date=2026-01-31/{shard}-{after}-{through}-{part}-{first job}-{last job}.parquet`, where
-//! `after` and `through` are places in the log (`sequence-row`) and a task is written `array.index`.
+//! `history/finished_date=2026-01-31/{shard}-{after}-{through}-{part}-{first job}-{last
+//! job}.parquet`, where `after` and `through` are places in the log (`sequence-row`) and a task is
+//! written `array.index`.
 
 use std::fmt;
 
@@ -50,7 +51,8 @@ impl Day {
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, '-').map(str::parse::<i64>);
         let (year, month, day) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
-        // Counted in eras of 400 years that begin on the first of March, so that leap days come last.
+        // Counted in eras of 400 years that begin on the first of March, so that leap days come
+        // last.
         let year = if month <= 2 { year - 1 } else { year };
         let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
         let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

@@ -1,5 +1,5 @@
-//! Objects into finished jobs, reading as little as will do: the key tells which objects, the footer which
-//! row groups, the columns of the filter which pages.
+//! Objects into finished jobs, reading as little as will do: the key tells which objects, the
+//! footer which row groups, the columns of the filter which pages.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -131,8 +131,8 @@ fn tally(batch: &RecordBatch) -> Result<(Counts, Timestamp), String> {
     Ok((counts, last))
 }
 
-/// The first day on which a job that was submitted with `job` or later can have finished; one day of grace
-/// for clusters whose clocks are slow.
+/// The first day on which a job that was submitted with `job` or later can have finished; one day
+/// of grace for clusters whose clocks are slow.
 fn earliest(job: JobRef) -> Day {
     Day(Day::of(job.job.submitted_at()).0 - 1)
 }
@@ -330,7 +330,8 @@ fn keeps(
         && filter.states.contains(rows.state(row)?))
 }
 
-/// The order of references by their texts: ids have one length, indices are numbers without leading zeros.
+/// The order of references by their texts: ids have one length, indices are numbers without leading
+/// zeros.
 fn order(a: &str, b: &str) -> Ordering {
     let parts = |text| str::split_once(text, '-').unwrap_or((text, ""));
     let ((a, a_index), (b, b_index)) = (parts(a), parts(b));

@@ -140,7 +140,8 @@ fn finished() -> impl Strategy<Value = Finished> {
     )
 }
 
-/// Jobs with ids of their own, in an order that is not theirs; several ranges of one array among them.
+/// Jobs with ids of their own, in an order that is not theirs; several ranges of one array among
+/// them.
 fn span_rows() -> impl Strategy<Value = Vec<Finished>> {
     let numbered = vec((finished(), 0..3_u64), 1..16).prop_map(|rows| {
         let (mut next, mut array, mut index) = (0, None, 0);

@@ -1,7 +1,7 @@
 //! Finished jobs into objects.
 //!
-//! How rows are ordered and cut into objects is part of the format: a span that was half written by one
-//! program must come out the same from another.
+//! How rows are ordered and cut into objects is part of the format: a span that was half written by
+//! one program must come out the same from another.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -17,7 +17,8 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Encodes records under a header of [`Log::next_header`]. CPU work: call it on the blocking pool.
+    /// Encodes records under a header of [`Log::next_header`]. CPU work: call it on the blocking
+    /// pool.
     ///
     /// # Errors
     /// See [`codec::encode`].
@@ -128,7 +129,8 @@ impl Log {
         head.next + u64::from(head.state == State::Appending)
     }
 
-    /// A header for the commit of [`Log::next_sequence`]. A commit that is `released` must be the last.
+    /// A header for the commit of [`Log::next_sequence`]. A commit that is `released` must be the
+    /// last.
     #[must_use]
     pub fn next_header(&self, kind: Kind, released: bool) -> Header {
         self.header(kind, self.next_sequence(), released)
@@ -140,9 +142,9 @@ impl Log {
         &self.reader
     }
 
-    /// Stores a commit under the next sequence number, one at a time. Returns when it is known to be
-    /// stored or never will be; until then it tries again, whatever the store says. Who drops the future
-    /// must take the shard over again.
+    /// Stores a commit under the next sequence number, one at a time. Returns when it is known to
+    /// be stored or never will be; until then it tries again, whatever the store says. Who drops
+    /// the future must take the shard over again.
     ///
     /// # Errors
     /// When the shard has another owner; see [`AppendError`].

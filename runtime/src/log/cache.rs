@@ -1,5 +1,5 @@
-//! Objects that were read, bounded in bytes; what was not used for longest goes first. Who asks for an
-//! object while another fetches it waits for that fetch.
+//! Objects that were read, bounded in bytes; what was not used for longest goes first. Who asks for
+//! an object while another fetches it waits for that fetch.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -34,7 +34,8 @@ impl<K: Ord + Copy, V: Clone> Cache<K, V> {
         Self { bytes_max, inner: Mutex::new(inner) }
     }
 
-    /// The value of a key: the one there is, or the one that `load` gives together with its size in bytes.
+    /// The value of a key: the one there is, or the one that `load` gives together with its size in
+    /// bytes.
     pub(super) async fn get<E>(
         &self,
         key: K,

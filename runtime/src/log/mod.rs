@@ -1,10 +1,12 @@
-//! A shard's log in the object store: one object is one commit, and whoever creates it owns its number.
+//! A shard's log in the object store: one object is one commit, and whoever creates it owns its
+//! number.
 //!
-//! Objects are created if absent and never changed, so two writers cannot both own a sequence number. A
-//! new owner creates a fence object in the first free number, so that the old owner's next create fails,
-//! and then reads everything before it. The fence's number is the new owner's epoch, which rises with
-//! each takeover without any reading. Fences are never deleted. A put that failed may have landed: it counts
-//! as neither success nor failure until the object under its key has been read.
+//! Objects are created if absent and never changed, so two writers cannot both own a sequence
+//! number. A new owner creates a fence object in the first free number, so that the old owner's
+//! next create fails, and then reads everything before it. The fence's number is the new owner's
+//! epoch, which rises with each takeover without any reading. Fences are never deleted. A put that
+//! failed may have landed: it counts as neither success nor failure until the object under its key
+//! has been read.
 
 mod append;
 mod cache;

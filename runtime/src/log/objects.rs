@@ -173,8 +173,8 @@ impl Objects {
             )) => {}
             Ok(Err(error)) => return Err(error.to_string()),
         }
-        // Also S3's 409 comes here, which means that a concurrent create may or may not have won: only
-        // the object itself tells.
+        // Also S3's 409 comes here, which means that a concurrent create may or may not have won:
+        // only the object itself tells.
         match self.get_once(key).await {
             Ok(found) if found == *bytes => Ok(Put::Ours),
             Ok(found) => Ok(Put::Theirs(found)),

@@ -22,8 +22,8 @@ pub struct TakenOver {
     pub log: Log,
     /// The new ownership, above every one before: the sequence number of its fence.
     pub epoch: u64,
-    /// Whether the owner before gave the shard up in good order. If not, it may believe for the rest of
-    /// its lease that it owns the shard, though it can write no more.
+    /// Whether the owner before gave the shard up in good order. If not, it may believe for the
+    /// rest of its lease that it owns the shard, though it can write no more.
     pub released_by_previous: bool,
     /// The sequence number of the checkpoint that was read, if there was one.
     pub checkpoint: Option<u64>,
@@ -31,7 +31,8 @@ pub struct TakenOver {
     pub records: u64,
 }
 
-/// Why a shard was not taken over. The owner before is fenced nevertheless, if the fence was written.
+/// Why a shard was not taken over. The owner before is fenced nevertheless, if the fence was
+/// written.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeOverError {
     /// An object could not be read.
@@ -67,8 +68,9 @@ pub enum TakeOverError {
 }
 
 impl Log {
-    /// Becomes the owner of a shard and reads its state. `apply` gets every record in order: those of the newest
-    /// readable checkpoint (at the checkpoint's sequence number), then those of every later log object.
+    /// Becomes the owner of a shard and reads its state. `apply` gets every record in order: those
+    /// of the newest readable checkpoint (at the checkpoint's sequence number), then those of every
+    /// later log object.
     ///
     /// # Errors
     /// When the log cannot be read whole; see [`TakeOverError`].
@@ -107,8 +109,8 @@ struct Replay<'a, F> {
 }
 
 impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
-    /// Creates the fence in the first free number. It comes before all reading: a busy owner would else
-    /// write faster than its log is read.
+    /// Creates the fence in the first free number. It comes before all reading: a busy owner would
+    /// else write faster than its log is read.
     async fn fence(&mut self) -> Result<u64, TakeOverError> {
         let checkpoint = self.objects.list(Place::Checkpoint, 0).await?.last().copied();
         let base = checkpoint.unwrap_or(0);

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::HumanDuration;
 
-/// How to reach the object store. What is not set here comes from the environment (`AWS_ACCESS_KEY_ID`,
-/// `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …) or from the machine's role. All but the URL
-/// concerns S3 only.
+/// How to reach the object store. What is not set here comes from the environment
+/// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …) or from the
+/// machine's role. All but the URL concerns S3 only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -30,8 +30,8 @@ pub struct Config {
     pub request_timeout: HumanDuration,
     /// How long connecting may take.
     pub connect_timeout: HumanDuration,
-    /// How often the client repeats a request that the service answered with an error, before the caller
-    /// hears of it.
+    /// How often the client repeats a request that the service answered with an error, before the
+    /// caller hears of it.
     pub retries_max: usize,
 }
 

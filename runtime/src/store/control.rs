@@ -1,8 +1,9 @@
-//! The control data in the object store: `control/{version}.json`, one object a version, never deleted.
+//! The control data in the object store: `control/{version}.json`, one object a version, never
+//! deleted.
 //!
-//! A change reads the newest version, makes the next one of it and creates its object; whoever finds the
-//! object there already has lost the race and starts over. Each object carries a nonce, by which a writer
-//! that heard nothing recognises its own write.
+//! A change reads the newest version, makes the next one of it and creates its object; whoever
+//! finds the object there already has lost the race and starts over. Each object carries a nonce,
+//! by which a writer that heard nothing recognises its own write.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -105,7 +106,8 @@ impl ControlStore {
         self.refresh().await
     }
 
-    /// Reads versions from the known one on until there is no more: one request when nothing changed.
+    /// Reads versions from the known one on until there is no more: one request when nothing
+    /// changed.
     ///
     /// # Errors
     /// When the store fails or an object is malformed.
@@ -118,8 +120,8 @@ impl ControlStore {
         }
     }
 
-    /// Makes the next version of the newest one. `change` may be asked several times, each time with a
-    /// newer version; when it returns the version that it was given, nothing is written.
+    /// Makes the next version of the newest one. `change` may be asked several times, each time
+    /// with a newer version; when it returns the version that it was given, nothing is written.
     ///
     /// # Errors
     /// When `change` refuses, the store fails for long or others always come first. After a failed
@@ -152,8 +154,9 @@ impl ControlStore {
         Err(Error::Contended(LOSSES_MAX).into())
     }
 
-    /// Creates the object of `next`. Where the store's answer leaves it open what came of it, the object is
-    /// read; where nothing is there, the same object is written again, for the first write may land yet.
+    /// Creates the object of `next`. Where the store's answer leaves it open what came of it, the
+    /// object is read; where nothing is there, the same object is written again, for the first
+    /// write may land yet.
     async fn write(&self, next: &Control) -> Result<Written, Error> {
         let nonce = format!("{:032x}", self.random.u128());
         let document = encode(next, &nonce);
@@ -218,8 +221,8 @@ impl ControlView {
         Arc::clone(&self.known.borrow())
     }
 
-    /// Waits for a version that this handle did not return yet, and returns it. Never returns once the
-    /// [`ControlStore`] is gone.
+    /// Waits for a version that this handle did not return yet, and returns it. Never returns once
+    /// the [`ControlStore`] is gone.
     pub async fn changed(&mut self) -> Arc<Control> {
         if self.known.changed().await.is_err() {
             std::future::pending::<()>().await;

@@ -1,5 +1,5 @@
-//! A store that counts what is asked of it. Requests cost money and time: what an idle deployment and a
-//! million jobs may cost is measured with these counters.
+//! A store that counts what is asked of it. Requests cost money and time: what an idle deployment
+//! and a million jobs may cost is measured with these counters.
 
 use std::fmt;
 use std::ops::Range;

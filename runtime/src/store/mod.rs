@@ -1,13 +1,13 @@
-//! The object store: the only truth. Opens it from a URL, counts what is asked of it, proves at start
-//! that it keeps its word ([`probe`]), and keeps the control data ([`control`]).
+//! The object store: the only truth. Opens it from a URL, counts what is asked of it, proves at
+//! start that it keeps its word ([`probe`]), and keeps the control data ([`control`]).
 //!
-//! Every key is relative to the URL's prefix. Three kinds: `s3://bucket/prefix`, `file:///directory` and
-//! `memory:///` (which forgets everything with the last clone).
+//! Every key is relative to the URL's prefix. Three kinds: `s3://bucket/prefix`,
+//! `file:///directory` and `memory:///` (which forgets everything with the last clone).
 //!
-//! A local directory is as durable as its disk: an object is written beside, synced, linked into place and
-//! its directory synced before the write is answered. Deletions are not synced: after a power cut an
-//! object that was deleted may be back, which is safe, for nothing is ever decided by an object's absence
-//! after it was deleted.
+//! A local directory is as durable as its disk: an object is written beside, synced, linked into
+//! place and its directory synced before the write is answered. Deletions are not synced: after a
+//! power cut an object that was deleted may be back, which is safe, for nothing is ever decided by
+//! an object's absence after it was deleted.
 
 mod config;
 pub mod control;
@@ -92,15 +92,17 @@ pub enum Error {
 pub enum Created {
     /// The object was not there and is there as written.
     Yes,
-    /// The store refused: another object is there, or another write of the key was under way, or this very
-    /// write landed on an attempt that was then repeated. Only reading the object tells which.
+    /// The store refused: another object is there, or another write of the key was under way, or
+    /// this very write landed on an attempt that was then repeated. Only reading the object tells
+    /// which.
     Refused,
 }
 
 /// Opens the store behind `url`; it is not touched yet, except that a directory is created.
 ///
 /// # Errors
-/// When the URL has none of the known forms, the directory cannot be made or the settings do not fit.
+/// When the URL has none of the known forms, the directory cannot be made or the settings do not
+/// fit.
 pub fn open(url: &str, config: &Config) -> Result<Store, Error> {
     let parsed = Url::parse(url).map_err(|_| Error::Url { url: url.to_owned() })?;
     match parsed.scheme() {
@@ -150,7 +152,8 @@ impl Store {
     /// Writes `data` under `key` unless an object is there.
     ///
     /// # Errors
-    /// When the store did not answer or answered with an error: the object may be there all the same.
+    /// When the store did not answer or answered with an error: the object may be there all the
+    /// same.
     pub async fn create(&self, key: &Path, data: Bytes) -> Result<Created, object_store::Error> {
         let payload = PutPayload::from_bytes(data);
         match self.objects.put_opts(key, payload, PutMode::Create.into()).await {

@@ -1,5 +1,6 @@
-//! The proof, at the start of every process, that the store is safe: everything that Muster promises rests
-//! on create-if-absent letting exactly one writer win, and on a write being seen by the next read.
+//! The proof, at the start of every process, that the store is safe: everything that Muster
+//! promises rests on create-if-absent letting exactly one writer win, and on a write being seen by
+//! the next read.
 
 use bytes::Bytes;
 use futures::TryStreamExt;

@@ -1,5 +1,5 @@
-//! Leading a pool: holds the executors' requests until there is work, decides who gets what, and has the
-//! shards commit it before an executor hears of it.
+//! Leading a pool: holds the executors' requests until there is work, decides who gets what, and
+//! has the shards commit it before an executor hears of it.
 
 mod round;
 mod table;
@@ -272,7 +272,8 @@ impl Leader<'_> {
                     self.table.unreachable(shard);
                 }
                 Err(error) => {
-                    // What it may have leased all the same, the executor finds when it compares notes.
+                    // What it may have leased all the same, the executor finds when it compares
+                    // notes.
                     tracing::debug!(shard, %error, "a shard did not answer a lease");
                     self.table.unreachable(shard);
                 }

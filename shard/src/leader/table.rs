@@ -111,8 +111,8 @@ impl Table {
         Taken::Yes
     }
 
-    /// Takes the offers in a lease reply in: newer than what was published before them, unless more was
-    /// published since.
+    /// Takes the offers in a lease reply in: newer than what was published before them, unless more
+    /// was published since.
     pub(super) fn offers_of_reply(&mut self, offers: bus::Offers) {
         let Some(shard) = self.shards.get_mut(&offers.shard) else { return };
         shard.unreachable = false;

@@ -1,4 +1,5 @@
-//! Commits: what collects in the open one, what is on its way to the store, what happens when it is there.
+//! Commits: what collects in the open one, what is on its way to the store, what happens when it is
+//! there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,7 +75,8 @@ pub(super) async fn take_over(
     let taken = Log::take_over(params, |position, record| state.apply(position, &record)).await?;
     deps.history.forget(shard);
     state.forget(deps.clock.now());
-    // What the records of others stopped was stopped by them, or is found when clusters compare notes.
+    // What the records of others stopped was stopped by them, or is found when clusters compare
+    // notes.
     state.take_stops();
     Ok((state, taken.log, taken.epoch, taken.released_by_previous))
 }
@@ -144,7 +146,8 @@ impl Owner {
             for part in runs.chunks(STOPS_PER_MESSAGE) {
                 let message = bus::encode(&StopRuns { runs: part.to_vec() });
                 let sent = deps.bus.publish(&subject::cluster_stop(&cluster), message).await;
-                // A cluster that misses it learns from the verdict on its next report, or when it compares.
+                // A cluster that misses it learns from the verdict on its next report, or when it
+                // compares.
                 if let Err(error) = sent {
                     tracing::debug!(%cluster, %error, "a stop order was not sent");
                 }

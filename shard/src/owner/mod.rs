@@ -1,8 +1,9 @@
 //! Owning a shard: one task that holds its state, commits to its log, and answers.
 //!
-//! Commands are applied to the state at once and collect in the open commit; a reply leaves when the commit
-//! that holds everything it speaks of is durable. A failed commit is never undone: the owner stops, its state
-//! is dropped with all that it had not acknowledged, and whoever owns the shard next reads the log.
+//! Commands are applied to the state at once and collect in the open commit; a reply leaves when
+//! the commit that holds everything it speaks of is durable. A failed commit is never undone: the
+//! owner stops, its state is dropped with all that it had not acknowledged, and whoever owns the
+//! shard next reads the log.
 
 mod background;
 mod commit;
@@ -105,7 +106,8 @@ pub(crate) async fn run(
         taken = taking => taken?,
     };
     if !released && !deps.config.exclusive {
-        // The owner before may still believe in its lease, and answer reads from a state that is old.
+        // The owner before may still believe in its lease, and answer reads from a state that is
+        // old.
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             () = deps.clock.sleep_until(won.clear_at) => {}

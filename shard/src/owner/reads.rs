@@ -88,7 +88,8 @@ impl Listing {
                 Err(error) => return unavailable("the history", &error),
             }
         }
-        // The history was read up to there only: what is in memory behind it comes with a later page.
+        // The history was read up to there only: what is in memory behind it comes with a later
+        // page.
         self.jobs.retain(|(job, _)| through.is_none_or(|through| *job <= through));
         self.jobs.sort_by_key(|(job, _)| *job);
         // A job that was written to the history meanwhile is in both.

@@ -201,8 +201,8 @@ impl Owner {
         self.read(to, read);
     }
 
-    /// Answers from a task of its own what takes the store to answer; not before everything applied so far is
-    /// durable, and only while the lease holds.
+    /// Answers from a task of its own what takes the store to answer; not before everything applied
+    /// so far is durable, and only while the lease holds.
     fn read(&mut self, to: ReplyTo, read: impl Future<Output = ShardReply> + Send + 'static) {
         let needed = if self.is_clean() { 0 } else { self.dirty_sequence() };
         let mut durable = self.durable.subscribe();

@@ -115,8 +115,8 @@ fn exists(job: &Job, index: Option<u32>) -> bool {
     }
 }
 
-/// The live parts of a job in one of the states: itself, or an array's tasks on clusters one by one and its
-/// waiting tasks together.
+/// The live parts of a job in one of the states: itself, or an array's tasks on clusters one by one
+/// and its waiting tasks together.
 fn live_parts(shard: &Shard, target: JobRef, states: StateSet) -> Vec<(JobRef, u32)> {
     let Some(job) = shard.jobs.get(target.job) else { return Vec::new() };
     let Body::Array(array) = &job.body else {

@@ -26,7 +26,8 @@ pub(super) fn lease(
     Outcome::Leased(runs)
 }
 
-/// The first waiting job that a pick means; what was offered may be gone or have another priority by now.
+/// The first waiting job that a pick means; what was offered may be gone or have another priority
+/// by now.
 fn next(shard: &Shard, pick: &Pick) -> Option<(JobRef, Place)> {
     let queue = shard.queues.get(&shard.names.number(&pick.queue)?)?;
     let shape = shard.shape_number(pick.shape)?;

@@ -33,7 +33,9 @@ fn check(path: &str, text: &str, findings: &mut Vec<Finding>) {
     if !text.starts_with("//!") && !path.ends_with("build.rs") {
         add("header", "", "it does not begin with `//!` and what it is for".to_owned());
     }
-    let wide = (1..).zip(text.lines()).filter(|(_, line)| line.chars().count() > LINE_WIDTH_MAX);
+    // A text is not broken for its length: it would be harder to find.
+    let is_wide = |line: &str| line.chars().count() > LINE_WIDTH_MAX && !line.contains('"');
+    let wide = (1..).zip(text.lines()).filter(|(_, line)| is_wide(line));
     let wide = wide.map(|(number, _): (u32, _)| number.to_string()).collect::<Vec<_>>();
     if !wide.is_empty() {
         add("width", "", format!("wider than {LINE_WIDTH_MAX}: lines {}", wide.join(", ")));
