@@ -1,0 +1,231 @@
+//! What all operations share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use muster_api::bus::subject;
+use muster_api::http::ErrorCode;
+use muster_core::control::{Control, Queue};
+use muster_core::id::{CommandId, ShardId};
+use muster_core::route::shard_of_queue;
+use muster_runtime::bus::{Bus, KeyValue};
+use muster_runtime::store::control::{ControlStore, ControlView};
+use muster_runtime::{Blocking, Clock, Metrics, Random, Supervisor};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::limits;
+use crate::metrics::Metrics as Counted;
+use crate::problem::{Answer, Failure};
+
+/// What a gateway needs from its process.
+#[derive(Clone)]
+pub struct Deps {
+    /// The way to shards and executors.
+    pub bus: Arc<dyn Bus>,
+    /// The queues.
+    pub control: ControlStore,
+    /// The time.
+    pub clock: Clock,
+    /// Ids of commands and requests, and jitter.
+    pub random: Random,
+    /// Where its tasks run.
+    pub tasks: Supervisor,
+    /// Where its metrics go, and what `/metrics` shows.
+    pub metrics: Metrics,
+}
+
+/// A gateway; clones are the same one.
+#[derive(Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    deps: Deps,
+    control: ControlView,
+    counted: Counted,
+    blocking: Blocking,
+    pools: OnceCell<Arc<dyn KeyValue>>,
+    submissions: Arc<Semaphore>,
+    /// In units of [`BYTES_PER_PERMIT`].
+    submit_bytes: Arc<Semaphore>,
+    is_loaded: AtomicBool,
+    draining: CancellationToken,
+}
+
+const BYTES_PER_PERMIT: usize = 1024;
+
+impl Gateway {
+    /// A gateway that has read no control data yet.
+    #[must_use]
+    pub fn new(config: Config, deps: Deps) -> Self {
+        let counted = deps.metrics.register("gateway", Counted::register);
+        let permits = config.submit_bytes_max.as_usize() / BYTES_PER_PERMIT;
+        let shared = Shared {
+            control: deps.control.view(),
+            counted,
+            blocking: Blocking::per_core(),
+            pools: OnceCell::new(),
+            submissions: Arc::new(Semaphore::new(config.submissions_max)),
+            submit_bytes: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            is_loaded: AtomicBool::new(false),
+            draining: CancellationToken::new(),
+            config,
+            deps,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Keeps the control data fresh: reads it, then again with each wake-up and now and then without.
+    /// Ends when `cancel` says so.
+    ///
+    /// # Errors
+    /// When the bus or the store fails; the caller starts it again.
+    pub async fn follow_control(
+        &self,
+        cancel: CancellationToken,
+    ) -> Result<(), muster_runtime::tasks::BoxError> {
+        let mut wake_ups = self.bus().subscribe(subject::CONTROL, None).await?;
+        self.deps().control.load_latest().await?;
+        self.shared.is_loaded.store(true, Ordering::Release);
+        loop {
+            let pause = self.random().jitter(limits::CONTROL_POLL, 0.1);
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                wake_up = wake_ups.next() => {
+                    if wake_up.is_none() {
+                        return Err("the bus is closed".into());
+                    }
+                }
+                () = self.clock().sleep(pause) => {}
+            }
+            self.deps().control.refresh().await?;
+        }
+    }
+
+    /// Says that it is about to stop: it is not ready any more, and endless streams end.
+    pub fn drain(&self) {
+        self.shared.draining.cancel();
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(crate) fn deps(&self) -> &Deps {
+        &self.shared.deps
+    }
+
+    pub(crate) fn bus(&self) -> &Arc<dyn Bus> {
+        &self.shared.deps.bus
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.deps.clock
+    }
+
+    pub(crate) fn random(&self) -> &Random {
+        &self.shared.deps.random
+    }
+
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.shared.counted
+    }
+
+    pub(crate) fn blocking(&self) -> &Blocking {
+        &self.shared.blocking
+    }
+
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.shared.draining
+    }
+
+    /// Whether it can serve; otherwise why not.
+    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
+        if self.shared.draining.is_cancelled() {
+            Err("the gateway is about to stop")
+        } else if !self.shared.is_loaded.load(Ordering::Acquire) {
+            Err("the control data has not been read yet")
+        } else if !self.bus().is_connected() {
+            Err("the bus is not connected")
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn control(&self) -> Arc<Control> {
+        self.shared.control.latest()
+    }
+
+    /// The queue; where it is unknown, after a look whether it is new.
+    pub(crate) async fn queue(&self, name: &str) -> Answer<Queue> {
+        if let Some(queue) = self.control().queues.get(name) {
+            return Ok(queue.clone());
+        }
+        let control = self.deps().control.refresh().await.map_err(|error| {
+            tracing::warn!(%error, "control data cannot be read");
+            Failure::unavailable("the queues cannot be read at the moment")
+        })?;
+        control.queues.get(name).cloned().ok_or_else(|| Failure::no_queue(name))
+    }
+
+    pub(crate) fn shard_of(&self, queue: &str) -> ShardId {
+        shard_of_queue(queue, self.config().shards)
+    }
+
+    pub(crate) fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.config().shards).map(ShardId)
+    }
+
+    pub(crate) fn command_id(&self) -> CommandId {
+        CommandId(self.random().u128())
+    }
+
+    /// What the pool leaders publish.
+    pub(crate) async fn pools(&self) -> Answer<&Arc<dyn KeyValue>> {
+        let open = || self.bus().key_value(subject::POOLS_BUCKET, None);
+        self.shared.pools.get_or_try_init(open).await.map_err(|error| {
+            tracing::warn!(%error, "pools cannot be read");
+            Failure::unavailable("the pools cannot be read at the moment")
+        })
+    }
+
+    /// The right to take one more submission in.
+    pub(crate) fn admit(&self) -> Answer<OwnedSemaphorePermit> {
+        Arc::clone(&self.shared.submissions).try_acquire_owned().map_err(|_| {
+            self.counted().refused.inc();
+            let max = self.config().submissions_max;
+            Failure::new(ErrorCode::Overloaded, format!("{max} submissions are being taken in"))
+        })
+    }
+
+    /// The right to hold so many bytes of a submission; waits until there is room.
+    pub(crate) async fn admit_bytes(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let all = self.config().submit_bytes_max.as_usize() / BYTES_PER_PERMIT;
+        let permits = u32::try_from(bytes.div_ceil(BYTES_PER_PERMIT).min(all)).unwrap_or(u32::MAX);
+        Arc::clone(&self.shared.submit_bytes)
+            .acquire_many_owned(permits)
+            .await
+            .expect("the semaphore is never closed")
+    }
+
+    /// A request that may change something.
+    pub(crate) fn write_timeout(&self) -> Duration {
+        self.config().write_timeout.0
+    }
+
+    /// A request that only asks.
+    pub(crate) fn read_timeout(&self) -> Duration {
+        self.config().read_timeout.0
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}

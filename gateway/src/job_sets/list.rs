@@ -1,0 +1,34 @@
+//! `GET /queues/{queue}/job-sets`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use muster_api::bus::{ListJobSets, ShardReply, ShardRequest};
+use muster_api::http::JobSetPage;
+use serde::Deserialize;
+
+use crate::gateway::Gateway;
+use crate::problem::Answer;
+use crate::routes::{Segments, page_size, query};
+use crate::shards::unexpected;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+pub(crate) async fn list(
+    State(gateway): State<Gateway>,
+    Segments(queue): Segments<String>,
+    uri: Uri,
+) -> Answer<Json<JobSetPage>> {
+    let Parameters { limit, cursor } = query(&uri)?;
+    let shard = gateway.shard_of(&queue);
+    let request = ListJobSets { queue, only: None, after: cursor, limit: page_size(limit)? };
+    match gateway.question(shard, &ShardRequest::JobSets(request)).await? {
+        ShardReply::JobSets(page) => Ok(Json(page)),
+        other => Err(unexpected(&other)),
+    }
+}

@@ -1,0 +1,29 @@
+//! What the pool leaders publish: one file an operation.
+
+use muster_api::http::{ErrorCode, Pool};
+
+use crate::gateway::Gateway;
+use crate::problem::{Answer, Failure};
+
+mod clusters;
+mod list;
+mod shares;
+
+pub(crate) use clusters::clusters;
+pub(crate) use list::list;
+pub(crate) use shares::shares;
+
+/// Every pool, by name.
+async fn all(gateway: &Gateway) -> Answer<Vec<Pool>> {
+    let entries = gateway.pools().await?.entries().await.map_err(|error| {
+        tracing::warn!(%error, "pools cannot be read");
+        Failure::unavailable("the pools cannot be read at the moment")
+    })?;
+    let mut pools = entries
+        .iter()
+        .map(|entry| serde_json::from_slice(&entry.value))
+        .collect::<Result<Vec<Pool>, _>>()
+        .map_err(|error| Failure::new(ErrorCode::Internal, format!("a pool's state: {error}")))?;
+    pools.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(pools)
+}

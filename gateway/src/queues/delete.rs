@@ -1,0 +1,39 @@
+//! `DELETE /queues/{queue}`: first its shard closes it, so that no job can come in between, then it goes.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use muster_api::bus::{CloseQueue, ShardReply, ShardRequest};
+use muster_core::control::Control;
+
+use super::{announce, failure, refresh};
+use crate::gateway::Gateway;
+use crate::problem::{Answer, Failure};
+use crate::routes::Segments;
+use crate::shards::unexpected;
+
+pub(crate) async fn delete(
+    State(gateway): State<Gateway>,
+    Segments(name): Segments<String>,
+) -> Answer<StatusCode> {
+    refresh(&gateway).await?;
+    let incarnation = gateway.queue(&name).await?.incarnation;
+    let request = ShardRequest::CloseQueue(CloseQueue {
+        command: gateway.command_id(),
+        queue: name.clone(),
+        incarnation,
+    });
+    match gateway.change(gateway.shard_of(&name), &request).await? {
+        ShardReply::Done => {}
+        other => return Err(unexpected(&other)),
+    }
+    let without = |control: &Control| {
+        // Only the incarnation that was closed; gone already is as good.
+        let is_closed =
+            control.queues.get(&name).is_some_and(|queue| queue.incarnation == incarnation);
+        let next = if is_closed { control.without_queue(&name) } else { None };
+        Ok::<_, Failure>(next.unwrap_or_else(|| control.clone()))
+    };
+    let control = gateway.deps().control.change(without).await.map_err(failure)?;
+    announce(&gateway, control.version).await;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,82 @@
+//! Bodies as they come in: decompressed, with a limit on what comes out of that.
+
+use std::io;
+
+use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use muster_api::http::ErrorCode;
+use serde::de::DeserializeOwned;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use crate::limits;
+use crate::problem::{Answer, Failure};
+
+/// Bytes that a decompressor gives at once.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Exponent of the largest zstd window taken: 8 MiB, what every level but the `--ultra` ones stays within.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// A body's bytes in order; the first error is the last item.
+pub(crate) type Pieces = BoxStream<'static, Result<Bytes, Failure>>;
+
+/// The body behind its `Content-Encoding`, which ends with an error past `bytes_max`.
+pub(crate) fn open(headers: &HeaderMap, body: Body, bytes_max: u64) -> Answer<Pieces> {
+    let coding = headers.get(header::CONTENT_ENCODING).map_or("identity", |value| {
+        // What is not text is no coding that is known.
+        value.to_str().unwrap_or("?")
+    });
+    let raw = body.into_data_stream().map_err(io::Error::other);
+    let pieces = match coding.trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => raw.boxed(),
+        "gzip" | "x-gzip" => {
+            let mut decoder = GzipDecoder::new(StreamReader::new(raw));
+            decoder.multiple_members(true);
+            ReaderStream::with_capacity(decoder, PIECE_BYTES).boxed()
+        }
+        "zstd" => {
+            let window = [DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX)];
+            let mut decoder = ZstdDecoder::with_params(StreamReader::new(raw), &window);
+            decoder.multiple_members(true);
+            ReaderStream::with_capacity(decoder, PIECE_BYTES).boxed()
+        }
+        other => {
+            let detail = format!("content encoding `{other}` is not `gzip` or `zstd`");
+            return Err(Failure::new(ErrorCode::UnsupportedMediaType, detail));
+        }
+    };
+    let mut bytes = 0u64;
+    let limited = pieces.map(move |piece| {
+        let piece = piece.map_err(|error| {
+            Failure::bad_request(format!("the body cannot be read to its end: {error}"))
+        })?;
+        bytes += piece.len() as u64;
+        if bytes > bytes_max { Err(too_large(bytes_max)) } else { Ok(piece) }
+    });
+    Ok(limited.boxed())
+}
+
+/// The whole body.
+pub(crate) async fn whole(headers: &HeaderMap, body: Body, bytes_max: usize) -> Answer<Bytes> {
+    let mut pieces = open(headers, body, bytes_max as u64)?;
+    let mut all = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        all.extend_from_slice(&piece?);
+    }
+    Ok(all.freeze())
+}
+
+/// The value that a small JSON body holds.
+pub(crate) async fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Answer<T> {
+    let bytes = whole(headers, body, limits::REQUEST_BYTES_MAX).await?;
+    serde_json::from_slice(&bytes).map_err(|error| Failure::bad_request(format!("body: {error}")))
+}
+
+fn too_large(bytes_max: u64) -> Failure {
+    let detail = format!("the body has more than {bytes_max} bytes, which is the limit");
+    Failure::new(ErrorCode::PayloadTooLarge, detail)
+}

@@ -1,0 +1,159 @@
+//! `POST /queues/{queue}/jobs`: jobs in, in one of three forms.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::Response;
+use muster_api::http::ErrorCode;
+use muster_core::id::{CommandId, ShardId};
+use muster_core::names;
+use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::gateway::Gateway;
+use crate::problem::{Answer, Failure};
+use crate::routes::{Segments, query};
+
+mod answers;
+pub(crate) mod body;
+mod commands;
+mod lines;
+mod pump;
+mod whole;
+
+/// The parameters of the URL.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Parameters {
+    job_set: Option<String>,
+    #[serde(default)]
+    ids: Ids,
+}
+
+/// Whether every job is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Ids {
+    /// A line each.
+    #[default]
+    All,
+    /// Only a summary.
+    None,
+}
+
+/// Where a submission goes.
+#[derive(Debug)]
+struct Target {
+    shard: ShardId,
+    queue: String,
+    incarnation: u64,
+    job_set: String,
+    key: Option<CommandId>,
+}
+
+/// What a body may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Lines,
+    Whole,
+    Arrow,
+}
+
+/// Takes jobs in.
+pub(crate) async fn submit(
+    State(gateway): State<Gateway>,
+    Segments(queue): Segments<String>,
+    request: Request<Body>,
+) -> Answer {
+    let (head, body) = request.into_parts();
+    let form = form(&head.headers)?;
+    let parameters: Parameters = parameters(&head.uri)?;
+    let permit = gateway.admit()?;
+    let settings = gateway.queue(&queue).await?;
+    let target = Target {
+        shard: gateway.shard_of(&queue),
+        incarnation: settings.incarnation,
+        key: key(&queue, &head.headers)?,
+        job_set: parameters.job_set.clone().unwrap_or_default(),
+        queue,
+    };
+    if form == Form::Whole {
+        return whole::submit(&gateway, target, &head.headers, body).await;
+    }
+    names::job_set(&target.job_set)
+        .map_err(|error| Failure::bad_request(format!("parameter jobSet: {error}")))?;
+    let pieces = body::open(&head.headers, body, muster_core::limits::BODY_BYTES_MAX)?;
+    let work = match form {
+        Form::Lines => pump::Source::lines(pieces, gateway.bus().payload_bytes_max()),
+        Form::Whole | Form::Arrow => pump::Source::arrow(pieces),
+    };
+    let answered = pump::start(&gateway, Arc::new(target), work, permit);
+    answers::respond(&gateway, answered, parameters.ids).await
+}
+
+fn parameters(uri: &Uri) -> Answer<Parameters> {
+    query(uri)
+}
+
+fn form(headers: &HeaderMap) -> Answer<Form> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let given = given.unwrap_or_default();
+    match given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "application/x-ndjson" => Ok(Form::Lines),
+        "application/json" => Ok(Form::Whole),
+        "application/vnd.apache.arrow.stream" => Ok(Form::Arrow),
+        _ => Err(Failure::new(
+            ErrorCode::UnsupportedMediaType,
+            format!(
+                "content type `{given}` is not `application/x-ndjson`, `application/json` or \
+                 `application/vnd.apache.arrow.stream`"
+            ),
+        )),
+    }
+}
+
+/// The hash of queue and `Idempotency-Key`: the same key in two queues is two keys.
+fn key(queue: &str, headers: &HeaderMap) -> Answer<Option<CommandId>> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = std::str::from_utf8(key.as_bytes())
+        .map_err(|_| Failure::bad_request("header Idempotency-Key is not UTF-8"))?;
+    names::idempotency_key(key).map_err(Failure::bad_request)?;
+    Ok(Some(CommandId(xxh3_128([queue, "\0", key].concat().as_bytes()))))
+}
+
+/// An answer with that kind of body.
+fn response(kind: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    let kind = axum::http::HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_means_something_else_in_another_queue() {
+        let headers: HeaderMap =
+            [("idempotency-key".parse().unwrap(), "k".parse().unwrap())].into_iter().collect();
+        let (a, b) = (key("a", &headers).unwrap(), key("b", &headers).unwrap());
+        assert!(a.is_some() && a != b);
+        assert_eq!(key("a", &headers).unwrap(), a);
+        assert_eq!(key("a", &HeaderMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_key_is_taken_at_the_limit_and_refused_one_past_it() {
+        let of = |bytes: usize| {
+            let value = "k".repeat(bytes).parse().unwrap();
+            let headers: HeaderMap =
+                [("idempotency-key".parse().unwrap(), value)].into_iter().collect();
+            key("a", &headers)
+        };
+        assert!(of(muster_core::limits::IDEMPOTENCY_KEY_BYTES_MAX).is_ok());
+        assert!(of(muster_core::limits::IDEMPOTENCY_KEY_BYTES_MAX + 1).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! A submission as one JSON document: all of it, or nothing. It is one command, and so one commit.
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use muster_api::batch::Builder;
+use muster_api::http::ErrorCode;
+use muster_api::job_text::Parser;
+use muster_api::request::{SubmitAnswer, SubmitAnswers, SubmitRequest};
+use muster_core::limits::{JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX};
+use muster_core::names;
+
+use super::answers::{Line, each};
+use super::commands::{self, Answered};
+use super::{Target, body, response};
+use crate::gateway::Gateway;
+use crate::problem::{Answer, Failure};
+
+pub(super) async fn submit(
+    gateway: &Gateway,
+    mut target: Target,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer {
+    let bytes = body::whole(headers, body, JSON_BODY_BYTES_MAX).await?;
+    gateway.counted().submit_bytes.inc_by(bytes.len() as u64);
+    let held = gateway.admit_bytes(2 * bytes.len()).await;
+    let parsed = gateway.blocking().run(move || parse(&bytes)).await;
+    let Parsed { job_set, jobs, batch } = parsed
+        .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?
+        .inspect_err(|_| {
+            gateway.counted().rejected.inc();
+        })?;
+    if let Some(job_set) = job_set {
+        target.job_set = job_set;
+    }
+    names::job_set(&target.job_set)
+        .map_err(|error| Failure::bad_request(format!("jobSet: {error}")))?;
+    let max = commands::batch_bytes_max(gateway, &target);
+    if batch.len() > max {
+        let detail = format!(
+            "the jobs have {} bytes, limit is {max} for a submission that is all or nothing: send \
+             `application/x-ndjson`, or fewer at a time",
+            batch.len()
+        );
+        return Err(Failure::new(ErrorCode::PayloadTooLarge, detail));
+    }
+    let runs = commands::submit(gateway, &target, batch).await?;
+    drop(held);
+    gateway.counted().accepted.inc_by(u64::from(jobs));
+    let lines = vec![(0, jobs)];
+    let answered = Answered { lines, rejected: Vec::new(), outcome: Ok(runs) };
+    let mut answers = SubmitAnswers::default();
+    each(&answered, |_, line| {
+        answers.jobs.push(match line {
+            Line::Accepted(job_id) => SubmitAnswer::Accepted { job_id },
+            Line::Rejected(problem) => SubmitAnswer::Rejected { error: problem.clone() },
+        });
+    });
+    let body = serde_json::to_vec(&answers).expect("answers are plain data");
+    Ok(response("application/json", body))
+}
+
+struct Parsed {
+    job_set: Option<String>,
+    jobs: u32,
+    batch: Bytes,
+}
+
+fn parse(body: &[u8]) -> Answer<Parsed> {
+    let request: SubmitRequest = serde_json::from_slice(body)
+        .map_err(|error| Failure::bad_request(format!("body: {error}")))?;
+    let count = request.jobs.len();
+    if count == 0 {
+        return Err(Failure::bad_request("body: jobs is empty"));
+    }
+    if count > JOBS_PER_JSON_MAX {
+        let detail = format!("body has {count} jobs, limit is {JOBS_PER_JSON_MAX}");
+        return Err(Failure::new(ErrorCode::PayloadTooLarge, detail));
+    }
+    let (mut parser, mut builder) = (Parser::new(), Builder::new());
+    for (at, text) in request.jobs.iter().enumerate() {
+        let job = parser.parse(text.get().as_bytes()).map_err(|error| {
+            let mut problem = error.problem();
+            problem.detail = format!("jobs[{at}]: {}", problem.detail);
+            problem
+        })?;
+        builder.push(at as u64, &job);
+    }
+    let jobs = u32::try_from(count).expect("the limit is less");
+    Ok(Parsed { job_set: request.job_set, jobs, batch: builder.finish() })
+}

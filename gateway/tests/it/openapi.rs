@@ -1,0 +1,285 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_api::http::{self, ErrorCode, Problem};
+use muster_api::request;
+use muster_core::job::JobState;
+use muster_gateway::{API_PREFIX, OPENAPI, ROUTES};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+fn document() -> Value {
+    serde_json::from_str(OPENAPI).unwrap()
+}
+
+#[test]
+fn the_document_has_every_route_and_no_other() {
+    let document = document();
+    assert_eq!(document["servers"][0]["url"], API_PREFIX);
+    let mut described = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            described.insert((method.to_uppercase(), path.clone()));
+            let in_path = path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'));
+            let named: BTreeSet<&str> = operation["parameters"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|parameter| parameter["in"] == "path")
+                .map(|parameter| parameter["name"].as_str().unwrap())
+                .collect();
+            assert_eq!(in_path.collect::<BTreeSet<_>>(), named, "{method} {path}");
+        }
+    }
+    let routed: BTreeSet<_> =
+        ROUTES.iter().map(|route| (route.method.to_owned(), route.path.to_owned())).collect();
+    assert_eq!(described, routed);
+    assert_eq!(routed.len(), ROUTES.len());
+}
+
+#[test]
+fn references_lead_somewhere_and_every_schema_is_used() {
+    fn references(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    if name == "$ref" {
+                        let name = member.as_str().unwrap().rsplit('/').next().unwrap();
+                        found.insert(name.to_owned());
+                    }
+                    references(member, found);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let document = document();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    let schemas: BTreeSet<String> =
+        document["components"]["schemas"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(found, schemas);
+}
+
+/// A value with every field set has the schema's properties; one with none set has the required ones.
+fn check(name: &str, full: impl Serialize, least: impl Serialize) {
+    let schema = &document()["components"]["schemas"][name];
+    let keys = |value: Value| -> BTreeSet<String> {
+        value.as_object().unwrap_or_else(|| panic!("{name}: {value}")).keys().cloned().collect()
+    };
+    let properties = keys(schema["properties"].clone());
+    assert_eq!(keys(serde_json::to_value(full).unwrap()), properties, "{name}");
+    let required: BTreeSet<String> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect();
+    let least = keys(serde_json::to_value(least).unwrap());
+    assert!(required.is_subset(&least), "{name}: {required:?} are required, {least:?} are sent");
+    if schema["additionalProperties"] != false {
+        assert_eq!(required, least, "{name}: what is always sent is required");
+    }
+}
+
+fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap()
+}
+
+fn run() -> http::Run {
+    http::Run {
+        attempt: 1,
+        cluster: "c".to_owned(),
+        node: "n".to_owned(),
+        leased_at: String::new(),
+        started_at: Some(String::new()),
+        ended_at: Some(String::new()),
+        exit_code: Some(0),
+        signal: Some(9),
+        reason: Some(String::new()),
+        message: Some(String::new()),
+    }
+}
+
+fn spec() -> http::JobSpec {
+    http::JobSpec {
+        namespace: String::new(),
+        labels: Some(raw("{}")),
+        annotations: Some(raw("{}")),
+        pod_spec: raw("{}"),
+    }
+}
+
+fn job() -> http::Job {
+    http::Job {
+        job_id: String::new(),
+        queue: String::new(),
+        job_set: String::new(),
+        client_id: Some(String::new()),
+        state: String::new(),
+        priority: 0,
+        submitted_at: String::new(),
+        finished_at: Some(String::new()),
+        reason: Some(String::new()),
+        resources: BTreeMap::new(),
+        runs: vec![run()],
+        count: Some(1),
+        counts: Some(BTreeMap::new()),
+        spec: Some(spec()),
+    }
+}
+
+fn event() -> http::Event {
+    http::Event {
+        cursor: String::new(),
+        job_id: String::new(),
+        event: String::new(),
+        at: String::new(),
+        count: 2,
+        attempt: Some(1),
+        cluster: Some(String::new()),
+        node: Some(String::new()),
+        priority: Some(0),
+        exit_code: Some(0),
+        signal: Some(0),
+        reason: Some(String::new()),
+        message: Some(String::new()),
+    }
+}
+
+#[test]
+fn schemas_of_jobs_have_the_fields_that_are_sent() {
+    let least_run = http::Run {
+        started_at: None,
+        ended_at: None,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        message: None,
+        ..run()
+    };
+    check("Run", run(), least_run);
+    check("JobSpec", spec(), http::JobSpec { labels: None, annotations: None, ..spec() });
+    let least = http::Job {
+        client_id: None,
+        finished_at: None,
+        reason: None,
+        count: None,
+        counts: None,
+        spec: None,
+        ..job()
+    };
+    check("Job", job(), least);
+    let page = http::JobPage { jobs: vec![job()], cursor: Some(String::new()) };
+    check("JobPage", page, http::JobPage::default());
+    let set =
+        http::JobSet { queue: String::new(), job_set: String::new(), counts: BTreeMap::new() };
+    check("JobSet", &set, &set);
+    let page = http::JobSetPage { job_sets: vec![set], cursor: Some(String::new()) };
+    check("JobSetPage", page, http::JobSetPage::default());
+    let least = http::Event {
+        count: 1,
+        attempt: None,
+        cluster: None,
+        node: None,
+        priority: None,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        message: None,
+        ..event()
+    };
+    check("Event", event(), least);
+    check("Applied", http::Applied::default(), http::Applied::default());
+}
+
+#[test]
+fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
+    let settings = http::QueueSettings { weight: 1.0, labels: BTreeMap::new(), cordoned: false };
+    check("QueueSettings", &settings, &settings);
+    let queue =
+        http::Queue { name: String::new(), weight: 1.0, labels: BTreeMap::new(), cordoned: false };
+    check("Queue", &queue, &queue);
+    check("QueueList", http::QueueList { queues: vec![] }, http::QueueList { queues: vec![] });
+    check("Pool", http::Pool::default(), http::Pool::default());
+    check("QueueShare", http::QueueShare::default(), http::QueueShare::default());
+    check("Cluster", http::Cluster::default(), http::Cluster::default());
+    check("PoolList", request::PoolList::default(), request::PoolList::default());
+    check("ClusterList", request::ClusterList::default(), request::ClusterList::default());
+}
+
+#[test]
+fn schemas_of_requests_have_the_fields_that_are_read() {
+    let submit = request::SubmitRequest { job_set: Some(String::new()), jobs: vec![raw("{}")] };
+    check("SubmitRequest", &submit, request::SubmitRequest { job_set: None, jobs: vec![] });
+    let problem = Problem::new(ErrorCode::Internal, "");
+    check("LineProblem", &problem, &problem);
+    let error = request::LineError { line: 1, error: problem };
+    check("LineError", &error, &error);
+    let summary = request::SubmitSummary { errors: vec![error], ..Default::default() };
+    check("SubmitSummary", summary, request::SubmitSummary::default());
+    check("SubmitAnswers", request::SubmitAnswers::default(), request::SubmitAnswers::default());
+    let some = || Some(String::from("x"));
+    let list = || vec![String::from("x")];
+    let cancel = request::CancelRequest {
+        job_ids: list(),
+        queue: some(),
+        job_set: some(),
+        states: list(),
+        reason: some(),
+    };
+    check("CancelRequest", cancel, request::CancelRequest::default());
+    let mut reprioritize = request::ReprioritizeRequest {
+        job_ids: list(),
+        queue: some(),
+        job_set: some(),
+        states: list(),
+        priority: 0,
+    };
+    check("ReprioritizeRequest", &reprioritize, &reprioritize);
+    reprioritize.priority = 1;
+}
+
+#[test]
+fn every_field_of_a_job_is_documented_and_taken() {
+    let schema = &document()["components"]["schemas"]["JobText"];
+    let mut parser = muster_api::job_text::Parser::new();
+    for (field, schema) in schema["properties"].as_object().unwrap() {
+        let value = match schema["type"].as_str().unwrap() {
+            "string" => r#""x""#,
+            "integer" | "number" => "1",
+            "array" if field == "podSpecs" => r#"[{"containers":[{}]}]"#,
+            "array" => "[]",
+            _ if field == "podSpec" => r#"{"containers":[{}]}"#,
+            _ => r#"{"a":"b"}"#,
+        };
+        let spec =
+            if field.starts_with("podSpec") { "" } else { r#","podSpec":{"containers":[{}]}"# };
+        let text = format!(r#"{{"{field}":{value}{spec}}}"#);
+        parser.parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    // The parser names what it takes in its refusal of anything else.
+    let refusal = parser.parse(b"{\"zzz\":1}").unwrap_err().to_string();
+    for field in schema["properties"].as_object().unwrap().keys() {
+        assert!(refusal.contains(&format!("`{field}`")), "{refusal}");
+    }
+    let named = refusal.matches('`').count() / 2 - 1;
+    assert_eq!(named, schema["properties"].as_object().unwrap().len(), "{refusal}");
+}
+
+#[test]
+fn codes_and_states_are_listed() {
+    let document = document();
+    let listed = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+    };
+    let schemas = &document["components"]["schemas"];
+    let codes: Vec<String> = ErrorCode::ALL
+        .iter()
+        .map(|code| serde_json::to_value(code).unwrap().as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(listed(&schemas["ErrorCode"]["enum"]), codes);
+    let states: Vec<String> = JobState::ALL.iter().map(|state| state.name().to_owned()).collect();
+    assert_eq!(listed(&schemas["Job"]["properties"]["state"]["enum"]), states);
+}

@@ -1,0 +1,217 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hyper::StatusCode;
+use muster_api::bus::{ShardReply, ShardRequest};
+use muster_api::http::{ErrorCode, Problem};
+use muster_core::limits::{JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX};
+use muster_core::route::shard_of_queue;
+use muster_gateway::Config;
+use muster_runtime::config::HumanDuration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::harness::{Harness, gzip, id, take, zstd};
+
+const LINES: &str = "application/x-ndjson";
+const JOB: &str = r#"{"podSpec":{"containers":[{}]}}"#;
+const URL: &str = "/api/v1/queues/a/jobs?jobSet=s";
+
+fn shard() -> u16 {
+    shard_of_queue("a", 4).0
+}
+
+#[tokio::test]
+async fn every_line_is_answered_in_order_and_good_ones_stand() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let got = harness.post(URL, LINES, format!("{JOB}\n\nnot a job\n{JOB}")).await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert_eq!(got.headers["content-type"], LINES);
+    let lines = got.lines();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["jobId"], id(shard(), 0).to_string());
+    assert_eq!(lines[1]["error"]["code"], "invalid_job");
+    assert_eq!(lines[2]["jobId"], id(shard(), 3).to_string());
+    assert_eq!(harness.submitted().iter().map(|job| job.line).collect::<Vec<_>>(), [0, 3]);
+}
+
+#[tokio::test]
+async fn a_summary_counts_and_lists_refusals() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let body = format!("{}nonsense\n", format!("{JOB}\n").repeat(5000));
+    let got = harness.post(&format!("{URL}&ids=none"), LINES, body).await;
+    let summary = got.json();
+    assert_eq!((&summary["accepted"], &summary["rejected"]), (&5000.into(), &1.into()));
+    assert_eq!(summary["errors"][0]["line"], 5001);
+    assert!(harness.seen().len() >= 2, "a command has a limit");
+    assert_eq!(harness.submitted().len(), 5000);
+    let metrics = harness.get("/metrics").await;
+    for expected in
+        ["muster_gateway_jobs_accepted_total 5000", "muster_gateway_jobs_rejected_total 1"]
+    {
+        assert!(metrics.text().contains(expected), "{}", metrics.text());
+    }
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_read() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let body = format!("{JOB}\n").repeat(3);
+    for (coding, bytes) in [("gzip", gzip(&body)), ("zstd", zstd(&body))] {
+        let headers = [("content-type", LINES), ("content-encoding", coding)];
+        let got = harness.send("POST", URL, &headers, bytes.clone()).await;
+        assert_eq!(got.lines().len(), 3, "{coding}");
+        // Half of it: an error, whatever else.
+        let got = harness.send("POST", URL, &headers, bytes[..bytes.len() / 2].to_vec()).await;
+        assert!(got.text().contains("cannot be read to its end"), "{coding}: {}", got.text());
+    }
+    let headers = [("content-type", LINES), ("content-encoding", "br")];
+    let got = harness.send("POST", URL, &headers, "").await;
+    assert_eq!(got.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_leaves_its_whole_lines_and_nothing_of_the_half_one() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    let head = format!(
+        "POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: {LINES}\r\ncontent-length: 100000\r\n\r\n"
+    );
+    // The half line would be a job of its own.
+    stream.write_all(format!("{head}{JOB}\n{JOB}\n{JOB}").as_bytes()).await.unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    drop(stream);
+    harness.cancel.cancel();
+    harness.tasks.shutdown(std::time::Duration::from_secs(10)).await.unwrap();
+    assert_eq!(harness.submitted().len(), 2);
+}
+
+#[tokio::test]
+async fn a_document_is_taken_whole_or_not_at_all() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let url = "/api/v1/queues/a/jobs";
+    let of = |jobs: &str| format!(r#"{{"jobSet":"s","jobs":[{jobs}]}}"#);
+    let got = harness.post(url, "application/json", of(&format!("{JOB},{JOB}"))).await;
+    assert_eq!(got.status, StatusCode::OK, "{}", got.text());
+    assert_eq!(got.json()["jobs"][1]["jobId"], id(shard(), 1).to_string());
+    let got = harness.post(url, "application/json", of(&format!("{JOB},{{}}"))).await;
+    assert_eq!((got.status, &*got.code()), (StatusCode::BAD_REQUEST, "invalid_job"));
+    assert_eq!(got.json()["detail"], "jobs[1]: podSpec: a job has one");
+    assert_eq!(harness.submitted().len(), 2);
+    assert_eq!(harness.post(url, "application/json", of("")).await.code(), "bad_request");
+}
+
+#[tokio::test]
+async fn a_document_is_taken_at_the_limits_and_refused_one_past_them() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let of = |jobs: usize| format!(r#"{{"jobs":[{}]}}"#, vec![JOB; jobs].join(","));
+    let got = harness.post(URL, "application/json", of(JOBS_PER_JSON_MAX)).await;
+    assert_eq!(got.status, StatusCode::OK, "{}", got.text());
+    assert_eq!(got.json()["jobs"].as_array().unwrap().len(), JOBS_PER_JSON_MAX);
+    let got = harness.post(URL, "application/json", of(JOBS_PER_JSON_MAX + 1)).await;
+    assert_eq!((got.status, &*got.code()), (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"));
+    let got = harness.post(URL, "application/json", " ".repeat(JSON_BODY_BYTES_MAX + 1)).await;
+    assert_eq!(got.code(), "payload_too_large");
+    // More than the bus carries at once.
+    let big = format!(r#"{{"podSpec":{{"containers":[{{"args":["{}"]}}]}}}}"#, "x".repeat(60_000));
+    let body = format!(r#"{{"jobs":[{}]}}"#, vec![big; 20].join(","));
+    let got = harness.post(URL, "application/json", body).await;
+    assert_eq!(got.code(), "payload_too_large");
+    assert!(got.text().contains("all or nothing"), "{}", got.text());
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_submission_has_its_status() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let cases = [
+        ("/api/v1/queues/b/jobs?jobSet=s", LINES, 404, "queue_not_found"),
+        ("/api/v1/queues/a/jobs", LINES, 400, "bad_request"),
+        ("/api/v1/queues/a/jobs?jobSet=s&ids=some", LINES, 400, "bad_request"),
+        ("/api/v1/queues/a/jobs?jobSet=s&x=y", LINES, 400, "bad_request"),
+        (URL, "text/plain", 415, "unsupported_media_type"),
+        (URL, "application/json", 400, "bad_request"),
+    ];
+    for (url, kind, status, code) in cases {
+        let got = harness.post(url, kind, JOB).await;
+        assert_eq!((got.status.as_u16(), &*got.code()), (status, code), "{url} {kind}");
+        assert_eq!(got.headers["content-type"], "application/problem+json");
+    }
+    assert!(harness.submitted().is_empty());
+}
+
+#[tokio::test]
+async fn a_shard_that_hears_badly_gets_the_same_command_again() {
+    let deaf = AtomicU32::new(2);
+    let script = move |shard: u16, request: &ShardRequest| {
+        let is_deaf = deaf.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        match is_deaf {
+            Ok(_) => Some(ShardReply::Error(Problem::new(ErrorCode::Unavailable, "moving"))),
+            Err(_) => Some(take(shard, request)),
+        }
+    };
+    let harness = Harness::with(Config::default(), Arc::new(script)).await;
+    harness.queue("a").await;
+    let headers = [("content-type", LINES), ("idempotency-key", "k")];
+    let got = harness.send("POST", URL, &headers, JOB).await;
+    assert_eq!(got.lines()[0]["jobId"], id(shard(), 0).to_string());
+    let commands: Vec<_> = harness
+        .seen()
+        .into_iter()
+        .map(|(_, request)| match request {
+            ShardRequest::Submit(submit) => (submit.command, submit.key),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(commands.len(), 3);
+    assert!(commands.iter().all(|command| *command == commands[0] && command.1.is_some()));
+}
+
+#[tokio::test]
+async fn a_shard_that_cannot_follow_makes_the_client_wait() {
+    for (code, status) in [(ErrorCode::Unavailable, 503), (ErrorCode::Overloaded, 429)] {
+        let config = Config { write_timeout: HumanDuration::millis(300), ..Config::default() };
+        let script =
+            move |_: u16, _: &ShardRequest| Some(ShardReply::Error(Problem::new(code, "later")));
+        let harness = Harness::with(config, Arc::new(script)).await;
+        harness.queue("a").await;
+        for url in [URL.to_owned(), format!("{URL}&ids=none")] {
+            let got = harness.post(&url, LINES, JOB).await;
+            assert_eq!(got.status.as_u16(), status);
+            assert_eq!(got.headers["retry-after"], "1");
+        }
+    }
+}
+
+#[tokio::test]
+async fn too_many_submissions_at_once_are_refused() {
+    let config = Config { submissions_max: 1, ..Config::default() };
+    let harness =
+        Harness::with(config, Arc::new(|shard, request| Some(take(shard, request)))).await;
+    harness.queue("a").await;
+    let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    let head = format!(
+        "POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: {LINES}\r\ncontent-length: 100000\r\n\r\n"
+    );
+    stream.write_all(format!("{head}{JOB}\n").as_bytes()).await.unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    let got = harness.post(URL, LINES, JOB).await;
+    assert_eq!((got.status.as_u16(), &*got.code()), (429, "overloaded"));
+    assert_eq!(got.headers["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn what_is_no_arrow_stream_is_refused() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let got = harness.post(URL, "application/vnd.apache.arrow.stream", vec![7; 100]).await;
+    assert_eq!(got.lines()[0]["error"]["code"], "bad_request");
+}
