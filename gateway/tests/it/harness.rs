@@ -205,11 +205,12 @@ pub(crate) fn id(shard: u16, line: u64) -> JobId {
     JobId::new(Timestamp(1_800_000_000_000), ShardId(shard), line)
 }
 
-/// Bytes of an Arrow stream with one column of pod specs.
+/// The text, compressed.
 pub(crate) fn gzip(text: &str) -> Vec<u8> {
     compress(text, false)
 }
 
+/// The text, compressed.
 pub(crate) fn zstd(text: &str) -> Vec<u8> {
     compress(text, true)
 }
