@@ -22,6 +22,7 @@ mod leasing;
 mod nodes;
 mod outbox;
 mod payloads;
+mod phase;
 mod recent;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,8 @@ pub use leasing::{Ask, Leasing};
 use nodes::Nodes;
 use outbox::Outbox;
 use payloads::Payloads;
+pub use phase::Counts;
+use phase::Phase;
 use recent::Recent;
 
 /// An attempt at a job.
@@ -59,21 +62,6 @@ pub enum Effect {
     Stop(RunKey),
     /// The end of a run is known to its shard, or of no interest to it.
     Settle(RunKey),
-}
-
-/// How many runs are in which phase.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Leased, their payload is not here yet.
-    pub wanted: usize,
-    /// Handed to the back end, which has not spoken of them yet.
-    pub starting: usize,
-    /// Pending or running.
-    pub live: usize,
-    /// Being stopped because their shard does not believe in them.
-    pub condemned: usize,
-    /// Ended, and their shard has not confirmed it.
-    pub ended: usize,
 }
 
 /// What the cluster claims to have of a shard's runs, and the runs that were meant.
@@ -108,15 +96,6 @@ struct Run {
     node: Name,
     shape: Arc<Shape>,
     phase: Phase,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Wanted,
-    Starting,
-    Live(Report),
-    Condemned,
-    Ended,
 }
 
 impl Runs {
@@ -457,34 +436,6 @@ impl Runs {
         let (count, digest) = self.believed.entry(key.job.job.shard()).or_default();
         *digest ^= run_digest(key.job, key.attempt);
         *count = if is_believed { *count + 1 } else { *count - 1 };
-    }
-}
-
-impl Phase {
-    fn holds_node(&self) -> bool {
-        match self {
-            Self::Wanted | Self::Starting | Self::Live(_) | Self::Condemned => true,
-            Self::Ended => false,
-        }
-    }
-
-    fn is_believed(&self) -> bool {
-        match self {
-            Self::Wanted | Self::Starting | Self::Live(_) | Self::Ended => true,
-            Self::Condemned => false,
-        }
-    }
-}
-
-impl Counts {
-    fn of(&mut self, phase: &Phase) -> &mut usize {
-        match phase {
-            Phase::Wanted => &mut self.wanted,
-            Phase::Starting => &mut self.starting,
-            Phase::Live(_) => &mut self.live,
-            Phase::Condemned => &mut self.condemned,
-            Phase::Ended => &mut self.ended,
-        }
     }
 }
 

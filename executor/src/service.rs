@@ -71,6 +71,7 @@ enum Done {
     Shard(ShardOutcome),
     Nodes(Result<Vec<backend::Node>, backend::Error>),
     Logs,
+    Effect,
     Other,
 }
 
@@ -84,6 +85,7 @@ struct Executor {
     lease: LeaseWork,
     shards: Vec<ShardWork>,
     logs_in_flight: usize,
+    effects_in_flight: usize,
     heartbeat_at: Duration,
     nodes_at: Duration,
 }
@@ -149,6 +151,7 @@ impl Executor {
             lease: LeaseWork::new(now),
             shards,
             logs_in_flight: 0,
+            effects_in_flight: 0,
             heartbeat_at: now,
             nodes_at: now + config.sync_interval.0,
             config,
@@ -214,13 +217,13 @@ impl Executor {
             }
         }
         let mut batch = Vec::new();
+        self.carry_out();
         while clock.monotonic() < deadline && !self.is_finished() {
             let now = self.now();
             let mut wake = deadline;
             for place in 0..self.shards.len() {
                 wake = wake.min(self.turn_reports(place, now));
             }
-            self.carry_out();
             tokio::select! {
                 biased;
                 Some(done) = self.work.next() => self.on_done(done),
@@ -232,6 +235,7 @@ impl Executor {
                 }
                 () = clock.sleep_until(wake) => {}
             }
+            self.carry_out();
         }
         if !self.is_finished() {
             let cluster = &self.config.cluster;
@@ -241,7 +245,7 @@ impl Executor {
 
     fn is_finished(&self) -> bool {
         let is_quiet = !self.config.stop_runs_on_exit || self.runs.on_backend().next().is_none();
-        is_quiet && self.runs.is_flushed()
+        is_quiet && self.runs.is_flushed() && self.effects_in_flight == 0
     }
 
     fn now(&self) -> Now {
@@ -263,13 +267,14 @@ impl Executor {
             if let Effect::Start(_) = &effect {
                 self.deps.metrics.starts.get_or_create(&self.cluster_labels()).inc();
             }
+            self.effects_in_flight += 1;
             self.work.push(Box::pin(async move {
                 match effect {
                     Effect::Start(start) => backend.start(start).await,
                     Effect::Stop(run) => backend.stop(run, Grace::OfPod).await,
                     Effect::Settle(run) => backend.settle(run).await,
                 }
-                Done::Other
+                Done::Effect
             }));
         }
     }
@@ -339,6 +344,7 @@ impl Executor {
             Done::Nodes(Ok(nodes)) => self.runs.on_nodes(nodes),
             Done::Nodes(Err(error)) => tracing::warn!(%error, "nodes cannot be looked at"),
             Done::Logs => self.logs_in_flight -= 1,
+            Done::Effect => self.effects_in_flight -= 1,
             Done::Other => {}
         }
     }

@@ -47,7 +47,7 @@ pub(crate) struct State {
     unseen: Vec<LeasedRun>,
     answer: u64,
     version: Option<u64>,
-    held: Option<ReplyTo>,
+    held: Option<(ReplyTo, usize)>,
     /// So many answers with leases get lost.
     pub(crate) answers_to_lose: usize,
     /// So many answers to reports get lost.
@@ -258,7 +258,7 @@ impl World {
             if request.seen == Some(("leader".into(), state.answer)) {
                 state.unseen.clear();
             }
-            state.held = message.reply.clone();
+            state.held = message.reply.clone().map(|to| (to, request.leases_max as usize));
         }
         self.answer_held();
         None
@@ -266,15 +266,17 @@ impl World {
 
     fn answer_held(&self) {
         let mut state = self.lock();
-        let fresh = std::mem::take(&mut state.to_lease);
-        if !fresh.is_empty() {
+        let Some((_, leases_max)) = &state.held else { return };
+        // What was not seen is sent again before anything else is placed.
+        let count = (*leases_max).min(state.to_lease.len());
+        if state.unseen.is_empty() && count > 0 {
             state.answer += 1;
-            state.unseen.extend(fresh);
+            state.unseen = state.to_lease.drain(..count).collect();
         }
         if state.unseen.is_empty() {
             return;
         }
-        let Some(to) = state.held.take() else { return };
+        let Some((to, _)) = state.held.take() else { return };
         let answer = LeaseReply::Answer(LeaseAnswer {
             session: "leader".into(),
             answer: state.answer,

@@ -68,7 +68,8 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
     let (events, events_out) = mpsc::channel(limits::EVENTS_MAX);
     let inherited = worker::inherited_variables();
     let blocking = Blocking::new(STARTS_AT_ONCE);
-    let shared = Arc::new(Shared { config, folders, clock, blocking, inherited, events });
+    let cleaning = Blocking::new(1);
+    let shared = Arc::new(Shared { config, folders, clock, blocking, cleaning, inherited, events });
     let worker = Worker::new(Arc::clone(&shared), commands_out);
     tasks.spawn_once(format!("local-cluster-{cluster}"), Policy::VITAL, |c| worker.run(c));
     Ok(Opened { backend: Arc::new(Local { node, shared, commands }), events: events_out })

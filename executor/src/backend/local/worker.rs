@@ -39,9 +39,18 @@ pub(super) struct Shared {
     pub(super) config: LocalConfig,
     pub(super) folders: Folders,
     pub(super) clock: Clock,
+    /// Starts processes.
     pub(super) blocking: Blocking,
+    /// Removes directories, which may take long.
+    pub(super) cleaning: Blocking,
     pub(super) inherited: BTreeMap<String, String>,
     pub(super) events: mpsc::Sender<Event>,
+}
+
+/// A future that has come to its end.
+enum Done {
+    Run(RunKey),
+    Clean,
 }
 
 /// The task.
@@ -49,34 +58,63 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     stops: BTreeMap<RunKey, watch::Sender<Option<Duration>>>,
-    running: FuturesUnordered<BoxFuture<'static, RunKey>>,
+    /// One future each run, and the clean-up. They share permits for blocking work, so all of them must be
+    /// polled together: once there are runs, nothing else in this task may wait for such a permit.
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
 }
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> Self {
-        Self { shared, commands, stops: BTreeMap::new(), running: FuturesUnordered::new() }
+        Self { shared, commands, stops: BTreeMap::new(), work: FuturesUnordered::new() }
     }
 
     /// Runs until it is cancelled; processes are left alone.
     pub(super) async fn run(mut self, cancel: CancellationToken) -> Result<(), Error> {
         let clock = self.shared.clock.clone();
-        let mut clean_at = clock.monotonic();
+        let mut clean_at = Some(clock.monotonic());
         loop {
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return Ok(()),
-                Some(key) = self.running.next() => {
-                    self.stops.remove(&key);
+                () = cancel.cancelled() => {
+                    self.settle_rest();
+                    return Ok(());
                 }
+                Some(done) = self.work.next() => match done {
+                    Done::Run(key) => {
+                        self.stops.remove(&key);
+                    }
+                    Done::Clean => clean_at = Some(clock.monotonic() + CLEAN_INTERVAL),
+                },
                 command = self.commands.recv() => match command {
                     Some(command) => self.on_command(command).await,
                     None => return Ok(()),
                 },
-                () = clock.sleep_until(clean_at) => {
-                    clean(Arc::clone(&self.shared)).await;
-                    clean_at = clock.monotonic() + CLEAN_INTERVAL;
+                () = clock.sleep_until(clean_at.unwrap_or_default()), if clean_at.is_some() => {
+                    clean_at = None;
+                    let shared = Arc::clone(&self.shared);
+                    self.work.push(Box::pin(async move {
+                        clean(shared).await;
+                        Done::Clean
+                    }));
                 }
             }
+        }
+    }
+
+    /// Puts aside what was settled before the end: the next executor is not to report it again. Starts are
+    /// dropped: their shards have heard nothing of them yet and will name them.
+    fn settle_rest(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Settle(key) => self.settle(key),
+                Command::Adopt(_) | Command::Start(_) | Command::Stop(..) => {}
+            }
+        }
+    }
+
+    fn settle(&self, key: RunKey) {
+        if let Err(error) = self.shared.folders.settle(key) {
+            tracing::warn!(job = %key.job, %error, "directory of a run cannot be put aside");
         }
     }
 
@@ -89,7 +127,8 @@ impl Worker {
             }
             Command::Start(start) => {
                 let stop = self.stop_of(start.key);
-                self.running.push(Box::pin(run(Arc::clone(&self.shared), *start, stop)));
+                let run = run(Arc::clone(&self.shared), *start, stop);
+                self.work.push(Box::pin(async move { Done::Run(run.await) }));
             }
             Command::Stop(key, grace) => {
                 if let Some(stop) = self.stops.get(&key) {
@@ -99,11 +138,7 @@ impl Worker {
                     });
                 }
             }
-            Command::Settle(key) => {
-                if let Err(error) = self.shared.folders.settle(key) {
-                    tracing::warn!(job = %key.job, %error, "directory of a run cannot be put aside");
-                }
-            }
+            Command::Settle(key) => self.settle(key),
         }
     }
 
@@ -118,10 +153,10 @@ impl Worker {
             if let Some(running) = running {
                 let (key, stop) = (run.key, self.stop_of(run.key));
                 let events = self.shared.events.clone();
-                self.running.push(Box::pin(async move {
+                self.work.push(Box::pin(async move {
                     let outcome = running.end(stop).await;
                     send(&events, key, outcome).await;
-                    key
+                    Done::Run(key)
                 }));
             }
             adopted.push(run);
@@ -140,7 +175,7 @@ impl Worker {
 async fn clean(shared: Arc<Shared>) {
     let age = i64::try_from(shared.config.retention.0.as_millis()).unwrap_or(i64::MAX);
     let oldest = Timestamp(shared.clock.now().0.saturating_sub(age));
-    let blocking = shared.blocking.clone();
+    let blocking = shared.cleaning.clone();
     let cleaned =
         blocking.run(move || shared.folders.clean(oldest, shared.config.ended_runs_max)).await;
     match cleaned.unwrap_or_else(|error| Err(io::Error::other(error))) {

@@ -73,6 +73,13 @@ impl Worker {
                 () = self.clock.sleep_until(wake) => self.on_time().await,
             }
         }
+        // What was settled before the end is not to be reported again by the next executor.
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Settle(run) => self.pods.settle(run),
+                Command::Adopt(_) | Command::Start(_) | Command::Stop(_) | Command::Output(..) => {}
+            }
+        }
         self.save().await;
         Ok(())
     }
