@@ -44,7 +44,8 @@ impl Parts {
             replicas: settings.bus.replicas,
             ..bus::Options::default()
         };
-        let bus = bus::open(&settings.bus.url, &options).await.context("the bus cannot be opened")?;
+        let bus =
+            bus::open(&settings.bus.url, &options).await.context("the bus cannot be opened")?;
         Ok(Self {
             clock: Clock::system(),
             tasks: Supervisor::new(random.clone()),
@@ -69,8 +70,7 @@ impl Parts {
 
     /// Refreshes the control data, in a process without a gateway, which does it too: when a message tells of a change, and every few minutes anyway.
     pub(crate) async fn follow_control(&self, control: &ControlStore) -> anyhow::Result<()> {
-        let mut changes =
-            self.bus.subscribe(muster_api::bus::subject::CONTROL, None).await?;
+        let mut changes = self.bus.subscribe(muster_api::bus::subject::CONTROL, None).await?;
         let (control, clock) = (control.clone(), self.clock.clone());
         let policy = Policy { on_error: OnError::Shutdown, on_cancel: OnCancel::Abort };
         self.tasks.spawn_once("control", policy, move |_| async move {

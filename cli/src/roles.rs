@@ -76,11 +76,8 @@ fn flags<const N: usize>(given: [(&'static str, &'static str, Option<String>); N
 /// The settings in effect; `None` when they were only to be printed or checked.
 fn load(common: &Common, mut more: Vec<Flag>) -> anyhow::Result<Option<Settings>> {
     let bus = common.bus.clone().map(|value| Flag { name: "--bus", key: "bus.url", value });
-    let shards = common.shards.map(|n| Flag {
-        name: "--shards",
-        key: "shards",
-        value: n.to_string(),
-    });
+    let shards =
+        common.shards.map(|n| Flag { name: "--shards", key: "shards", value: n.to_string() });
     more.extend(bus);
     more.extend(shards);
     let settings: Settings = config::load(&common.arguments.sources(more))?;
@@ -116,7 +113,12 @@ pub(crate) async fn bind(address: SocketAddr, insecure: bool) -> anyhow::Result<
 }
 
 /// Starts a gateway.
-pub(crate) fn gateway(parts: &Parts, data: &Data, settings: &Settings, listener: TcpListener) -> Role {
+pub(crate) fn gateway(
+    parts: &Parts,
+    data: &Data,
+    settings: &Settings,
+    listener: TcpListener,
+) -> Role {
     let config = settings.gateway.clone();
     let deps = muster_gateway::Deps {
         bus: parts.bus.clone(),
@@ -193,9 +195,7 @@ pub(crate) async fn run_gateway(args: GatewayArgs) -> anyhow::Result<()> {
 
 /// Runs a shard worker process.
 pub(crate) async fn run_shard(args: ShardArgs) -> anyhow::Result<()> {
-    let flags = flags([
-        ("--store", "store.url", args.store),
-    ]);
+    let flags = flags([("--store", "store.url", args.store)]);
     let Some(settings) = load(&args.common, flags)? else { return Ok(()) };
     log(settings.log_format.into())?;
     let parts = Parts::new(&settings, "shard").await?;

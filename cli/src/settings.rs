@@ -112,3 +112,25 @@ impl config::Config for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The manual and the code say the same: every setting, its variable, its default, its meaning.
+    #[test]
+    fn the_manual_lists_every_setting_as_it_is() {
+        let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let manual = std::fs::read_to_string(manual).unwrap();
+        let rows = config::describe::<Settings>().unwrap();
+        let code = rows.iter().map(|row| {
+            let default =
+                if row.default.is_empty() { String::new() } else { format!("`{}`", row.default) };
+            format!("| `{}` | `{}` | {default} | {} |", row.key, row.env, row.what)
+                .replace("|  |", "| |")
+        });
+        let code: Vec<String> = code.collect();
+        let written: Vec<&str> = manual.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(written, code, "\n{}", code.join("\n"));
+    }
+}

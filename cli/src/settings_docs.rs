@@ -5,7 +5,10 @@ use std::sync::OnceLock;
 use muster_runtime::config::FieldDoc;
 
 const SHARED: &[(&str, &str)] = &[
-    ("shards", "shards of the deployment; the same for every process, never changed once jobs were submitted"),
+    (
+        "shards",
+        "shards of the deployment; the same for every process, never changed once jobs were submitted",
+    ),
     ("shutdown_timeout", "how long each part of the process may take to end tidily"),
     ("log_format", "how the log on standard error looks: `text` or `json`"),
     ("bus.url", "`nats://host:port[,host:port…]`, `tls://…` or `memory://`"),
@@ -16,10 +19,16 @@ const SHARED: &[(&str, &str)] = &[
     ("store.access_key_id", "id of the access key; else `AWS_ACCESS_KEY_ID`"),
     ("store.secret_access_key", "its secret; better given as `AWS_SECRET_ACCESS_KEY`"),
     ("store.allow_http", "whether the endpoint may be plain HTTP"),
-    ("store.virtual_hosted_style", "whether the bucket stands in the host name instead of in the path"),
+    (
+        "store.virtual_hosted_style",
+        "whether the bucket stands in the host name instead of in the path",
+    ),
     ("store.request_timeout", "how long one request to the store may take, its retries included"),
     ("store.connect_timeout", "how long connecting to the store may take"),
-    ("store.retries_max", "how often the client repeats a request that the store answered with an error"),
+    (
+        "store.retries_max",
+        "how often the client repeats a request that the store answered with an error",
+    ),
 ];
 
 const EXECUTOR: &[(&str, &str)] = &[
@@ -28,7 +37,10 @@ const EXECUTOR: &[(&str, &str)] = &[
     ("executor.state_dir", "directory for what must survive a restart of the executor"),
     ("executor.backend", "what runs the jobs: `local` or `simulated`"),
     ("executor.leases_max", "jobs that it takes in one answer"),
-    ("executor.lease_wait", "how long the leader may hold a request when there is nothing to lease"),
+    (
+        "executor.lease_wait",
+        "how long the leader may hold a request when there is nothing to lease",
+    ),
     ("executor.lease_interval_min", "least time between two lease requests"),
     ("executor.heartbeat_interval", "time between two signs of life"),
     ("executor.sync_interval", "time between two comparisons with each shard of what runs here"),
@@ -46,7 +58,10 @@ const EXECUTOR: &[(&str, &str)] = &[
     ("executor.simulated.memory", "memory of each node"),
     ("executor.simulated.pods", "pods that each node holds"),
     ("executor.simulated.start_delay", "time from lease to running"),
-    ("executor.simulated.runtime", "how long pods run that do not say so: `2s`, `50ms..200ms`, `exp(1s)`"),
+    (
+        "executor.simulated.runtime",
+        "how long pods run that do not say so: `2s`, `50ms..200ms`, `exp(1s)`",
+    ),
     ("executor.simulated.failure_rate", "part of the pods that fail, 0 to 1, unless they say so"),
     ("executor.simulated.seed", "seed of run times and failures"),
 ];

@@ -67,7 +67,10 @@ fn executors(args: &Args, settings: &Settings) -> anyhow::Result<Vec<muster_exec
         return Ok(vec![base]);
     }
     let Some(spec) = args.cluster.strip_prefix("simulated:") else {
-        bail!("--cluster `{}` is neither `local` nor `simulated:COUNTxNODESxCPUxMEMORY`", args.cluster);
+        bail!(
+            "--cluster `{}` is neither `local` nor `simulated:COUNTxNODESxCPUxMEMORY`",
+            args.cluster
+        );
     };
     let spec = SimulatedSpec::parse(spec)?;
     let configs = spec.names().map(|cluster| muster_executor::Config {

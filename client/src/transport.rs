@@ -132,6 +132,12 @@ impl Client {
         self.call(&request).await
     }
 
+    pub(crate) async fn get_text(&self, path: &[&str]) -> Result<String, Error> {
+        let request = Request::new(Method::GET, self.url(path, &[]));
+        let body = self.answered(&request).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     pub(crate) async fn with_json<T: DeserializeOwned, B: Serialize + Sync>(
         &self,
         method: Method,
@@ -148,10 +154,14 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        parse(&request.url, &self.answered(request).await?)
+    }
+
+    async fn answered(&self, request: &Request) -> Result<Bytes, Error> {
         let mut attempt = 0;
         loop {
             let error = match self.answer(request).await {
-                Ok(body) => return parse(&request.url, &body),
+                Ok(body) => return Ok(body),
                 Err(failure) => failure,
             };
             self.pause_or_fail(&mut attempt, error).await?;

@@ -22,6 +22,14 @@ impl Client {
         self.get(&["pools", pool, "shares"], &[]).await
     }
 
+    /// The metrics of the process that answers, as OpenMetrics text.
+    ///
+    /// # Errors
+    /// Those of [`Error`].
+    pub async fn metrics(&self) -> Result<String, Error> {
+        self.get_text(&["metrics"]).await
+    }
+
     /// All clusters.
     ///
     /// # Errors

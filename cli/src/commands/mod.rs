@@ -1,0 +1,69 @@
+//! One file per command; here it is decided which one runs.
+
+pub(crate) mod cancel;
+pub(crate) mod clusters;
+pub(crate) mod completions;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod queue;
+pub(crate) mod reprioritize;
+pub(crate) mod shares;
+pub(crate) mod submit;
+pub(crate) mod target;
+pub(crate) mod watch;
+
+use crate::args::{Cli, Command, Global};
+use crate::context::{Context, write_out};
+use crate::exit::{self, Outcome};
+
+/// Runs the command until it ends or somebody presses Ctrl-C.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    match cli.command {
+        // These end tidily by themselves when they are interrupted.
+        Command::Up(arguments) => served(crate::up::run(arguments).await),
+        Command::Gateway(arguments) => served(crate::roles::run_gateway(arguments).await),
+        Command::Shard(arguments) => served(crate::roles::run_shard(arguments).await),
+        Command::Executor(arguments) => served(crate::roles::run_executor(arguments).await),
+        Command::Demo(arguments) => crate::demo::run(arguments).await,
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::ExitCodes => write_out(&format!("{}\n", exit::HELP)).map(|()| Outcome::Done),
+        command => tokio::select! {
+            result = remote(&cli.global, command) => result,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                Ok(Outcome::Interrupted)
+            }
+        },
+    }
+}
+
+/// A server that was asked to stop is done.
+fn served(result: anyhow::Result<()>) -> anyhow::Result<Outcome> {
+    result.map(|()| Outcome::Done)
+}
+
+async fn remote(global: &Global, command: Command) -> anyhow::Result<Outcome> {
+    let context = Context::new(global)?;
+    match command {
+        Command::Queue(command) => queue::run(&context, command).await,
+        Command::Submit(arguments) => submit::run(&context, arguments).await,
+        Command::Get(command) => get::run(&context, command).await,
+        Command::List(command) => list::run(&context, command).await,
+        Command::Watch(arguments) => watch::run(&context, arguments).await,
+        Command::Cancel(arguments) => cancel::run(&context, arguments).await,
+        Command::Reprioritize(arguments) => reprioritize::run(&context, arguments).await,
+        Command::Logs(arguments) => logs::run(&context, &arguments).await,
+        Command::Shares(arguments) => shares::run(&context, &arguments).await,
+        Command::Clusters => clusters::run(&context).await,
+        Command::Up(_)
+        | Command::Gateway(_)
+        | Command::Shard(_)
+        | Command::Executor(_)
+        | Command::Demo(_)
+        | Command::Completions(_)
+        | Command::ExitCodes => {
+            unreachable!("`run` has taken those that need no deployment")
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `muster queue`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use muster_api::http::{ErrorCode, Problem, Queue, QueueList, QueueSettings};
+use muster_client::Error;
+
+use crate::context::Context;
+use crate::exit::{Outcome, Usage};
+use crate::input::queues;
+use crate::show::{self, Rows};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Create a queue, or those of a file
+    Create(Create),
+    /// Show a queue
+    Get {
+        /// Its name
+        name: String,
+    },
+    /// List the queues
+    List,
+    /// Change what is named, keep the rest
+    Update(Update),
+    /// Delete a queue without live jobs
+    Delete {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Its name
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    name: Option<String>,
+    /// Queues as YAML or JSON (`name`, `weight`, `labels`, `cordoned`), Armada's queue files too; those that
+    /// exist are set to what the file says
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Its weight: twice the weight, twice the share
+    #[arg(long, default_value_t = 1.0, conflicts_with = "file")]
+    weight: f64,
+    /// A label; repeat for more
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label, conflicts_with = "file")]
+    label: Vec<(String, String)>,
+    /// Keep its jobs from being leased
+    #[arg(long, conflicts_with = "file")]
+    cordoned: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    /// Its name
+    name: String,
+    /// Its weight
+    #[arg(long)]
+    weight: Option<f64>,
+    /// A label to set; repeat for more
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// A label to take away; repeat for more
+    #[arg(long, value_name = "KEY")]
+    remove_label: Vec<String>,
+    /// Whether its jobs are kept from being leased
+    #[arg(long, value_name = "BOOL")]
+    cordoned: Option<bool>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Create(arguments) => create(context, arguments).await?,
+        Command::Get { name } => show_queues(context, vec![context.client.queue(&name).await?])?,
+        Command::List => {
+            let list = QueueList { queues: context.client.queues().await? };
+            context.show(&list, |context, list| table(context, &list.queues))?;
+        }
+        Command::Update(arguments) => update(context, arguments).await?,
+        Command::Delete { name } => {
+            context.client.delete_queue(&name).await?;
+            show::note(&format!("queue `{name}` deleted"));
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+async fn create(context: &Context, arguments: Create) -> anyhow::Result<()> {
+    if let Some(file) = &arguments.file {
+        return create_from(context, file).await;
+    }
+    let name = arguments.name.ok_or_else(|| Usage("a queue needs a name".to_owned()))?;
+    let settings = QueueSettings {
+        weight: arguments.weight,
+        labels: arguments.label.into_iter().collect(),
+        cordoned: arguments.cordoned,
+    };
+    match context.client.queue(&name).await {
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
+        Ok(_) => {
+            let detail = format!("queue `{name}` exists; `muster queue update` changes it");
+            let problem = Problem::new(ErrorCode::Conflict, detail);
+            return Err(Error::Refused { status: 409, problem }.into());
+        }
+    }
+    show_queues(context, vec![context.client.put_queue(&name, &settings).await?])
+}
+
+async fn create_from(context: &Context, file: &std::path::Path) -> anyhow::Result<()> {
+    let text = tokio::fs::read_to_string(file).await.with_context(|| file.display().to_string())?;
+    let mut created = Vec::new();
+    for queue in queues::parse(&text).with_context(|| file.display().to_string())? {
+        for field in &queue.ignored {
+            show::note(&format!("queue `{}`: `{field}` is not used", queue.name));
+        }
+        let put = context.client.put_queue(&queue.name, &queue.settings).await;
+        created.push(put.with_context(|| format!("queue `{}`", queue.name))?);
+    }
+    show_queues(context, created)
+}
+
+async fn update(context: &Context, arguments: Update) -> anyhow::Result<()> {
+    let queue = context.client.queue(&arguments.name).await?;
+    let mut labels: BTreeMap<_, _> = queue.labels;
+    labels.extend(arguments.label);
+    labels.retain(|key, _| !arguments.remove_label.contains(key));
+    let settings = QueueSettings {
+        weight: arguments.weight.unwrap_or(queue.weight),
+        labels,
+        cordoned: arguments.cordoned.unwrap_or(queue.cordoned),
+    };
+    show_queues(context, vec![context.client.put_queue(&arguments.name, &settings).await?])
+}
+
+/// One queue is shown as itself, several as a list.
+fn show_queues(context: &Context, mut queues: Vec<Queue>) -> anyhow::Result<()> {
+    match queues.len() {
+        1 => {
+            let queue = queues.remove(0);
+            context.show(&queue, |context, queue| table(context, std::slice::from_ref(queue)))
+        }
+        _ => context.show(&QueueList { queues }, |context, list| table(context, &list.queues)),
+    }
+}
+
+fn table(context: &Context, queues: &[Queue]) -> String {
+    let mut rows = Rows::new(context.colour, &["QUEUE", "WEIGHT", "CORDONED", "LABELS"]);
+    for queue in queues {
+        let labels: Vec<_> =
+            queue.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        rows.add([
+            queue.name.clone(),
+            queue.weight.to_string(),
+            if queue.cordoned { "yes" } else { "no" }.to_owned(),
+            show::or_dash(Some(&labels.join(","))),
+        ]);
+    }
+    rows.text()
+}

@@ -1,0 +1,26 @@
+//! `muster reprioritize`
+
+use muster_api::http::Applied;
+
+use super::target;
+use crate::args::Target;
+use crate::context::Context;
+use crate::exit::Outcome;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    /// The new priority; lower runs earlier
+    #[arg(long, short)]
+    priority: u32,
+}
+
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    let mut total = Applied::default();
+    for selection in target::selections(arguments.target).await? {
+        let applied = context.client.reprioritize(selection, arguments.priority).await?;
+        target::add(&mut total, applied);
+    }
+    target::show(context, &total, "reprioritized")
+}

@@ -1,0 +1,5 @@
+//! Files that people write: jobs and queues.
+
+pub(crate) mod jobs;
+pub(crate) mod queues;
+pub(crate) mod source;
