@@ -68,7 +68,8 @@ impl Parts {
         Ok(Data { store, control, view })
     }
 
-    /// Refreshes the control data, in a process without a gateway, which does it too: when a message tells of a change, and every few minutes anyway.
+    /// Refreshes the control data, in a process without a gateway, which does it too: when a
+    /// message tells of a change, and every few minutes anyway.
     pub(crate) async fn follow_control(&self, control: &ControlStore) -> anyhow::Result<()> {
         let mut changes = self.bus.subscribe(muster_api::bus::subject::CONTROL, None).await?;
         let (control, clock) = (control.clone(), self.clock.clone());

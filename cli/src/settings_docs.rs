@@ -83,7 +83,8 @@ fn table() -> Vec<FieldDoc> {
     docs
 }
 
-/// A section's table under its name. The table is made once, so that what is leaked here is a few kilobytes.
+/// A section's table under its name. The table is made once, so that what is leaked here is a few
+/// kilobytes.
 fn prefixed(section: &str, docs: Vec<FieldDoc>) -> Vec<FieldDoc> {
     docs.into_iter()
         .map(|doc| FieldDoc { key: format!("{section}.{}", doc.key).leak(), what: doc.what })

@@ -103,7 +103,8 @@ pub(crate) fn or_dash(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
 }
 
-/// An amount of a resource as people read it: cores as they are, bytes in the largest unit that leaves at least one.
+/// An amount of a resource as people read it: cores as they are, bytes in the largest unit that
+/// leaves at least one.
 pub(crate) fn amount(amounts: &BTreeMap<String, String>, resource: &str) -> String {
     let Some(text) = amounts.get(resource) else { return "0".to_owned() };
     match (resource, text.parse::<Quantity>()) {

@@ -18,8 +18,8 @@ use crate::settings::Settings;
 
 /// Run everything in one process: gateway, shard worker and executors
 ///
-/// Nothing else has to be installed: jobs are kept as Parquet in the data directory, messages stay in the
-/// process. Started again on the same directory it goes on where it was.
+/// Nothing else has to be installed: jobs are kept as Parquet in the data directory, messages stay
+/// in the process. Started again on the same directory it goes on where it was.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// Directory for jobs, history and the state of executors

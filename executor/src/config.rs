@@ -42,8 +42,8 @@ pub struct Config {
     pub sync_first_timeout: HumanDuration,
     /// How long the executor may take to hand in its reports when it is told to end.
     pub shutdown_timeout: HumanDuration,
-    /// Whether runs are stopped when the executor ends; otherwise they run on and its next start takes
-    /// them over.
+    /// Whether runs are stopped when the executor ends; otherwise they run on and its next start
+    /// takes them over.
     pub stop_runs_on_exit: bool,
 }
 
@@ -90,8 +90,8 @@ pub struct SimulatedConfig {
     pub pods: u32,
     /// How long a pod takes until its containers run.
     pub start_delay: HumanDuration,
-    /// How long a pod runs whose job has no annotation `muster.dev/simulated-runtime`: "2s", "50ms..200ms"
-    /// (evenly spread) or "exp(1s)" (exponentially distributed around that mean).
+    /// How long a pod runs whose job has no annotation `muster.dev/simulated-runtime`: "2s",
+    /// "50ms..200ms" (evenly spread) or "exp(1s)" (exponentially distributed around that mean).
     pub runtime: RunTime,
     /// The part of pods, 0 to 1, that fail, of those whose job has no annotation
     /// `muster.dev/simulated-failure-rate`.

@@ -22,8 +22,8 @@ pub const EVENTS_MAX: usize = 4096;
 pub const COMMANDS_MAX: usize = 1024;
 /// Requests for output that are answered at the same time.
 pub const LOGS_IN_FLIGHT_MAX: usize = 256;
-/// Lease requests that may wait for an answer; only the newest counts for the leader, the others are kept
-/// so that an answer that was already on its way is not lost.
+/// Lease requests that may wait for an answer; only the newest counts for the leader, the others
+/// are kept so that an answer that was already on its way is not lost.
 pub const LEASE_REQUESTS_IN_FLIGHT_MAX: usize = 4;
 /// How long a shard may take to answer.
 pub const SHARD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,9 +1,9 @@
-//! The runs of a cluster and every decision about them, without IO, clock or randomness: what comes in is
-//! told with the time, what is to be done comes out as [`Effect`]s, reports and requests.
+//! The runs of a cluster and every decision about them, without IO, clock or randomness: what comes
+//! in is told with the time, what is to be done comes out as [`Effect`]s, reports and requests.
 //!
-//! A run is known from its lease until the shard has confirmed its end. It is believed as long as the shard
-//! has not refused a report of it; one that is not believed is stopped and keeps its place on its node
-//! until it is gone.
+//! A run is known from its lease until the shard has confirmed its end. It is believed as long as
+//! the shard has not refused a report of it; one that is not believed is stopped and keeps its
+//! place on its node until it is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -136,7 +136,8 @@ impl Runs {
         self.nodes.version()
     }
 
-    /// Takes over what the back end still has from before a restart. Each is reported, the shard decides.
+    /// Takes over what the back end still has from before a restart. Each is reported, the shard
+    /// decides.
     pub fn on_adopted(&mut self, adopted: Vec<Adopted>) {
         for run in adopted {
             let key = run.key;
@@ -189,8 +190,8 @@ impl Runs {
                 if payload.found {
                     self.start(key, Arc::clone(&payload));
                 } else {
-                    // The job is over, or its shard is of another mind than when it leased it: the next
-                    // comparison tells.
+                    // The job is over, or its shard is of another mind than when it leased it: the
+                    // next comparison tells.
                     self.remove(&key);
                 }
             }
@@ -275,7 +276,8 @@ impl Runs {
         refused
     }
 
-    /// What the cluster has of `shard`'s runs at this moment, to be compared with what the shard believes.
+    /// What the cluster has of `shard`'s runs at this moment, to be compared with what the shard
+    /// believes.
     #[must_use]
     pub fn claim(&self, shard: ShardId) -> Claim {
         let (count, digest) = self.believed.get(&shard).copied().unwrap_or_default();
@@ -305,8 +307,8 @@ impl Runs {
         }
     }
 
-    /// The shard has listed all that it believes: what it did not list is reported again, and the verdict
-    /// decides. Gives the number of differences that were found.
+    /// The shard has listed all that it believes: what it did not list is reported again, and the
+    /// verdict decides. Gives the number of differences that were found.
     pub fn on_believed_all(&mut self, claim: Claim, now: Now) -> usize {
         let mut repairs = claim.repairs;
         for key in claim.unlisted {

@@ -1,7 +1,9 @@
-//! The executor's one task: it owns the [`Runs`], feeds them what comes in, and carries out what they want.
+//! The executor's one task: it owns the [`Runs`], feeds them what comes in, and carries out what
+//! they want.
 //!
-//! Every request that is under way is a future in one set; each shard has at most one report, one fetch of
-//! payloads and one comparison in flight. Level-triggered: what failed is found due again on the next turn.
+//! Every request that is under way is a future in one set; each shard has at most one report, one
+//! fetch of payloads and one comparison in flight. Level-triggered: what failed is found due again
+//! on the next turn.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Address and port to listen on; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Whether it may listen where other machines can reach it, although nobody has to say who they are.
+    /// Whether it may listen where other machines can reach it, although nobody has to say who they
+    /// are.
     pub insecure: bool,
-    /// Shards of the deployment; the same for every role, and never changed once jobs were submitted.
+    /// Shards of the deployment; the same for every role, and never changed once jobs were
+    /// submitted.
     #[serde(skip)]
     pub shards: u16,
     /// How long a change is tried before the answer is 503.

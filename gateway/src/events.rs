@@ -1,5 +1,6 @@
-//! `GET /queues/{queue}/job-sets/{jobSet}/events`: pages of events, asked of the shard one behind the other.
-//! The cursor alone says where to go on, so a change of the shard's owner is only a pause.
+//! `GET /queues/{queue}/job-sets/{jobSet}/events`: pages of events, asked of the shard one behind
+//! the other. The cursor alone says where to go on, so a change of the shard's owner is only a
+//! pause.
 
 use std::fmt::Write as _;
 

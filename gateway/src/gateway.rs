@@ -80,8 +80,8 @@ impl Gateway {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Keeps the control data fresh: reads it, then again with each wake-up and now and then without.
-    /// Ends when `cancel` says so.
+    /// Keeps the control data fresh: reads it, then again with each wake-up and now and then
+    /// without. Ends when `cancel` says so.
     ///
     /// # Errors
     /// When the bus or the store fails; the caller starts it again.

@@ -1,7 +1,8 @@
 //! The gateway: HTTP in, requests to shards out.
 //!
-//! It keeps nothing: whatever it says is kept, a shard has made durable. Any number of gateways can stand
-//! side by side. `routes` is the table of what it answers; each operation has a file of its own.
+//! It keeps nothing: whatever it says is kept, a shard has made durable. Any number of gateways can
+//! stand side by side. `routes` is the table of what it answers; each operation has a file of its
+//! own.
 
 mod cancel;
 mod config;

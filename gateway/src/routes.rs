@@ -1,4 +1,5 @@
-//! The table of routes, and the router made of it. The OpenAPI document is held to this table by a test.
+//! The table of routes, and the router made of it. The OpenAPI document is held to this table by a
+//! test.
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;

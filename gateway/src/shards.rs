@@ -1,5 +1,5 @@
-//! Asking the owner of a shard, until it answers or the time is up. A request keeps its command id, so a
-//! change that was made although no answer came is not made twice.
+//! Asking the owner of a shard, until it answers or the time is up. A request keeps its command id,
+//! so a change that was made although no answer came is not made twice.
 
 use std::time::Duration;
 

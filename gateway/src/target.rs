@@ -1,4 +1,5 @@
-//! Changes of jobs that are named by id, or by queue and job set: one command for each shard concerned.
+//! Changes of jobs that are named by id, or by queue and job set: one command for each shard
+//! concerned.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +24,8 @@ pub(crate) struct Named {
     pub(crate) states: Vec<String>,
 }
 
-/// Sends the command to every shard that has some of the jobs. Where one shard fails the whole request does;
-/// sent again, it finds done what was done.
+/// Sends the command to every shard that has some of the jobs. Where one shard fails the whole
+/// request does; sent again, it finds done what was done.
 pub(crate) async fn apply(
     gateway: &Gateway,
     named: Named,

@@ -1,4 +1,5 @@
-//! `muster-bench`: measures what docs/benchmarks.md states, on this machine, and prints it as a table.
+//! `muster-bench`: measures what docs/benchmarks.md states, on this machine, and prints it as a
+//! table.
 //!
 //! Each row is one run's median, beside a floor measured in the same run where there is one. The
 //! deployment is `muster up`, the binary beside this one, as a process of its own.

@@ -74,8 +74,8 @@ impl Acknowledged {
         self.job_sets.values().map(JobSet::jobs).sum()
     }
 
-    /// Writes it as text: `queue TAB job set TAB id [TAB tasks]`, and `?` with a number for what was not
-    /// answered.
+    /// Writes it as text: `queue TAB job set TAB id [TAB tasks]`, and `?` with a number for what
+    /// was not answered.
     ///
     /// # Errors
     /// Those of `out`.

@@ -1,4 +1,5 @@
-//! `muster-loadtest`: puts load on a deployment and audits it. The report goes to stdout, progress to stderr.
+//! `muster-loadtest`: puts load on a deployment and audits it. The report goes to stdout, progress
+//! to stderr.
 //!
 //! Exit codes: 0 done, 1 the audit failed or a request did, 2 the command line is wrong.
 
@@ -285,7 +286,8 @@ async fn run_audit(
     Ok(report.passed())
 }
 
-/// Does the work, and says from time to time how far it is. `step` moves a bar, or gives a line to show.
+/// Does the work, and says from time to time how far it is. `step` moves a bar, or gives a line to
+/// show.
 async fn with_progress<T>(
     clock: &Clock,
     work: impl Future<Output = T>,

@@ -45,8 +45,8 @@ pub struct Arrivals {
     pub requests_per_second: f64,
     /// Jobs of each request.
     pub jobs_per_request: usize,
-    /// More requests than this are not on their way at once; those that come due meanwhile are sent late, and
-    /// measured from when they were due.
+    /// More requests than this are not on their way at once; those that come due meanwhile are sent
+    /// late, and measured from when they were due.
     #[serde(default = "default_in_flight_max")]
     pub in_flight_max: usize,
 }

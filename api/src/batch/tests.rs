@@ -1,3 +1,5 @@
+//! What is written is read back, and no bytes make the reader panic.
+
 use std::sync::{Arc, LazyLock};
 
 use arrow_array::builder::StringViewBuilder;
@@ -171,7 +173,8 @@ proptest! {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
-        let (mut stream, mut parser, mut good, mut bad) = (public::Stream::new(), Parser::new(), 0, 0);
+        let (mut stream, mut parser) = (public::Stream::new(), Parser::new());
+        let (mut good, mut bad) = (0, 0);
         for piece in cuts.windows(2) {
             stream.push(&bytes[piece[0]..piece[1]]);
             while let Some(jobs) = stream.next_batch().unwrap() {

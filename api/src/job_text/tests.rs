@@ -1,3 +1,5 @@
+//! Jobs as people write them, good and bad.
+
 use muster_core::limits;
 use muster_core::shape::{Shape, Toleration};
 use proptest::prelude::*;
@@ -269,7 +271,9 @@ proptest! {
     }
 
     #[test]
-    fn a_parser_that_saw_other_jobs_reads_the_same(order in proptest::collection::vec(0usize..4, 1..20)) {
+    fn a_parser_that_saw_other_jobs_reads_the_same(
+        order in proptest::collection::vec(0usize..4, 1..20)
+    ) {
         let texts = [
             ARMADA,
             r#"{"podSpec":{"containers":[{}]}}"#,

@@ -38,8 +38,8 @@ pub(crate) struct Create {
     /// Its name
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     name: Option<String>,
-    /// Queues as YAML or JSON (`name`, `weight`, `labels`, `cordoned`), Armada's queue files too; those that
-    /// exist are set to what the file says
+    /// Queues as YAML or JSON (`name`, `weight`, `labels`, `cordoned`), Armada's queue files too;
+    /// those that exist are set to what the file says
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Its weight: twice the weight, twice the share

@@ -1,5 +1,6 @@
-//! `muster submit`: one request is on its way while the next one is being read, so that jobs arrive in the
-//! order of the files. Each request has its own key, so that a repetition is the same submission.
+//! `muster submit`: one request is on its way while the next one is being read, so that jobs arrive
+//! in the order of the files. Each request has its own key, so that a repetition is the same
+//! submission.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -31,7 +32,8 @@ pub(crate) struct Arguments {
     /// Files of jobs, or `-` for stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// What the files are; without it their names decide (.yaml, .json, .ndjson), and stdin is ndjson
+    /// What the files are; without it their names decide (.yaml, .json, .ndjson), and stdin is
+    /// ndjson
     #[arg(long, short, value_enum)]
     format: Option<Format>,
     /// The queue, in place of those that the files name

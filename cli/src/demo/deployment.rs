@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
+use muster_runtime::blocking::Blocking;
 use muster_runtime::clock::Clock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -75,8 +76,13 @@ impl Deployment {
     }
 
     /// Removes its directory.
-    pub(super) fn remove(self) -> anyhow::Result<()> {
-        self.directory.close().context("the temporary directory cannot be removed")
+    pub(super) async fn remove(self) -> anyhow::Result<()> {
+        let directory = self.directory;
+        let removed = Blocking::new(1).run(move || {
+            super::remove::empty(directory.path())?;
+            directory.close()
+        });
+        removed.await?.context("the temporary directory cannot be removed")
     }
 }
 

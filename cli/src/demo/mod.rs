@@ -1,8 +1,9 @@
-//! `muster demo`: three queues of weight 1, 2 and 4 share this machine. Starts `muster up` on a temporary
-//! directory, submits real jobs, watches, checks that all succeeded and that the shares were fair, and leaves
-//! nothing behind.
+//! `muster demo`: three queues of weight 1, 2 and 4 share this machine. Starts `muster up` on a
+//! temporary directory, submits real jobs, watches, checks that all succeeded and that the shares
+//! were fair, and leaves nothing behind.
 
 mod deployment;
+mod remove;
 mod shares;
 mod work;
 
@@ -47,13 +48,15 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut deployment = Deployment::start(&clock).await?;
     show::note(&format!("it is ready at {}", deployment.url));
     let shown = tokio::select! {
-        shown = show_fairness(&clock, &deployment.url, u64::from(arguments.jobs)) => shown.map(Some),
+        shown = show_fairness(&clock, &deployment.url, u64::from(arguments.jobs)) => {
+            shown.map(Some)
+        }
         interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| None).map_err(Into::into),
     };
     // Stopped in any case; what went wrong before matters more than what goes wrong now.
     let stopped = deployment.stop(&clock).await;
     let log = deployment.log_end();
-    deployment.remove()?;
+    deployment.remove().await?;
     let result = match (shown, stopped) {
         (Ok(Some(())), Ok(())) => {
             show::note("all jobs succeeded, the shares were fair, and the deployment ended tidily");

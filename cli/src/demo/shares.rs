@@ -40,8 +40,8 @@ pub(super) async fn progress(
     Ok(progress)
 }
 
-/// Measurements. A share is a queue's part of what all of them hold together: what stands idle between two
-/// jobs belongs to nobody.
+/// Measurements. A share is a queue's part of what all of them hold together: what stands idle
+/// between two jobs belongs to nobody.
 #[derive(Debug)]
 pub(super) struct Shares {
     sums: Vec<f64>,

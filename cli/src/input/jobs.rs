@@ -1,6 +1,6 @@
-//! Jobs in YAML and JSON documents: one job, a list of jobs, or a job file with `queue`, `jobSetId` and `jobs`
-//! as Armada has it. Each job becomes one line of JSON with its keys in their order; what is JSON already is
-//! kept byte for byte, but for line ends.
+//! Jobs in YAML and JSON documents: one job, a list of jobs, or a job file with `queue`, `jobSetId`
+//! and `jobs` as Armada has it. Each job becomes one line of JSON with its keys in their order;
+//! what is JSON already is kept byte for byte, but for line ends.
 
 use std::path::Path;
 

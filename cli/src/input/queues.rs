@@ -1,5 +1,5 @@
-//! Queues in YAML (and so in JSON) documents: Muster's fields, or Armada's `priorityFactor`, whose inverse is
-//! the weight.
+//! Queues in YAML (and so in JSON) documents: Muster's fields, or Armada's `priorityFactor`, whose
+//! inverse is the weight.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! A server that gives prepared answers and remembers what it was asked; it runs on a thread of its own
-//! because the tests wait for processes.
+//! A server that gives prepared answers and remembers what it was asked; it runs on a thread of its
+//! own because the tests wait for processes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;

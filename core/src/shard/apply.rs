@@ -6,13 +6,13 @@ use super::job::{Active, Array, Body, Extra, Job};
 use super::order::Place;
 use super::ranges::Ranges;
 use super::sets::JobSet;
-use super::{Shard, Stop};
+use super::{Shard, Stop, checkpoint};
 use crate::Name;
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position, run_digest};
 use crate::job::{Counts, Exit, JobState};
 use crate::limits;
-use crate::record::{Change, Changed, JobSetTotals, LiveJob, Record, Run, Submitted, Task};
+use crate::record::{Change, Changed, Record, Run, Submitted};
 
 pub(super) fn apply(shard: &mut Shard, position: Position, record: &Record) {
     match record {
@@ -25,9 +25,9 @@ pub(super) fn apply(shard: &mut Shard, position: Position, record: &Record) {
         }
         Record::HistoryPlanned(span) => shard.history_planned = Some(*span),
         Record::HistoryWritten(span) => history_written(shard, span.through),
-        Record::Job(live) => restore(shard, live),
+        Record::Job(live) => checkpoint::restore(shard, live),
         Record::LastJob(id) => shard.last_id = shard.last_id.max(*id),
-        Record::JobSet(totals) => restore_set(shard, totals),
+        Record::JobSet(totals) => checkpoint::restore_set(shard, totals),
         Record::Finished(finished) => keep_finished(shard, Finished::clone(finished)),
     }
 }
@@ -63,7 +63,7 @@ fn submit(shard: &mut Shard, position: Position, submitted: &Submitted) {
 }
 
 /// Puts a job into the table and, as far as it waits, into its queue's order.
-fn insert(
+pub(super) fn insert(
     shard: &mut Shard,
     submitted: &Submitted,
     spec: Position,
@@ -468,46 +468,4 @@ fn history_written(shard: &mut Shard, through: Position) {
         shard.finished_at.pop_first();
         shard.finished.remove(&job);
     }
-}
-
-fn restore(shard: &mut Shard, live: &LiveJob) {
-    let submitted = &live.submitted;
-    let id = submitted.job;
-    let body = match (&live.array, &live.task.active) {
-        (Some(tasks), _) => Body::Array(Box::new(Array {
-            count: submitted.count.unwrap_or(0),
-            queued: Ranges::from_pairs(&tasks.queued).unwrap_or_default(),
-            touched: tasks.touched.iter().cloned().collect(),
-            counts: tasks.counts,
-        })),
-        (None, Some((state, run))) => {
-            Body::Active(Box::new(Active { state: *state, run: run.clone() }))
-        }
-        (None, None) => Body::Queued,
-    };
-    let task = &live.task;
-    insert(shard, submitted, live.spec, task.attempts, body, task.past.clone());
-    shard.last_id = shard.last_id.max(id);
-    let whole = live.task.active.iter().map(|(_, run)| (JobRef::whole(id), run));
-    let touched = live.array.iter().flat_map(|tasks| &tasks.touched);
-    let tasks = touched.filter_map(|(index, task): &(u32, Task)| {
-        task.active.as_ref().map(|(_, run)| (JobRef::task(id, *index), run))
-    });
-    let runs: Vec<(JobRef, &Run)> = whole.chain(tasks).collect();
-    let shape = shard.jobs.get(id).map(|job| (job.queue, job.shape));
-    let (queue, shape) = shape.expect("it was just put in");
-    for (target, run) in runs {
-        let queue = shard.queues.get_mut(&queue).expect("a job's queue is known");
-        *queue.held.entry((run.cluster.clone(), shape)).or_default() += 1;
-        let cluster = shard.clusters.entry(run.cluster.clone()).or_default();
-        cluster.runs.insert(target);
-        cluster.digest ^= run_digest(target, run.attempt);
-    }
-}
-
-fn restore_set(shard: &mut Shard, totals: &JobSetTotals) {
-    let queue = shard.names.take(&totals.queue, 1);
-    let name = shard.names.take(&totals.job_set, 1);
-    let set = JobSet { first: totals.first, changed_at: totals.changed_at, counts: totals.counts };
-    shard.sets.0.insert((queue, name), set);
 }

@@ -1,10 +1,12 @@
 //! The state as records: what a checkpoint holds, and what makes the same state again.
 
-use super::Shard;
-use super::job::{Body, Job};
-use crate::id::{JobId, Position};
-use crate::record::Task;
+use super::job::{Active, Array, Body, Job};
+use super::ranges::Ranges;
+use super::sets::JobSet;
+use super::{Shard, apply};
+use crate::id::{JobId, JobRef, Position, run_digest};
 use crate::record::{ArrayTasks, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted};
+use crate::record::{Run, Task};
 use crate::time::Timestamp;
 
 impl Shard {
@@ -74,4 +76,48 @@ impl Shard {
         };
         LiveJob { submitted, spec, task: Task { attempts: job.attempts, active, past }, array }
     }
+}
+
+/// Puts a live job back as it stood.
+pub(super) fn restore(shard: &mut Shard, live: &LiveJob) {
+    let submitted = &live.submitted;
+    let id = submitted.job;
+    let body = match (&live.array, &live.task.active) {
+        (Some(tasks), _) => Body::Array(Box::new(Array {
+            count: submitted.count.unwrap_or(0),
+            queued: Ranges::from_pairs(&tasks.queued).unwrap_or_default(),
+            touched: tasks.touched.iter().cloned().collect(),
+            counts: tasks.counts,
+        })),
+        (None, Some((state, run))) => {
+            Body::Active(Box::new(Active { state: *state, run: run.clone() }))
+        }
+        (None, None) => Body::Queued,
+    };
+    let task = &live.task;
+    apply::insert(shard, submitted, live.spec, task.attempts, body, task.past.clone());
+    shard.last_id = shard.last_id.max(id);
+    let whole = live.task.active.iter().map(|(_, run)| (JobRef::whole(id), run));
+    let touched = live.array.iter().flat_map(|tasks| &tasks.touched);
+    let tasks = touched.filter_map(|(index, task): &(u32, Task)| {
+        task.active.as_ref().map(|(_, run)| (JobRef::task(id, *index), run))
+    });
+    let runs: Vec<(JobRef, &Run)> = whole.chain(tasks).collect();
+    let shape = shard.jobs.get(id).map(|job| (job.queue, job.shape));
+    let (queue, shape) = shape.expect("it was just put in");
+    for (target, run) in runs {
+        let queue = shard.queues.get_mut(&queue).expect("a job's queue is known");
+        *queue.held.entry((run.cluster.clone(), shape)).or_default() += 1;
+        let cluster = shard.clusters.entry(run.cluster.clone()).or_default();
+        cluster.runs.insert(target);
+        cluster.digest ^= run_digest(target, run.attempt);
+    }
+}
+
+/// Puts a job set back as it stood.
+pub(super) fn restore_set(shard: &mut Shard, totals: &JobSetTotals) {
+    let queue = shard.names.take(&totals.queue, 1);
+    let name = shard.names.take(&totals.job_set, 1);
+    let set = JobSet { first: totals.first, changed_at: totals.changed_at, counts: totals.counts };
+    shard.sets.0.insert((queue, name), set);
 }

@@ -1,8 +1,9 @@
 //! The seam to what runs jobs: a cluster behind one trait.
 //!
-//! A back end is told to start and stop runs and says through a bounded channel what becomes of them:
-//! every started run gets exactly one final [`Event`], also when it could not be started. What it keeps
-//! must outlive the process, so that [`ClusterBackend::adopt`] can tell after a restart.
+//! A back end is told to start and stop runs and says through a bounded channel what becomes of
+//! them: every started run gets exactly one final [`Event`], also when it could not be started.
+//! What it keeps must outlive the process, so that [`ClusterBackend::adopt`] can tell after a
+//! restart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,8 +33,8 @@ pub trait ClusterBackend: Send + Sync + 'static {
     /// All nodes of the pool.
     async fn nodes(&self) -> Result<Vec<Node>, Error>;
 
-    /// The runs that exist from before a restart, ended ones that were not settled among them. Called once,
-    /// before anything else; the back end watches them from then on.
+    /// The runs that exist from before a restart, ended ones that were not settled among them.
+    /// Called once, before anything else; the back end watches them from then on.
     async fn adopt(&self) -> Result<Vec<Adopted>, Error>;
 
     /// Starts a run. Whatever comes of it comes as events, a refusal too.
@@ -45,8 +46,8 @@ pub trait ClusterBackend: Send + Sync + 'static {
     /// The end of a run is known to its shard: only its output is of interest from now on.
     async fn settle(&self, run: RunKey);
 
-    /// A piece of a run's output from `offset` on, at most `limit` bytes; waits up to `wait` for there to be
-    /// any.
+    /// A piece of a run's output from `offset` on, at most `limit` bytes; waits up to `wait` for
+    /// there to be any.
     async fn logs(
         &self,
         run: RunKey,

@@ -48,7 +48,8 @@ pub struct EnvVar {
     pub value_from: Option<serde::de::IgnoredAny>,
 }
 
-/// Replaces each `$(NAME)` by the variable's value; unknown names stay as they are, `$$` stands for `$`.
+/// Replaces each `$(NAME)` by the variable's value; unknown names stay as they are, `$$` stands for
+/// `$`.
 #[must_use]
 pub fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut expanded = String::with_capacity(text.len());

@@ -1,8 +1,8 @@
-//! The cluster's nodes: what each has free once the runs that the executor knows are taken off, and what
-//! of it the pool's leader has not been told yet.
+//! The cluster's nodes: what each has free once the runs that the executor knows are taken off, and
+//! what of it the pool's leader has not been told yet.
 //!
-//! Every change of a node gets the next version, so that "the leader holds version v" says of each node
-//! whether it is known: an update may stop anywhere and go on later.
+//! Every change of a node gets the next version, so that "the leader holds version v" says of each
+//! node whether it is known: an update may stop anywhere and go on later.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What a shard is still to be told: the newest status of each run, and the one message that waits for its
-//! answer. Bounded by the number of runs.
+//! What a shard is still to be told: the newest status of each run, and the one message that waits
+//! for its answer. Bounded by the number of runs.
 
 use std::collections::{BTreeMap, VecDeque};
 

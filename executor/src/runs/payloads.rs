@@ -1,5 +1,5 @@
-//! Which runs wait for the payload of their job, which payloads are being fetched, and the payloads of
-//! arrays, kept because more of their tasks will come.
+//! Which runs wait for the payload of their job, which payloads are being fetched, and the payloads
+//! of arrays, kept because more of their tasks will come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

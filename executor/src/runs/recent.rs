@@ -1,4 +1,5 @@
-//! Runs that were settled a short while ago: a lease or listing that still names one is out of date.
+//! Runs that were settled a short while ago: a lease or listing that still names one is out of
+//! date.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! The run table decides alone: no bus, no clock.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Asking the pool's leader for leases.
 //!
-//! The leader holds a request until there is work; a newer one replaces it. So a new request goes out as
-//! soon as something about the nodes has changed, and older ones are still listened to for a while: an
-//! answer that was already on its way is not lost.
+//! The leader holds a request until there is work; a newer one replaces it. So a new request goes
+//! out as soon as something about the nodes has changed, and older ones are still listened to for a
+//! while: an answer that was already on its way is not lost.
 
 use std::sync::Arc;
 use std::time::Duration;

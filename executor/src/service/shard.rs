@@ -223,8 +223,8 @@ impl Executor {
         self.note_sync(place, is_agreed, repairs, now);
     }
 
-    /// Comparisons of a busy cluster differ by what is on its way; where that is all, they are made less
-    /// often.
+    /// Comparisons of a busy cluster differ by what is on its way; where that is all, they are made
+    /// less often.
     fn note_sync(&mut self, place: usize, is_agreed: bool, repairs: usize, now: Now) {
         let labels = self.cluster_labels();
         let interval = self.config.sync_interval.0;

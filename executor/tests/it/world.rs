@@ -1,5 +1,5 @@
-//! A stand-in for the leader of the pool and the owners of all shards: leases what it is told to, judges
-//! reports by what it believes, and remembers all it hears.
+//! A stand-in for the leader of the pool and the owners of all shards: leases what it is told to,
+//! judges reports by what it believes, and remembers all it hears.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

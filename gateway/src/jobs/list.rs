@@ -62,8 +62,8 @@ async fn page(gateway: &Gateway, shard: ShardId, request: &ShardRequest) -> Answ
     }
 }
 
-/// One page out of one page a shard. A shard that has more of its own than it sent bounds the page: beyond
-/// its last job nothing is known of it.
+/// One page out of one page a shard. A shard that has more of its own than it sent bounds the page:
+/// beyond its last job nothing is known of it.
 fn merge(pages: Vec<JobPage>, limit: usize) -> JobPage {
     let place = |id: &str| id.parse::<JobRef>().ok();
     let bound = pages

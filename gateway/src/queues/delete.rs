@@ -1,4 +1,5 @@
-//! `DELETE /queues/{queue}`: first its shard closes it, so that no job can come in between, then it goes.
+//! `DELETE /queues/{queue}`: first its shard closes it, so that no job can come in between, then it
+//! goes.
 
 use axum::extract::State;
 use axum::http::StatusCode;

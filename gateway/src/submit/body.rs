@@ -18,7 +18,8 @@ use crate::problem::{Answer, Failure};
 
 /// Bytes that a decompressor gives at once.
 const PIECE_BYTES: usize = 64 * 1024;
-/// Exponent of the largest zstd window taken: 8 MiB, what every level but the `--ultra` ones stays within.
+/// Exponent of the largest zstd window taken: 8 MiB, what every level but the `--ultra` ones stays
+/// within.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// A body's bytes in order; the first error is the last item.

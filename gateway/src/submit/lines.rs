@@ -5,8 +5,8 @@ use muster_core::limits::LINE_BYTES_MAX;
 
 /// Collects bytes and gives whole lines.
 ///
-/// Of a line past the limit one byte more than the limit is kept, so that whoever reads the line sees that
-/// it is too long, and memory stays bounded.
+/// Of a line past the limit one byte more than the limit is kept, so that whoever reads the line
+/// sees that it is too long, and memory stays bounded.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     pending: BytesMut,
@@ -173,7 +173,8 @@ mod tests {
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
             cuts.extend([0, body.len()]);
             cuts.sort_unstable();
-            let lengths: Vec<usize> = split(&body, &cuts).iter().map(|(_, text)| text.len()).collect();
+            let parts = split(&body, &cuts);
+            let lengths: Vec<usize> = parts.iter().map(|(_, text)| text.len()).collect();
             if len <= LINE_BYTES_MAX {
                 prop_assert_eq!(lengths, [1, len, 1, len, 1]);
             } else {

@@ -1,5 +1,5 @@
-//! A streamed submission under way: bytes are read, parsed and handed to the shard in order, with bounds on
-//! each step. The client need not read its answers before it has sent everything.
+//! A streamed submission under way: bytes are read, parsed and handed to the shard in order, with
+//! bounds on each step. The client need not read its answers before it has sent everything.
 
 use std::sync::Arc;
 

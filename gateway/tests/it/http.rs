@@ -1,3 +1,5 @@
+//! What every route answers, errors and limits included.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! The OpenAPI document says what the code does.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_api::http::{self, ErrorCode, Problem};
@@ -62,7 +64,8 @@ fn references_lead_somewhere_and_every_schema_is_used() {
     assert_eq!(found, schemas);
 }
 
-/// A value with every field set has the schema's properties; one with none set has the required ones.
+/// A value with every field set has the schema's properties; one with none set has the required
+/// ones.
 fn check(name: &str, full: impl Serialize, least: impl Serialize) {
     let schema = &document()["components"]["schemas"][name];
     let keys = |value: Value| -> BTreeSet<String> {

@@ -1,3 +1,5 @@
+//! Submissions: lines, limits, answers in order, keys, bodies that break off.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,5 +1,5 @@
-//! Holds a deployment to what it has acknowledged: every job is there exactly once and has ended, once; no two
-//! attempts at one job overlapped; nothing is there that nobody submitted.
+//! Holds a deployment to what it has acknowledged: every job is there exactly once and has ended,
+//! once; no two attempts at one job overlapped; nothing is there that nobody submitted.
 
 mod ledger;
 

@@ -1,4 +1,5 @@
-//! The open loop: requests become due by the scenario's rhythm, whatever happens to those before them.
+//! The open loop: requests become due by the scenario's rhythm, whatever happens to those before
+//! them.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Running a scenario: requests leave when the scenario says so, and are measured from then. Watchers follow
-//! the events of every job set, a sampler the shares of the pool.
+//! Running a scenario: requests leave when the scenario says so, and are measured from then.
+//! Watchers follow the events of every job set, a sampler the shares of the pool.
 
 mod arrivals;
 mod watchers;
@@ -83,8 +83,8 @@ pub struct ShareSample {
     pub actual: f64,
 }
 
-/// Runs it, waits until all has ended (at most as long as the scenario says), audits. Gives what was
-/// acknowledged, too.
+/// Runs it, waits until all has ended (at most as long as the scenario says), audits. Gives what
+/// was acknowledged, too.
 ///
 /// # Errors
 /// Those of calls without which nothing can be said: a request that fails is part of the report.

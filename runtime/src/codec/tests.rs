@@ -1,3 +1,5 @@
+//! Records survive their encoding; broken bytes are refused.
+
 mod records;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Layers, names, and every problem at once.
+
 use serde::Deserialize;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Two writers, a zombie, a store that fails or lies: one log.
+
 mod faulty;
 
 use super::*;

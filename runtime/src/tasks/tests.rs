@@ -1,3 +1,5 @@
+//! Tasks fail, panic, restart and end as their policies say.
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;

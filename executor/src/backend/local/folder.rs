@@ -1,11 +1,12 @@
-//! The directory of a run: `runs/{job}-{attempt}/` while its end is not settled, `ended/…` afterwards.
+//! The directory of a run: `runs/{job}-{attempt}/` while its end is not settled, `ended/…`
+//! afterwards.
 //!
 //! | file | written by | holds |
 //! | --- | --- | --- |
 //! | `run.json` | executor, before the start | job, attempt, node, shape, times |
 //! | `output` | the command | stdout and stderr |
 //! | `pid` | shell | the shell's line of `/proc/PID/stat`: process id and start time |
-//! | `exit` | shell (`CODE`), or executor (`signal N`) | how it ended; whole once it ends in a newline |
+//! | `exit` | shell (`CODE`), or executor (`signal N`) | how it ended; ends in a newline |
 //! | `stop` | executor | why it is being stopped, and when it is to be killed |
 //! | `gone` | executor | the run was given up: a shell that starts late starts nothing |
 //! | `work/` | the command | its scratch directory |
@@ -68,7 +69,8 @@ pub(super) enum Why {
     Deadline,
 }
 
-/// A process: its id, and when it started so that another one with the same id is not mistaken for it.
+/// A process: its id, and when it started so that another one with the same id is not mistaken for
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: i32,
@@ -112,7 +114,8 @@ impl Folders {
         Ok(folders.into_iter().map(Folder).collect())
     }
 
-    /// Removes directories of settled runs that are older than `oldest`, and the oldest beyond `max`.
+    /// Removes directories of settled runs that are older than `oldest`, and the oldest beyond
+    /// `max`.
     pub(super) fn clean(&self, oldest: Timestamp, max: usize) -> io::Result<usize> {
         let mut ended = Vec::new();
         for entry in fs::read_dir(self.root.join(ENDED))? {
@@ -200,8 +203,8 @@ impl Folder {
         Process::from_stat(text.strip_suffix('\n')?)
     }
 
-    /// Cuts the output to `max` bytes and a notice. What a command that goes on writing adds behind the
-    /// notice is cut off again the next time.
+    /// Cuts the output to `max` bytes and a notice. What a command that goes on writing adds behind
+    /// the notice is cut off again the next time.
     pub(super) fn cap_output(&self, max: u64) -> io::Result<()> {
         let notice = format!("\n[muster: output beyond {max} bytes is discarded]\n");
         let full = max.saturating_add(notice.len() as u64);
@@ -227,8 +230,8 @@ impl Process {
         Self::from_stat(stat.trim_end()) == Some(self) && !is_zombie(&stat)
     }
 
-    /// From a line of `/proc/PID/stat`: the first field, and the 22nd, counted behind the command's name in
-    /// parentheses.
+    /// From a line of `/proc/PID/stat`: the first field, and the 22nd, counted behind the command's
+    /// name in parentheses.
     fn from_stat(stat: &str) -> Option<Self> {
         let (pid, _) = stat.split_once(' ')?;
         let start_ticks = behind_name(stat)?.split(' ').nth(19)?.parse().ok()?;

@@ -1,7 +1,8 @@
 //! This machine as a cluster of one node: a pod's container runs as a process group.
 //!
-//! Needs Linux and a POSIX shell. Processes are not children to be waited for only: what there is to know of
-//! them is in their directory, so that they outlive the executor and the next one takes them over.
+//! Needs Linux and a POSIX shell. Processes are not children to be waited for only: what there is
+//! to know of them is in their directory, so that they outlive the executor and the next one takes
+//! them over.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,8 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
 
 impl Local {
     async fn send(&self, command: Command) {
-        // Nobody takes commands only once the back end is being shut down; the directories tell the rest.
+        // Nobody takes commands only once the back end is being shut down; the directories tell the
+        // rest.
         let _ = self.commands.send(command).await;
     }
 }
@@ -117,7 +119,8 @@ impl ClusterBackend for Local {
     }
 }
 
-/// The node: named after the host, with what the machine has unless the settings say less (or more).
+/// The node: named after the host, with what the machine has unless the settings say less (or
+/// more).
 fn node(config: &LocalConfig, state_dir: &Path) -> Result<Node, Error> {
     let host = host_name()?;
     let mut allocatable = Resources::new();

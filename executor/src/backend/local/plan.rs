@@ -81,7 +81,8 @@ fn single_container(spec: &PodSpec) -> Result<&Container, Refusal> {
     Ok(container)
 }
 
-/// The inherited variables, Muster's, then the container's, each of which may refer to those before it.
+/// The inherited variables, Muster's, then the container's, each of which may refer to those before
+/// it.
 fn environment(
     key: RunKey,
     payload: &JobPayload,

@@ -1,8 +1,8 @@
-//! One run as a process group: started through a small shell, watched until it ends, stopped on request or
-//! at its deadline.
+//! One run as a process group: started through a small shell, watched until it ends, stopped on
+//! request or at its deadline.
 //!
-//! The shell writes down who it is and how the command ended, so that both outlive the executor; then it
-//! kills what is left of the group, as a container ends with its first process.
+//! The shell writes down who it is and how the command ended, so that both outlive the executor;
+//! then it kills what is left of the group, as a container ends with its first process.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,8 +23,9 @@ use tokio::sync::watch;
 use super::folder::{Ended, Folder, Process, Stopping, Why};
 use super::plan::Plan;
 
-/// `$0` is the run's directory, the arguments are the command. Caught signals are the default ones in the
-/// command. What the shell itself has to say of signals is not output. It ends by its own last line.
+/// `$0` is the run's directory, the arguments are the command. Caught signals are the default ones
+/// in the command. What the shell itself has to say of signals is not output. It ends by its own
+/// last line.
 const SHELL: &str = r#"trap : HUP INT QUIT TERM USR1 USR2
 read -r muster_shell </proc/$$/stat
 echo "$muster_shell" >"$0/pid"
@@ -40,7 +41,8 @@ kill -s KILL 0
 const ADOPTED_POLL: Duration = Duration::from_millis(200);
 /// How often the size of the output is looked at.
 const OUTPUT_POLL: Duration = Duration::from_secs(1);
-/// How long a shell that was just started is given to get to its command before it is told to stop …
+/// How long a shell that was just started is given to get to its command before it is told to stop
+/// …
 const SHELL_SETTLE: Duration = Duration::from_millis(50);
 /// … counted from when it has written itself down, for which it has so long.
 const SHELL_START_MAX: Duration = Duration::from_secs(2);

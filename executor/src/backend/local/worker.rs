@@ -58,8 +58,9 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     stops: BTreeMap<RunKey, watch::Sender<Option<Duration>>>,
-    /// One future each run, and the clean-up. They share permits for blocking work, so all of them must be
-    /// polled together: once there are runs, nothing else in this task may wait for such a permit.
+    /// One future each run, and the clean-up. They share permits for blocking work, so all of them
+    /// must be polled together: once there are runs, nothing else in this task may wait for such a
+    /// permit.
     work: FuturesUnordered<BoxFuture<'static, Done>>,
 }
 
@@ -101,8 +102,8 @@ impl Worker {
         }
     }
 
-    /// Puts aside what was settled before the end: the next executor is not to report it again. Starts are
-    /// dropped: their shards have heard nothing of them yet and will name them.
+    /// Puts aside what was settled before the end: the next executor is not to report it again.
+    /// Starts are dropped: their shards have heard nothing of them yet and will name them.
     fn settle_rest(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {

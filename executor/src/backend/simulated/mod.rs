@@ -1,8 +1,8 @@
-//! A cluster that exists in memory only: nodes that hold what they are said to hold, pods that run for a
-//! while and end. One task and one heap of timers, whatever the number of pods.
+//! A cluster that exists in memory only: nodes that hold what they are said to hold, pods that run
+//! for a while and end. One task and one heap of timers, whatever the number of pods.
 //!
-//! The pods are written to a file at most once a second, so that a restart finds them. A crash loses the
-//! last second of it; what is lost is settled with the shards like with any cluster.
+//! The pods are written to a file at most once a second, so that a restart finds them. A crash
+//! loses the last second of it; what is lost is settled with the shards like with any cluster.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+//! The bus in memory beyond the contract: order, time, bounds.
+
 use super::*;
 
 use crate::bus::Change;

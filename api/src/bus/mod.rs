@@ -9,47 +9,10 @@ use crate::http;
 use crate::shape::ShapeText;
 use crate::text::{self, Cursor};
 
-/// The names of the bus's subjects and buckets.
-pub mod subject {
-    use muster_core::id::ShardId;
+mod lease;
+pub mod subject;
 
-    /// Requests to the owner of a shard.
-    #[must_use]
-    pub fn shard(shard: ShardId) -> String {
-        format!("muster.shard.{shard}")
-    }
-
-    /// Lease requests of executors to the leader of a pool.
-    #[must_use]
-    pub fn pool(pool: &str) -> String {
-        format!("muster.pool.{pool}")
-    }
-
-    /// Stop orders for the runs of a cluster.
-    #[must_use]
-    pub fn cluster_stop(cluster: &str) -> String {
-        format!("muster.cluster.{cluster}.stop")
-    }
-
-    /// Requests for the output of a cluster's runs.
-    #[must_use]
-    pub fn cluster_logs(cluster: &str) -> String {
-        format!("muster.cluster.{cluster}.logs")
-    }
-
-    /// Offers of all shards.
-    pub const OFFERS: &str = "muster.offers";
-    /// A new pool leader's wish that every shard publish all of its offers.
-    pub const OFFERS_WANTED: &str = "muster.offers-wanted";
-    /// Heartbeats of all executors.
-    pub const HEARTBEATS: &str = "muster.heartbeats";
-    /// The wake-up that tells of a new version of the control data.
-    pub const CONTROL: &str = "muster.control";
-    /// Bucket of leases: who owns which shard, who leads which pool, which workers live.
-    pub const LEASES_BUCKET: &str = "muster_leases";
-    /// Bucket of what the pool leaders publish, a pool a key.
-    pub const POOLS_BUCKET: &str = "muster_pools";
-}
+pub use lease::{LeaseAnswer, LeaseReply, LeaseRequest, Node, NodeUpdate};
 
 /// A message that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -492,78 +455,6 @@ pub struct QueueOffer {
     pub waiting: Vec<(u32, u64)>,
     /// All that clusters hold: (cluster, shape, count).
     pub held: Vec<(String, u32, u64)>,
-}
-
-/// An executor's request to the leader of a pool.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LeaseRequest {
-    /// The cluster.
-    pub cluster: String,
-    /// The executor's process: another one means that everything is told anew.
-    pub instance: String,
-    /// The leader's session and the number of the last answer that arrived, if any did.
-    pub seen: Option<(String, u64)>,
-    /// The nodes of the pool in this cluster.
-    pub nodes: NodeUpdate,
-    /// How many more jobs it takes in one answer.
-    pub leases_max: u32,
-    /// How long the leader may hold the request when there is nothing to lease, in milliseconds.
-    pub wait_ms: u64,
-}
-
-/// The state of a cluster's nodes: all, or what changed since a version that the leader
-/// acknowledged.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct NodeUpdate {
-    /// The version that this is a change of; none means that all nodes are told.
-    pub base: Option<u64>,
-    /// The version of it.
-    pub version: u64,
-    /// Nodes, whole.
-    pub nodes: Vec<Node>,
-    /// Names of nodes that are gone.
-    pub removed: Vec<String>,
-}
-
-/// A node as the scheduler sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Labels that may be selected.
-    pub labels: std::collections::BTreeMap<String, String>,
-    /// Taints: (key, value, effect).
-    pub taints: Vec<(String, String, String)>,
-    /// What Muster's jobs may use in all, as quantities by resource.
-    pub allocatable: std::collections::BTreeMap<String, String>,
-    /// What of it is free: runs that the executor knows are taken off.
-    pub free: std::collections::BTreeMap<String, String>,
-    /// How many runs it has.
-    pub runs: u32,
-    /// Whether new runs may be placed.
-    pub schedulable: bool,
-}
-
-/// The leader's answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum LeaseReply {
-    /// Leases.
-    Answer(LeaseAnswer),
-    /// The leader does not know the version that the update is a change of: tell all nodes.
-    TellAll,
-}
-
-/// Leases for a cluster; an answer that was not seen is sent again with the next.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LeaseAnswer {
-    /// The leader's session.
-    pub session: String,
-    /// The number of this answer in it.
-    pub answer: u64,
-    /// The node version that the leader holds.
-    pub version: u64,
-    /// Runs to start.
-    pub leases: Vec<LeasedRun>,
 }
 
 /// Runs that a cluster is to stop.

@@ -1,0 +1,40 @@
+//! The names of the bus's subjects and buckets.
+
+use muster_core::id::ShardId;
+
+/// Requests to the owner of a shard.
+#[must_use]
+pub fn shard(shard: ShardId) -> String {
+    format!("muster.shard.{shard}")
+}
+
+/// Lease requests of executors to the leader of a pool.
+#[must_use]
+pub fn pool(pool: &str) -> String {
+    format!("muster.pool.{pool}")
+}
+
+/// Stop orders for the runs of a cluster.
+#[must_use]
+pub fn cluster_stop(cluster: &str) -> String {
+    format!("muster.cluster.{cluster}.stop")
+}
+
+/// Requests for the output of a cluster's runs.
+#[must_use]
+pub fn cluster_logs(cluster: &str) -> String {
+    format!("muster.cluster.{cluster}.logs")
+}
+
+/// Offers of all shards.
+pub const OFFERS: &str = "muster.offers";
+/// A new pool leader's wish that every shard publish all of its offers.
+pub const OFFERS_WANTED: &str = "muster.offers-wanted";
+/// Heartbeats of all executors.
+pub const HEARTBEATS: &str = "muster.heartbeats";
+/// The wake-up that tells of a new version of the control data.
+pub const CONTROL: &str = "muster.control";
+/// Bucket of leases: who owns which shard, who leads which pool, which workers live.
+pub const LEASES_BUCKET: &str = "muster_leases";
+/// Bucket of what the pool leaders publish, a pool a key.
+pub const POOLS_BUCKET: &str = "muster_pools";
