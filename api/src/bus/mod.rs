@@ -9,9 +9,11 @@ use crate::http;
 use crate::shape::ShapeText;
 use crate::text::{self, Cursor};
 
+mod cluster;
 mod lease;
 pub mod subject;
 
+pub use cluster::{GetLogs, Heartbeat, LogsReply, StopRuns};
 pub use lease::{LeaseAnswer, LeaseReply, LeaseRequest, Node, NodeUpdate};
 
 /// A message that cannot be read.
@@ -455,54 +457,6 @@ pub struct QueueOffer {
     pub waiting: Vec<(u32, u64)>,
     /// All that clusters hold: (cluster, shape, count).
     pub held: Vec<(String, u32, u64)>,
-}
-
-/// Runs that a cluster is to stop.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StopRuns {
-    /// Runs: (job, attempt).
-    pub runs: Vec<(String, u32)>,
-}
-
-/// An executor's sign of life.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Heartbeat {
-    /// The cluster.
-    pub cluster: String,
-    /// The executor's process.
-    pub instance: String,
-    /// The pools that its nodes belong to.
-    pub pools: Vec<String>,
-}
-
-/// A request for a piece of a run's output.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct GetLogs {
-    /// The job or task.
-    #[serde(with = "text")]
-    pub job: JobRef,
-    /// The attempt.
-    pub attempt: u32,
-    /// From this byte on.
-    pub offset: u64,
-    /// At most so many bytes.
-    pub limit: u32,
-    /// How long to wait for more, in milliseconds.
-    pub wait_ms: u64,
-}
-
-/// A piece of a run's output.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum LogsReply {
-    /// Bytes of it.
-    Piece {
-        /// The bytes.
-        data: Bytes,
-        /// Whether the run has ended and this is all.
-        end: bool,
-    },
-    /// There is none, and why.
-    Missing(String),
 }
 
 /// A wake-up: the control data has this version.

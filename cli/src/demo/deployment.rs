@@ -78,7 +78,8 @@ impl Deployment {
     /// Removes its directory.
     pub(super) async fn remove(self) -> anyhow::Result<()> {
         let directory = self.directory;
-        let removed = Blocking::new(1).run(move || {
+        let blocking = Blocking::new(1);
+        let removed = blocking.run(move || {
             super::remove::empty(directory.path())?;
             directory.close()
         });

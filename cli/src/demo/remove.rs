@@ -1,5 +1,5 @@
-//! Removes a directory with very many small files. Some file systems take long for each removal but do
-//! many of them at once, so several threads share the work.
+//! Removes a directory with very many small files. Some file systems take long for each removal but
+//! do many of them at once, so several threads share the work.
 
 use std::fs;
 use std::io;
