@@ -5,6 +5,7 @@
 //! stands for it. Nothing here imitates a part that can run: the NATS server is the real one, the
 //! S3 server speaks S3 over HTTP and keeps its objects on disk.
 
+pub mod deployment;
 pub mod nats;
 pub mod process;
 pub mod s3;

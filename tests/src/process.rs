@@ -179,6 +179,14 @@ impl Process {
         self.signal(Signal::SIGTERM)
     }
 
+    /// SIGINT: what Ctrl-C sends.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn interrupt(&mut self) -> Result<()> {
+        self.signal(Signal::SIGINT)
+    }
+
     /// SIGSTOP: it does nothing more until [`Process::resume`].
     ///
     /// # Errors

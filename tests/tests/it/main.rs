@@ -3,7 +3,9 @@
 //! for.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
 
+mod deployment;
 mod nats_server;
 mod processes;
 mod s3_server;
 mod tidy;
+mod up;
