@@ -60,7 +60,9 @@ impl Parts {
     pub(crate) async fn data(&self, settings: &Settings) -> anyhow::Result<Data> {
         let store = store::open(&settings.store.url, &settings.store.options)
             .with_context(|| format!("store `{}` cannot be opened", settings.store.url))?;
-        store::probe::probe(&store, &self.random).await.context("the store was not accepted")?;
+        store::probe::probe(&store, &self.random)
+            .await
+            .with_context(|| format!("store `{}` was not accepted", settings.store.url))?;
         self.metrics.register("store", |registry| store.register(registry));
         let control = ControlStore::new(store.clone(), self.random.clone());
         control.load_latest().await.context("the control data cannot be read")?;

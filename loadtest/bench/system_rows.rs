@@ -276,7 +276,7 @@ pub(crate) async fn runs(jobs: usize) -> anyhow::Result<Vec<Row>> {
 /// Requests to the store since the start.
 async fn store_requests(client: &Client) -> anyhow::Result<f64> {
     let text = client.metrics().await?;
-    let lines = text.lines().filter(|line| line.starts_with("muster_store_requests_total"));
+    let lines = text.lines().filter(|line| line.contains("store_requests_total"));
     lines
         .map(|line| {
             let number = line.rsplit(' ').next().context("a metric has a value")?;

@@ -129,8 +129,8 @@ impl Counted {
 
     pub(super) fn register(&self, registry: &mut Registry) {
         let Counts { requests, bytes, .. } = self.counts.clone();
-        registry.register("store_requests", "Requests to the object store", requests);
-        registry.register("store_bytes", "Bytes written to and read from the object store", bytes);
+        registry.register("requests", "Requests to the object store", requests);
+        registry.register("bytes", "Bytes written to and read from the object store", bytes);
     }
 
     /// Counts a listing: one request, and another for each further thousand objects.

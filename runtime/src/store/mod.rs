@@ -144,7 +144,7 @@ impl Store {
         self.objects.requests()
     }
 
-    /// Registers the request counters as `store_requests_total` and `store_bytes_total`.
+    /// Registers the request counters as `requests_total` and `bytes_total`.
     pub fn register(&self, registry: &mut Registry) {
         self.objects.register(registry);
     }
@@ -282,7 +282,7 @@ mod tests {
         store.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        assert!(text.contains("store_requests_total{kind=\"put\"} 2"), "{text}");
+        assert!(text.contains("requests_total{kind=\"put\"} 2"), "{text}");
     }
 
     #[test]
