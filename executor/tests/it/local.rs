@@ -189,7 +189,8 @@ async fn processes_outlive_the_executor_and_are_taken_over_once() {
     let beat = || (world.lock().heartbeats > before).then_some(());
     world.eventually("the third executor is up", beat).await;
     executor.end().await;
-    assert!(world.lock().ended_twice().is_empty());
+    let ends: Vec<_> = world.lock().reports.iter().map(|r| (r.job, r.status)).collect();
+    assert!(world.lock().ended_twice().is_empty(), "{settled} {short} {long}: {ends:?}");
 }
 
 #[tokio::test]

@@ -242,6 +242,10 @@ impl World {
         let request: LeaseRequest = bus::decode(&message.payload).unwrap();
         {
             let mut state = self.lock();
+            // As the leader: what another process did not see, it finds by comparing notes.
+            if state.requests.last().is_some_and(|last| last.instance != request.instance) {
+                state.unseen.clear();
+            }
             state.requests.push(request.clone());
             match request.nodes.base {
                 None => state.nodes.clear(),
