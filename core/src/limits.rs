@@ -1,5 +1,4 @@
-//! Every limit on what users and peers may send, in one place; docs/limits in docs/formats.md
-//! repeats them.
+//! Every limit on what users and peers may send, in one place; docs/formats.md repeats them.
 
 /// Bytes of one job's text, as submitted.
 pub const JOB_BYTES_MAX: usize = 64 * 1024;
