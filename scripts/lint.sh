@@ -14,6 +14,8 @@ step "lints"
 cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 
 step "dependencies"
+# A fresh machine has fetched only what it builds; the check looks at every target's crates.
+cargo fetch --quiet --locked
 cargo deny --offline check bans licenses sources
 # The advisories stand in a database that is fetched: checked where it can be, and said where it cannot.
 if cargo deny fetch db >/dev/null 2>&1; then
