@@ -47,13 +47,17 @@ pub(super) async fn respond(_gateway: &Gateway, mut answers: Answers, ids: Ids) 
 
 async fn summary<H>(answers: impl futures::Stream<Item = (Answered, H)>) -> Response {
     let mut summary = SubmitSummary::default();
+    let mut is_passing = false;
     let mut answers = std::pin::pin!(answers);
     while let Some((answered, _)) = answers.next().await {
         each(&answered, |number, line| match line {
             Line::Accepted(_) => summary.accepted += 1,
             Line::Rejected(problem) => {
                 summary.rejected += 1;
-                if summary.errors.len() < limits::SUMMARY_ERRORS_MAX {
+                let is_new_kind = problem.code.is_retryable() && !is_passing;
+                is_passing |= is_new_kind;
+                // One that passes is never left out: by it the client knows to send again.
+                if is_new_kind || summary.errors.len() < limits::SUMMARY_ERRORS_MAX {
                     let error = problem.clone();
                     summary.errors.push(LineError { line: number + 1, error });
                 }

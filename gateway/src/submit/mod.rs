@@ -80,7 +80,7 @@ pub(crate) async fn submit(
         queue,
     };
     if form == Form::Whole {
-        return whole::submit(&gateway, target, &head.headers, body).await;
+        return whole::submit(&gateway, target, &head.headers, body, parameters.ids).await;
     }
     names::job_set(&target.job_set)
         .map_err(|error| Failure::bad_request(format!("parameter jobSet: {error}")))?;

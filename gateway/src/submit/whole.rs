@@ -4,15 +4,16 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use muster_api::batch::Builder;
+use muster_api::bus::IdRun;
 use muster_api::http::ErrorCode;
 use muster_api::job_text::Parser;
-use muster_api::request::{SubmitAnswer, SubmitAnswers, SubmitRequest};
+use muster_api::request::{SubmitAnswer, SubmitAnswers, SubmitRequest, SubmitSummary};
 use muster_core::limits::{JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX};
 use muster_core::names;
 
 use super::answers::{Line, each};
 use super::commands::{self, Answered};
-use super::{Target, body, response};
+use super::{Ids, Target, body, response};
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
 
@@ -21,6 +22,7 @@ pub(super) async fn submit(
     mut target: Target,
     headers: &HeaderMap,
     body: Body,
+    ids: Ids,
 ) -> Answer {
     let bytes = body::whole(headers, body, JSON_BODY_BYTES_MAX).await?;
     gateway.counted().submit_bytes.inc_by(bytes.len() as u64);
@@ -48,6 +50,18 @@ pub(super) async fn submit(
     let runs = commands::submit(gateway, &target, batch).await?;
     drop(held);
     gateway.counted().accepted.inc_by(u64::from(jobs));
+    let body = match ids {
+        Ids::All => answers(jobs, runs),
+        Ids::None => {
+            let accepted = u64::from(jobs);
+            serde_json::to_vec(&SubmitSummary { accepted, ..SubmitSummary::default() })
+        }
+    };
+    Ok(response("application/json", body.expect("answers are plain data")))
+}
+
+/// The id of each job, in order.
+fn answers(jobs: u32, runs: Vec<IdRun>) -> serde_json::Result<Vec<u8>> {
     let lines = vec![(0, jobs)];
     let answered = Answered { lines, rejected: Vec::new(), outcome: Ok(runs) };
     let mut answers = SubmitAnswers::default();
@@ -57,8 +71,7 @@ pub(super) async fn submit(
             Line::Rejected(problem) => SubmitAnswer::Rejected { error: problem.clone() },
         });
     });
-    let body = serde_json::to_vec(&answers).expect("answers are plain data");
-    Ok(response("application/json", body))
+    serde_json::to_vec(&answers)
 }
 
 struct Parsed {

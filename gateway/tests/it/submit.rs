@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use hyper::StatusCode;
 use muster_api::bus::{ShardReply, ShardRequest};
 use muster_api::http::{ErrorCode, Problem};
-use muster_core::limits::{JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX};
+use muster_core::limits::{JOBS_PER_COMMAND_MAX, JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX};
 use muster_core::route::shard_of_queue;
 use muster_gateway::Config;
 use muster_runtime::config::HumanDuration;
@@ -57,6 +57,25 @@ async fn a_summary_counts_and_lists_refusals() {
 }
 
 #[tokio::test]
+async fn a_summary_always_tells_of_an_error_that_passes() {
+    // A client that does not hear of it takes the rest for kept.
+    let script = |_: u16, _: &ShardRequest| {
+        Some(ShardReply::Error(Problem::new(ErrorCode::Unavailable, "moving")))
+    };
+    let write_timeout = HumanDuration::millis(150);
+    let config = Config { write_timeout, ..Config::default() };
+    let harness = Harness::with(config, Arc::new(script)).await;
+    harness.queue("a").await;
+    // So many that they are answered before the job behind them, and more than are listed.
+    let body = format!("{}{JOB}\n", "nonsense\n".repeat(JOBS_PER_COMMAND_MAX));
+    let summary = harness.post(&format!("{URL}&ids=none"), LINES, body).await.json();
+    assert_eq!(summary["rejected"], JOBS_PER_COMMAND_MAX + 1, "{summary}");
+    let last = summary["errors"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["line"], JOBS_PER_COMMAND_MAX + 1, "{last}");
+    assert_eq!(last["error"]["code"], "unavailable", "{last}");
+}
+
+#[tokio::test]
 async fn compressed_bodies_are_read() {
     let harness = Harness::start().await;
     harness.queue("a").await;
@@ -102,10 +121,13 @@ async fn a_document_is_taken_whole_or_not_at_all() {
     let got = harness.post(url, "application/json", of(&format!("{JOB},{JOB}"))).await;
     assert_eq!(got.status, StatusCode::OK, "{}", got.text());
     assert_eq!(got.json()["jobs"][1]["jobId"], id(shard(), 1).to_string());
+    let summary = format!("{url}?ids=none");
+    let got = harness.post(&summary, "application/json", of(&format!("{JOB},{JOB}"))).await;
+    assert_eq!(got.text(), r#"{"accepted":2,"rejected":0}"#);
     let got = harness.post(url, "application/json", of(&format!("{JOB},{{}}"))).await;
     assert_eq!((got.status, &*got.code()), (StatusCode::BAD_REQUEST, "invalid_job"));
     assert_eq!(got.json()["detail"], "jobs[1]: podSpec: a job has one");
-    assert_eq!(harness.submitted().len(), 2);
+    assert_eq!(harness.submitted().len(), 4);
     assert_eq!(harness.post(url, "application/json", of("")).await.code(), "bad_request");
 }
 
