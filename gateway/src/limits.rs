@@ -22,6 +22,8 @@ pub const REFUSALS_WAITING_MAX: usize = 64 * 1024;
 pub const SUMMARY_ERRORS_MAX: usize = 100;
 /// Events asked of a shard at once.
 pub const EVENTS_PER_PAGE: usize = 1000;
+/// Pieces that one page of jobs is put together from: the bus does not carry a large one at once.
+pub const PIECES_PER_PAGE_MAX: usize = 16;
 /// Bytes of a run's output asked for at once.
 pub const LOG_PIECE_BYTES: u32 = 256 * 1024;
 /// How long a shard or executor holds a request of a watcher that has nothing new to see.

@@ -26,9 +26,22 @@ pub(crate) async fn list(
 ) -> Answer<Json<JobSetPage>> {
     let Parameters { limit, cursor } = query(&uri)?;
     let shard = gateway.shard_of(&queue);
-    let request = ListJobSets { queue, only: None, after: cursor, limit: page_size(limit)? };
-    match gateway.question(shard, &ShardRequest::JobSets(request)).await? {
-        ShardReply::JobSets(page) => Ok(Json(page)),
-        other => Err(unexpected(&other)),
+    let mut page = JobSetPage { job_sets: Vec::new(), cursor };
+    let mut left = page_size(limit)?;
+    // In the pieces that the bus carries.
+    while left > 0 {
+        let (queue, after) = (queue.clone(), page.cursor.take());
+        let request = ListJobSets { queue, only: None, after, limit: left };
+        let piece = match gateway.question(shard, &ShardRequest::JobSets(request)).await? {
+            ShardReply::JobSets(piece) => piece,
+            other => return Err(unexpected(&other)),
+        };
+        left -= piece.job_sets.len().min(left);
+        page.job_sets.extend(piece.job_sets);
+        page.cursor = piece.cursor;
+        if page.cursor.is_none() {
+            break;
+        }
     }
+    Ok(Json(page))
 }

@@ -11,6 +11,7 @@ use muster_core::id::{JobRef, ShardId};
 use serde::Deserialize;
 
 use crate::gateway::Gateway;
+use crate::limits;
 use crate::problem::{Answer, Failure};
 use crate::routes::{names, page_size, query};
 use crate::shards::unexpected;
@@ -49,17 +50,29 @@ pub(crate) async fn list(State(gateway): State<Gateway>, uri: Uri) -> Answer<Jso
         None => gateway.shards().collect(),
     };
     let limit = request.limit;
-    let request = ShardRequest::Jobs(request);
-    let pages =
-        try_join_all(shards.into_iter().map(|shard| page(&gateway, shard, &request))).await?;
-    Ok(Json(merge(pages, limit)))
+    let pages = shards.into_iter().map(|shard| page(&gateway, shard, request.clone()));
+    Ok(Json(merge(try_join_all(pages).await?, limit)))
 }
 
-async fn page(gateway: &Gateway, shard: ShardId, request: &ShardRequest) -> Answer<JobPage> {
-    match gateway.question(shard, request).await? {
-        ShardReply::Jobs(page) => Ok(page),
-        other => Err(unexpected(&other)),
+/// A page of one shard, in the pieces that the bus carries. It is shorter than wanted, and has a
+/// cursor, where the shard had to search long.
+async fn page(gateway: &Gateway, shard: ShardId, mut request: ListJobs) -> Answer<JobPage> {
+    let mut page = JobPage::default();
+    for _ in 0..limits::PIECES_PER_PAGE_MAX {
+        let piece = match gateway.question(shard, &ShardRequest::Jobs(request.clone())).await? {
+            ShardReply::Jobs(piece) => piece,
+            other => return Err(unexpected(&other)),
+        };
+        let is_empty = piece.jobs.is_empty();
+        request.limit -= piece.jobs.len().min(request.limit);
+        page.jobs.extend(piece.jobs);
+        page.cursor = piece.cursor;
+        request.after = page.cursor.as_deref().and_then(|cursor| cursor.parse().ok());
+        if request.after.is_none() || request.limit == 0 || is_empty {
+            break;
+        }
     }
+    Ok(page)
 }
 
 /// One page out of one page a shard. A shard that has more of its own than it sent bounds the page:

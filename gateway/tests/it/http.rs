@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use muster_api::bus::{LogsReply, ShardReply, ShardRequest, Target, encode, subject};
-use muster_api::http::{Cluster, ErrorCode, Event, EventPage, Job, Pool, Problem, Run};
+use muster_api::http::{
+    Cluster, ErrorCode, Event, EventPage, Job, JobPage, JobSet, JobSetPage, Pool, Problem, Run,
+};
 use muster_core::limits::{IDS_PER_REQUEST_MAX, PAGE_SIZE_MAX, REASON_BYTES_MAX};
 use muster_core::route::shard_of_queue;
 use muster_gateway::{Config, bind};
@@ -146,6 +148,52 @@ async fn changes_are_taken_at_the_limits_and_refused_one_past_them() {
     assert_eq!(harness.post(url, JSON, reason(REASON_BYTES_MAX + 1)).await.code(), "bad_request");
     for bad in ["{}", r#"{"queue":"a"}"#, r#"{"jobIds":["x"]}"#] {
         assert_eq!(harness.post(url, JSON, bad).await.code(), "bad_request", "{bad}");
+    }
+}
+
+/// Five jobs and five job sets, told two at a time.
+fn pieces(_: u16, request: &ShardRequest) -> Option<ShardReply> {
+    let names = (0..5).map(|n| format!("s{n}"));
+    Some(match request {
+        ShardRequest::Jobs(list) => {
+            let all =
+                (0..5).map(|n| id(0, n)).filter(|job| list.after.is_none_or(|a| *job > a.job));
+            let all: Vec<Job> =
+                all.map(|id| Job { job_id: id.to_string(), ..job_with_run() }).collect();
+            let jobs = all[..all.len().min(list.limit).min(2)].to_vec();
+            let last = jobs.last().map(|job| job.job_id.clone());
+            ShardReply::Jobs(JobPage { cursor: last.filter(|_| jobs.len() < all.len()), jobs })
+        }
+        ShardRequest::JobSets(list) => {
+            let after = list.after.clone().unwrap_or_default();
+            let all: Vec<String> = names.filter(|name| *name > after).collect();
+            let few = &all[..all.len().min(list.limit).min(2)];
+            let cursor = few.last().filter(|_| few.len() < all.len()).cloned();
+            let set = |name: &String| JobSet {
+                queue: list.queue.clone(),
+                job_set: name.clone(),
+                counts: Default::default(),
+            };
+            ShardReply::JobSets(JobSetPage { job_sets: few.iter().map(set).collect(), cursor })
+        }
+        other => panic!("{other:?}"),
+    })
+}
+
+#[tokio::test]
+async fn a_page_is_as_large_as_asked_for_whatever_the_bus_carries() {
+    let harness = Harness::with(Config::default(), Arc::new(pieces)).await;
+    for (path, field) in [("jobs?queue=a&", "jobs"), ("queues/a/job-sets?", "jobSets")] {
+        let get = async |query: &str| harness.get(&format!("/api/v1/{path}{query}")).await.json();
+        let all = get("limit=100").await;
+        assert_eq!(all[field].as_array().unwrap().len(), 5, "{all}");
+        assert!(all["cursor"].is_null(), "{all}");
+        let first = get("limit=3").await;
+        assert_eq!(first[field].as_array().unwrap()[..], all[field].as_array().unwrap()[..3]);
+        let cursor = first["cursor"].as_str().unwrap();
+        let rest = get(&format!("limit=3&cursor={cursor}")).await;
+        assert_eq!(rest[field].as_array().unwrap()[..], all[field].as_array().unwrap()[3..]);
+        assert!(rest["cursor"].is_null(), "{rest}");
     }
 }
 

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use muster_api::bus::{JobPayload, ListJobs, ShardReply};
+use muster_api::bus::{self, JobPayload, ListJobs, ShardReply};
 use muster_api::convert;
 use muster_api::http::{ErrorCode, Job, JobPage, JobSpec, Problem};
 use muster_core::Name;
 use muster_core::history::Finished;
 use muster_core::id::{JobId, JobRef, Position, ShardId};
 use muster_core::job::StateSet;
+use muster_core::limits::JOB_SET_NAME_BYTES_MAX;
 use muster_core::record::Payload;
 use muster_runtime::history::{Filter, History};
 use muster_runtime::log::Log;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// Room for what surrounds the payloads in a message, in bytes.
+/// Room for what surrounds payloads or the items of a page in a message, in bytes.
 const PAYLOAD_OVERHEAD: usize = 512;
+/// Room for the cursor of a page, in bytes: at most the name of a job set.
+const CURSOR_BYTES: usize = 2 * JOB_SET_NAME_BYTES_MAX;
 
 fn unavailable(what: &str, error: &dyn std::fmt::Display) -> ShardReply {
     tracing::warn!(%error, "{what} could not be read");
@@ -70,8 +74,8 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// The page: what is in memory merged with what the history has.
-    pub(super) async fn page(mut self, history: History) -> ShardReply {
+    /// The page: what is in memory merged with what the history has, as far as the bus carries it.
+    pub(super) async fn page(mut self, history: History, bytes_max: usize) -> ShardReply {
         let limit = self.request.limit;
         let mut through = None;
         if self.states.holds_final() {
@@ -94,13 +98,26 @@ impl Listing {
         self.jobs.sort_by_key(|(job, _)| *job);
         // A job that was written to the history meanwhile is in both.
         self.jobs.dedup_by_key(|(job, _)| *job);
-        let more = self.jobs.len() > limit;
+        let found = self.jobs.len();
         self.jobs.truncate(limit);
+        self.jobs.truncate(fitting(self.jobs.iter().map(|(_, job)| job), bytes_max));
+        let more = self.jobs.len() < found;
         let last = self.jobs.last().map(|(job, _)| *job);
         let cursor = if more { last } else { through }.map(|job| job.to_string());
         let jobs = self.jobs.into_iter().map(|(_, job)| job).collect();
         ShardReply::Jobs(JobPage { jobs, cursor })
     }
+}
+
+/// How many of the first items a message of the bus carries. One at least, so that a reader gets
+/// on: no single item is as large as a message.
+pub(super) fn fitting<T: Serialize>(items: impl IntoIterator<Item = T>, bytes_max: usize) -> usize {
+    let mut bytes = PAYLOAD_OVERHEAD + CURSOR_BYTES;
+    let fits = |item: &T| {
+        bytes += bus::encode(item).len();
+        bytes <= bytes_max
+    };
+    items.into_iter().take_while(fits).count().max(1)
 }
 
 /// Finished jobs in memory that a listing wants, tasks one by one.
@@ -115,23 +132,33 @@ pub(super) fn finished_jobs<'a>(
             && request.queue.as_deref().is_none_or(|queue| *done.queue == *queue)
             && request.job_set.as_deref().is_none_or(|set| *done.job_set == *set)
     };
-    let after = request.after;
     let mut jobs = Vec::new();
     for done in finished.filter(matches) {
-        for offset in 0..done.count {
-            let job = JobRef { job: done.job.job, index: done.job.index.map(|i| i + offset) };
-            if after.is_some_and(|after| job <= after) {
-                continue;
-            }
+        for job in behind(done, request.after).take(limit.saturating_sub(jobs.len())) {
             let mut shown = convert::finished_job(done);
             shown.job_id = job.to_string();
             jobs.push((job, shown));
-            if jobs.len() > limit {
-                return jobs;
-            }
+        }
+        if jobs.len() >= limit {
+            break;
         }
     }
     jobs
+}
+
+/// The job, or the tasks one by one, that come behind `after`. It does not count up to them: an
+/// array has millions.
+fn behind(done: &Finished, after: Option<JobRef>) -> impl Iterator<Item = JobRef> + use<> {
+    let first = done.job;
+    let end = first.index.map_or(1, |index| index.saturating_add(done.count));
+    let start = match (first.index, after) {
+        (Some(index), Some(after)) if after.job == first.job => {
+            after.index.map_or(index, |last| index.max(last.saturating_add(1)))
+        }
+        (_, Some(after)) if first <= after => end,
+        (index, _) => index.unwrap_or(0),
+    };
+    (start..end).map(move |index| JobRef { index: first.index.map(|_| index), ..first })
 }
 
 /// Where a payload lies, and what goes with it.
@@ -171,4 +198,61 @@ pub(super) async fn payloads(places: Vec<Place>, log: Arc<Log>, bytes_max: usize
         });
     }
     ShardReply::Payloads(replies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_core::job::JobState;
+    use muster_core::shape::Shape;
+    use muster_core::time::Timestamp;
+
+    fn done(job: JobRef, count: u32) -> Finished {
+        Finished {
+            job,
+            count,
+            queue: "q".into(),
+            job_set: "s".into(),
+            client_id: None,
+            priority: 0,
+            shape: Arc::new(Shape::of_request(Default::default())),
+            state: JobState::Cancelled,
+            finished_at: Timestamp(1),
+            reason: None,
+            runs: Vec::new(),
+            spec: Position::default(),
+            at: Position::default(),
+        }
+    }
+
+    fn id(n: u64) -> JobId {
+        JobId::new(Timestamp(1), ShardId(0), n)
+    }
+
+    #[test]
+    fn a_page_begins_right_behind_its_cursor_deep_in_an_array_too() {
+        let tasks = done(JobRef::task(id(5), 10), 4_000_000_000);
+        let first = |after| behind(&tasks, after).next();
+        assert_eq!(first(None), Some(JobRef::task(id(5), 10)));
+        assert_eq!(first(Some(JobRef::whole(id(5)))), Some(JobRef::task(id(5), 10)));
+        assert_eq!(first(Some(JobRef::task(id(5), 3))), Some(JobRef::task(id(5), 10)));
+        assert_eq!(first(Some(JobRef::task(id(4), 77))), Some(JobRef::task(id(5), 10)));
+        let deep = JobRef::task(id(5), 3_999_999_999);
+        assert_eq!(first(Some(deep)), Some(JobRef::task(id(5), 4_000_000_000)));
+        assert_eq!(first(Some(JobRef::task(id(5), 4_000_000_009))), None);
+        assert_eq!(first(Some(JobRef::whole(id(6)))), None);
+        let job = done(JobRef::whole(id(7)), 1);
+        assert_eq!(behind(&job, None).collect::<Vec<_>>(), [job.job]);
+        assert_eq!(behind(&job, Some(JobRef::whole(id(6)))).count(), 1);
+        assert_eq!(behind(&job, Some(job.job)).count(), 0);
+    }
+
+    #[test]
+    fn a_page_holds_what_a_message_carries_and_one_item_at_least() {
+        let items = vec!["x".repeat(1000); 100];
+        let room = PAYLOAD_OVERHEAD + CURSOR_BYTES;
+        assert_eq!(fitting(&items, room + 10_100), 10);
+        assert_eq!(fitting(&items, 1 << 20), 100);
+        assert_eq!(fitting(&items, 10), 1);
+    }
 }

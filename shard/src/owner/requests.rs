@@ -146,7 +146,8 @@ impl Owner {
             live.iter().map(|view| (view.job, convert::live_job(view))).collect();
         jobs.extend(reads::finished_jobs(self.state.finished(), &request, states, more));
         let listing = reads::Listing { shard: self.state.id(), jobs, states, request };
-        let read = listing.page(self.deps.history.clone());
+        let bytes_max = self.deps.bus.payload_bytes_max();
+        let read = listing.page(self.deps.history.clone(), bytes_max);
         self.read(to, read);
     }
 
@@ -159,8 +160,10 @@ impl Owner {
         let behind = views.iter().filter(|view| after.is_none_or(|after| &*view.job_set > after));
         let mut sets: Vec<_> =
             behind.take(list.limit + 1).map(|v| convert::job_set(&list.queue, v)).collect();
-        let more = sets.len() > list.limit;
+        let found = sets.len();
         sets.truncate(list.limit);
+        sets.truncate(reads::fitting(&sets, self.deps.bus.payload_bytes_max()));
+        let more = sets.len() < found;
         let cursor = sets.last().filter(|_| more).map(|set| set.job_set.clone());
         let reply = ShardReply::JobSets(JobSetPage { job_sets: sets, cursor });
         self.reply(to, bus::encode(&reply)).await;
