@@ -100,7 +100,18 @@ impl Driven {
     }
 
     fn report(&mut self, job: JobRef, attempt: u32, status: RunStatus) -> Verdict {
-        let report = Report { job, attempt, status, at: self.now };
+        self.report_of(job, attempt, status, self.now)
+    }
+
+    /// What a cluster says whose clock shows `at`.
+    fn report_of(
+        &mut self,
+        job: JobRef,
+        attempt: u32,
+        status: RunStatus,
+        at: Timestamp,
+    ) -> Verdict {
+        let report = Report { job, attempt, status, at };
         let command = Command::Report { cluster: "c".into(), reports: vec![report] };
         match self.run(command) {
             Outcome::Reported(verdicts) => verdicts[0],
@@ -378,6 +389,22 @@ fn a_stale_attempt_is_not_believed() {
     let done = driven.shard.finished_of(job).unwrap();
     assert_eq!(done.state, JobState::Succeeded);
     assert_eq!(done.runs.iter().map(|run| run.attempt).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn a_run_ends_neither_before_it_began_nor_in_the_future() {
+    let mut driven = Driven::new();
+    driven.submit("a", vec![new_job(0, 1, 0, None), new_job(1, 1, 0, None)], None);
+    let runs = driven.lease("a", 1, 2);
+    for ((job, attempt), end) in runs.into_iter().zip([Timestamp(5), Timestamp(9_999)]) {
+        driven.report_of(job, attempt, RunStatus::Running, Timestamp(1_000));
+        driven.now = Timestamp(1_500);
+        driven.report_of(job, attempt, RunStatus::Running, Timestamp(1_400));
+        driven.report_of(job, attempt, RunStatus::Succeeded(Exit::default()), end);
+        let done = driven.shard.finished_of(job).unwrap();
+        let started_at = done.runs[0].started_at.unwrap();
+        assert!(started_at <= done.finished_at && done.finished_at <= driven.now, "{done:?}");
+    }
 }
 
 #[test]

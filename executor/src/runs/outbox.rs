@@ -1,12 +1,12 @@
-//! What a shard is still to be told: the newest status of each run, and the one message that waits
-//! for its answer. Bounded by the number of runs.
+//! What a shard is still to be told: of each run that it started, if it did, and its newest status;
+//! and the one message that waits for its answer. Bounded by the number of runs.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use muster_api::bus::Report;
+use muster_api::bus::{Report, RunStatus};
 use muster_core::id::CommandId;
 
-use super::RunKey;
+use super::{RunKey, is_final};
 use crate::limits;
 
 /// Bytes of a report without its texts, generously.
@@ -16,15 +16,24 @@ const REPORT_BYTES: usize = 200;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     order: VecDeque<RunKey>,
-    unsent: BTreeMap<RunKey, Report>,
+    /// One report of each run, or two: that it runs, and how it ended.
+    unsent: BTreeMap<RunKey, Vec<Report>>,
     in_flight: Option<(CommandId, Vec<Report>)>,
 }
 
 impl Outbox {
-    /// Takes a report in; it replaces one of the same run that was not sent yet.
+    /// Takes a report in. It replaces what was not sent of the same run, but for the beginning when
+    /// this is the end: without it nobody would know that the run ran, and from when on.
     pub(super) fn push(&mut self, key: RunKey, report: Report) {
-        if self.unsent.insert(key, report).is_none() {
+        let waiting = self.unsent.entry(key).or_default();
+        if waiting.is_empty() {
             self.order.push_back(key);
+        }
+        if is_final(report.status) {
+            waiting.retain(|earlier| earlier.status == RunStatus::Running);
+            waiting.push(report);
+        } else if !waiting.last().is_some_and(|last| is_final(last.status)) {
+            *waiting = vec![report];
         }
     }
 
@@ -60,15 +69,15 @@ impl Outbox {
 
     fn collect(&mut self, bytes_max: usize) -> Vec<Report> {
         let (mut reports, mut bytes) = (Vec::new(), 0);
-        while reports.len() < limits::REPORTS_PER_MESSAGE_MAX {
-            let Some(key) = self.order.front() else { break };
-            if let Some(report) = self.unsent.get(key) {
-                bytes += size(report);
-                if bytes > bytes_max && !reports.is_empty() {
+        while let Some(key) = self.order.front() {
+            if let Some(waiting) = self.unsent.get(key) {
+                bytes += waiting.iter().map(size).sum::<usize>();
+                let is_full = reports.len() + waiting.len() > limits::REPORTS_PER_MESSAGE_MAX;
+                if (is_full || bytes > bytes_max) && !reports.is_empty() {
                     break;
                 }
             }
-            reports.extend(self.unsent.remove(key));
+            reports.extend(self.unsent.remove(key).into_iter().flatten());
             self.order.pop_front();
         }
         reports

@@ -135,13 +135,26 @@ fn a_run_goes_from_its_lease_to_a_confirmed_end() {
 }
 
 #[test]
-fn only_the_newest_status_that_was_not_sent_is_kept() {
+fn of_what_was_not_sent_the_newest_status_is_kept_and_that_it_ran() {
     let mut runs = runs();
     started(&mut runs, key(1));
     for status in [RunStatus::Pending, RunStatus::Running, RunStatus::Failed] {
         runs.on_event(event(key(1), status), now());
     }
-    assert_eq!(statuses(&mut runs), [RunStatus::Failed]);
+    assert_eq!(statuses(&mut runs), [RunStatus::Running, RunStatus::Failed]);
+    runs.on_verdicts(SHARD, &[true, true], now());
+    assert_eq!(runs.counts(), Counts::default());
+    assert!(runs.is_flushed());
+    assert_eq!(effects(&mut runs), [('.', key(1))]);
+
+    started(&mut runs, key(2));
+    for status in [RunStatus::Pending, RunStatus::Failed] {
+        runs.on_event(event(key(2), status), now());
+    }
+    assert_eq!(statuses(&mut runs), [RunStatus::Failed], "it never ran");
+    // Refused for both reasons, it is over once.
+    runs.on_verdicts(SHARD, &[false], now());
+    assert_eq!(runs.counts(), Counts::default());
 }
 
 #[test]

@@ -27,11 +27,12 @@ fn take(
     writer: &mut Writer<'_>,
 ) -> Verdict {
     let Report { job, attempt, status, at } = report;
-    let Some((state, leased_at)) = believed(shard, cluster, job, attempt) else {
+    let Some((state, since)) = believed(shard, cluster, job, attempt) else {
         return Verdict::Stale;
     };
-    // The cluster's clock may be off: a run ends neither before it was leased nor in the future.
-    let at = at.clamp(leased_at, ctx.now.max(leased_at));
+    // The cluster's clock may be off: a run ends neither before it was leased and began, nor in
+    // the future.
+    let at = at.clamp(since, ctx.now.max(since));
     let at_most_once = shard.jobs.get(job.job).is_some_and(|job| job.at_most_once());
     let change = match status {
         RunStatus::Pending if state == JobState::Leased => Change::Pending { attempt },
@@ -50,7 +51,7 @@ fn lost(attempt: u32, exit: Exit, at_most_once: bool) -> Change {
     if at_most_once { Change::Failed { attempt, exit } } else { Change::Requeued { attempt, exit } }
 }
 
-/// State and lease time of a run, if the system believes in it.
+/// The state of a run and the last that is known of it, if the system believes in it.
 fn believed(
     shard: &Shard,
     cluster: &Name,
@@ -58,7 +59,8 @@ fn believed(
     attempt: u32,
 ) -> Option<(JobState, Timestamp)> {
     let (state, run) = shard.jobs.get(job.job)?.active(job.index)?;
-    (run.cluster == *cluster && run.attempt == attempt).then_some((state, run.leased_at))
+    let since = run.started_at.unwrap_or(run.leased_at);
+    (run.cluster == *cluster && run.attempt == attempt).then_some((state, since))
 }
 
 pub(super) fn expire_cluster(

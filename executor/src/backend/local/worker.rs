@@ -214,8 +214,8 @@ async fn run(shared: Arc<Shared>, start: Start, stop: watch::Receiver<Option<Dur
             return key;
         }
     };
-    let now = shared.clock.now();
-    let running = Outcome { status: RunStatus::Running, at: now, exit: Exit::default() };
+    // Not the time of now: a short command may have ended before this thread came to it.
+    let running = Outcome { status: RunStatus::Running, at: started_at, exit: Exit::default() };
     send(&shared.events, key, running).await;
     let running = Running {
         folder,
