@@ -165,15 +165,18 @@ impl<'a> Listing<'a> {
     }
 
     fn yaml<T: Serialize>(&self, items: &[T]) -> anyhow::Result<()> {
-        let head = if self.started { String::new() } else { format!("{}:\n", self.name) };
-        let list = if items.is_empty() { String::new() } else { show::yaml(&items)? };
-        write_out(&(head + &list))
+        if items.is_empty() {
+            return Ok(());
+        }
+        let head = if self.shown > 0 { String::new() } else { format!("{}:\n", self.name) };
+        write_out(&(head + &show::yaml(&items)?))
     }
 
     fn end(self) -> anyhow::Result<()> {
         match self.context.output {
             Output::Table if self.shown == 0 => show::note("nothing found"),
             Output::Json => write_out("\n]}\n")?,
+            Output::Yaml if self.shown == 0 => write_out(&format!("{}: []\n", self.name))?,
             Output::Table | Output::Yaml => {}
         }
         if !self.ended {

@@ -1,6 +1,7 @@
 //! Jobs in YAML and JSON documents: one job, a list of jobs, or a job file with `queue`, `jobSetId`
-//! and `jobs` as Armada has it. Each job becomes one line of JSON with its keys in their order;
-//! what is JSON already is kept byte for byte, but for line ends.
+//! and `jobs` as Armada has it (`jobRequestItems` in the requests of its API). Each job becomes one
+//! line of JSON with its keys in their order; what is JSON already is kept byte for byte, but for
+//! line ends.
 
 use std::path::Path;
 
@@ -53,14 +54,14 @@ struct JobFile<'a> {
     queue: Option<String>,
     #[serde(alias = "jobSet")]
     job_set_id: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, alias = "jobRequestItems")]
     jobs: Vec<&'a RawValue>,
 }
 
 /// Looks at one field only, to tell a job file from a job.
 #[derive(Deserialize)]
 struct Peek<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, alias = "jobRequestItems")]
     jobs: Option<&'a RawValue>,
 }
 
@@ -199,6 +200,8 @@ jobs:
         assert_eq!(items[1].text, "{\"b\":\"\\n\"}".as_bytes());
         let file = of_json(r#"{"queue":"q","jobSet":"s","jobs":[{}, {}]}"#).unwrap();
         assert_eq!(file[1].job_set.as_deref(), Some("s"));
+        let request = of_json(r#"{"queue":"q","jobSetId":"s","jobRequestItems":[{}]}"#).unwrap();
+        assert_eq!((request.len(), request[0].queue.as_deref()), (1, Some("q")));
     }
 
     #[test]
