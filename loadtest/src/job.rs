@@ -1,9 +1,11 @@
-//! The jobs that load is made of, as JSON lines of a wanted length.
+//! The jobs that load is made of, as JSON lines or rows of columns, with pod specs of a wanted
+//! length.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use muster_api::batch::public::{Row, Writer};
 
 /// How long a simulated job runs: an annotation that the simulated executor reads.
 pub const RUNTIME_ANNOTATION: &str = "muster.dev/simulated-runtime";
@@ -30,12 +32,20 @@ pub struct Kind {
 /// Writes jobs of one kind.
 #[derive(Debug, Clone)]
 pub struct Template {
+    /// A line up to its pod spec.
+    head: String,
+    /// The pod spec up to the number in it.
     before: String,
+    /// And behind it.
     after: String,
+    annotations: Option<String>,
+    count: Option<u32>,
     /// Whether each job differs from every other one.
-    distinct: Option<usize>,
+    is_distinct: bool,
 }
 
+/// What ends a line behind its pod spec.
+const TAIL: &str = "}\n";
 /// Digits of the number that makes a job distinct.
 const NUMBER_DIGITS: usize = 20;
 
@@ -43,7 +53,7 @@ impl Template {
     /// A writer of equal jobs.
     #[must_use]
     pub fn equal(kind: &Kind) -> Self {
-        Self { distinct: None, ..Self::distinct(kind) }
+        Self { is_distinct: false, ..Self::distinct(kind) }
     }
 
     /// A writer of jobs that differ in their pod specs.
@@ -52,41 +62,67 @@ impl Template {
         let spec = pod_spec(kind);
         let marker = "00000000000000000000";
         let at = spec.find(marker).expect("the spec holds the number");
-        let mut before = String::from("{");
+        let annotations = annotations(kind);
+        let mut head = String::from("{");
         if let Some(count) = kind.count {
-            write!(before, "\"count\":{count},").expect("a string takes everything");
+            write!(head, "\"count\":{count},").expect("a string takes everything");
         }
-        before += &annotations(kind);
-        before += "\"podSpec\":";
-        before += &spec[..at];
-        let after = format!("{}}}\n", &spec[at + marker.len()..]);
-        Self { before, after, distinct: Some(NUMBER_DIGITS) }
+        if let Some(annotations) = &annotations {
+            write!(head, "\"annotations\":{annotations},").expect("a string takes everything");
+        }
+        head += "\"podSpec\":";
+        Self {
+            head,
+            before: spec[..at].to_owned(),
+            after: spec[at + marker.len()..].to_owned(),
+            annotations,
+            count: kind.count,
+            is_distinct: true,
+        }
     }
 
     /// Bytes of one line.
     #[must_use]
     pub fn line_bytes(&self) -> usize {
-        self.before.len() + NUMBER_DIGITS + self.after.len()
+        self.head.len() + self.before.len() + NUMBER_DIGITS + self.after.len() + TAIL.len()
     }
 
     /// Adds a line; `number` is what makes it distinct.
     pub fn write(&self, number: u64, into: &mut BytesMut) {
         into.reserve(self.line_bytes());
+        into.put_slice(self.head.as_bytes());
         into.put_slice(self.before.as_bytes());
+        into.put_slice(&self.digits(number));
+        into.put_slice(self.after.as_bytes());
+        into.put_slice(TAIL.as_bytes());
+    }
+
+    /// Adds a row; `number` is what makes it distinct.
+    pub fn write_row(&self, number: u64, into: &mut Writer) {
+        let digits = self.digits(number);
+        let digits = std::str::from_utf8(&digits).expect("digits are text");
+        into.push(&Row {
+            count: self.count,
+            annotations: self.annotations.as_deref(),
+            pod_spec: &[&self.before, digits, &self.after].concat(),
+            ..Row::default()
+        });
+    }
+
+    fn digits(&self, number: u64) -> [u8; NUMBER_DIGITS] {
         let mut digits = [b'0'; NUMBER_DIGITS];
-        if self.distinct.is_some() {
+        if self.is_distinct {
             let mut rest = number;
             for digit in digits.iter_mut().rev() {
                 *digit += (rest % 10) as u8;
                 rest /= 10;
             }
         }
-        into.put_slice(&digits);
-        into.put_slice(self.after.as_bytes());
+        digits
     }
 }
 
-fn annotations(kind: &Kind) -> String {
+fn annotations(kind: &Kind) -> Option<String> {
     let mut pairs = Vec::new();
     if let Some(runtime) = kind.runtime {
         pairs.push(format!("\"{RUNTIME_ANNOTATION}\":\"{}ms\"", runtime.as_millis()));
@@ -94,11 +130,7 @@ fn annotations(kind: &Kind) -> String {
     if let Some(rate) = kind.failure_rate {
         pairs.push(format!("\"{FAILURE_RATE_ANNOTATION}\":\"{rate}\""));
     }
-    if pairs.is_empty() {
-        String::new()
-    } else {
-        format!("\"annotations\":{{{}}},", pairs.join(","))
-    }
+    (!pairs.is_empty()).then(|| format!("{{{}}}", pairs.join(",")))
 }
 
 fn pod_spec(kind: &Kind) -> String {
@@ -154,6 +186,20 @@ mod tests {
         assert!(job.annotations.contains(r#""muster.dev/simulated-runtime":"1500ms""#));
         assert_ne!(lines[0], lines[1]);
         assert_eq!(lines[0].len() + 1, template.line_bytes());
+    }
+
+    #[test]
+    fn a_row_holds_what_a_line_holds() {
+        let (mut line, mut rows) = (BytesMut::new(), Writer::new());
+        let template = Template::distinct(&kind());
+        template.write(42, &mut line);
+        template.write_row(42, &mut rows);
+        let mut stream = muster_api::batch::public::Stream::new();
+        stream.push(&rows.finish());
+        let batch = stream.next_batch().unwrap().unwrap();
+        let mut parser = muster_api::job_text::Parser::new();
+        let of_row = batch.job(0, &mut parser).unwrap();
+        assert_eq!(of_row, muster_api::job_text::Parser::new().parse(&line).unwrap());
     }
 
     #[test]

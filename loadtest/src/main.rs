@@ -1,7 +1,8 @@
 //! `muster-loadtest`: puts load on a deployment and audits it. The report goes to stdout, progress
 //! to stderr.
 //!
-//! Exit codes: 0 done, 1 the audit failed or a request did, 2 the command line is wrong.
+//! Exit codes: 0 done, 1 the audit failed, a request did or a job was refused, 2 the command line is
+//! wrong.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command line")]
 
@@ -17,7 +18,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_api::http::QueueSettings;
-use muster_client::{Answers, Client, Compression, Format, Options};
+use muster_client::{Answers, Client, Compression, Error, Format, Options};
 use muster_loadtest::acknowledged::Acknowledged;
 use muster_loadtest::job::Kind;
 use muster_loadtest::scenario::Scenario;
@@ -29,6 +30,9 @@ use muster_runtime::random::Random;
 const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
 /// How often progress is printed where nothing can be redrawn.
 const LINE_PERIOD: Duration = Duration::from_secs(5);
+
+/// The code of a command line that is wrong, as clap has it.
+const USAGE: u8 = 2;
 
 /// Puts load on a Muster deployment, and audits it.
 #[derive(Debug, Parser)]
@@ -144,8 +148,12 @@ struct Files {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum BodyFormat {
+    /// A job a line
     Ndjson,
+    /// One document, all or nothing
     Json,
+    /// Columns, as an Arrow IPC stream
+    Arrow,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -162,7 +170,8 @@ async fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            let is_usage = matches!(error.downcast_ref(), Some(Error::BadUrl { .. }));
+            if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -230,6 +239,7 @@ fn plan(arguments: &SubmitArguments) -> submit::Plan {
         format: match arguments.format {
             BodyFormat::Ndjson => Format::Ndjson,
             BodyFormat::Json => Format::Json,
+            BodyFormat::Arrow => Format::Arrow,
         },
         compression: match arguments.compress {
             BodyCompression::None => Compression::None,
@@ -269,7 +279,7 @@ async fn run_scenario(
     }
     write_ids(arguments.files.ids.as_deref(), &acknowledged)?;
     write_json(arguments.files.json.as_deref(), &report)?;
-    Ok(report.audit.passed())
+    Ok(report.passed())
 }
 
 async fn run_audit(

@@ -1,11 +1,13 @@
 //! Submitting as fast as it is answered, over a number of connections.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use muster_api::batch::public::Writer;
 use muster_api::request::SubmitAnswer;
 use muster_client::{Answers, Client, Compression, Error, Format, Submission, Submitted, compress};
 use muster_core::id::JobId;
@@ -267,14 +269,28 @@ pub(crate) fn code_text(code: muster_api::http::ErrorCode) -> String {
 }
 
 fn body(template: &Template, format: Format, first: u64, count: u64) -> Bytes {
-    let lines = usize::try_from(count).unwrap_or(usize::MAX);
-    let mut body = BytesMut::with_capacity(lines.saturating_mul(template.line_bytes()) + 16);
-    if format != Format::Json {
-        (first..first + count).for_each(|number| template.write(number, &mut body));
-        return body.freeze();
+    let numbers = first..first + count;
+    match format {
+        Format::Ndjson => lines(template, numbers),
+        Format::Json => document(template, numbers),
+        Format::Arrow => {
+            let mut rows = Writer::new();
+            numbers.for_each(|number| template.write_row(number, &mut rows));
+            rows.finish()
+        }
     }
-    body.extend_from_slice(b"{\"jobs\":[");
-    for number in first..first + count {
+}
+
+fn lines(template: &Template, numbers: Range<u64>) -> Bytes {
+    let count = usize::try_from(numbers.end - numbers.start).unwrap_or(0);
+    let mut body = BytesMut::with_capacity(count.saturating_mul(template.line_bytes()));
+    numbers.for_each(|number| template.write(number, &mut body));
+    body.freeze()
+}
+
+fn document(template: &Template, numbers: Range<u64>) -> Bytes {
+    let mut body = BytesMut::from(&b"{\"jobs\":["[..]);
+    for number in numbers {
         template.write(number, &mut body);
         // The line's end becomes what stands between two jobs.
         let last = body.len() - 1;
@@ -306,6 +322,9 @@ mod tests {
             serde_json::from_slice(&body(&template, Format::Json, 5, 3)).unwrap();
         assert_eq!(json["jobs"].as_array().unwrap().len(), 3);
         assert_eq!(lines.slice(..template.line_bytes() - 1), json_job(&template));
+        let mut rows = muster_api::batch::public::Stream::new();
+        rows.push(&body(&template, Format::Arrow, 5, 3));
+        assert_eq!(rows.next_batch().unwrap().unwrap().len(), 3);
     }
 
     fn json_job(template: &Template) -> Bytes {

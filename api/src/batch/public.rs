@@ -26,6 +26,10 @@ use super::Error;
 use super::frames::Reader;
 use crate::job_text::{self, Job, Parser, Parts};
 
+mod write;
+
+pub use write::{Row, Writer};
+
 /// Bytes of one message of the stream.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 

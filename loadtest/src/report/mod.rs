@@ -114,6 +114,14 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_or_was_refused_is_not_well() {
+        let well = Report { audit: audit::Report::default(), ..report() };
+        assert!(well.passed() && !report().passed());
+        assert!(!Report { failed_requests: 1, ..well.clone() }.passed());
+        assert!(!Report { rejected: 1, ..well }.passed());
+    }
+
+    #[test]
     fn the_page_needs_nothing_else_and_escapes_names() {
         let page = html(&report());
         assert!(page.contains("a&lt;b") && !page.contains("a<b"));

@@ -58,6 +58,15 @@ pub struct Report {
     pub audit: audit::Report,
 }
 
+impl Report {
+    /// Whether all is well: every request was answered, every job taken, and the audit has nothing
+    /// to say.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.failed_requests == 0 && self.rejected == 0 && self.audit.passed()
+    }
+}
+
 /// What happened in one second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Second {
