@@ -1,8 +1,8 @@
 //! `muster-loadtest`: puts load on a deployment and audits it. The report goes to stdout, progress
 //! to stderr.
 //!
-//! Exit codes: 0 done, 1 the audit failed, a request did or a job was refused, 2 the command line is
-//! wrong.
+//! Exit codes: 0 done, 1 the audit failed, a request did or a job was refused, 2 the command line
+//! is wrong.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command line")]
 

@@ -84,6 +84,7 @@ pub struct Deployment {
     /// The store.
     pub s3: S3Server,
     ports: Vec<u16>,
+    settings: Vec<(&'static str, &'static str)>,
     directory: TempDir,
 }
 
@@ -93,6 +94,14 @@ impl Deployment {
     /// # Errors
     /// When a process does not start or does not answer.
     pub async fn start(size: Size) -> Result<Self> {
+        Self::start_with(size, &[]).await
+    }
+
+    /// The same with variables of the environment for every process.
+    ///
+    /// # Errors
+    /// Those of [`Deployment::start`].
+    pub async fn start_with(size: Size, settings: &[(&'static str, &'static str)]) -> Result<Self> {
         let directory = TempDir::with_prefix("muster-deployment-")?;
         let s3_directory = directory.path().join("s3");
         std::fs::create_dir_all(&s3_directory)?;
@@ -103,6 +112,7 @@ impl Deployment {
             nats: NatsServer::start().await?,
             s3: S3Server::start(&s3_directory)?,
             ports: Vec::new(),
+            settings: settings.to_vec(),
             directory,
         };
         for number in 0..size.shards {
@@ -148,7 +158,8 @@ impl Deployment {
             .env("MUSTER_SHARD__LEASE_TTL", "2s")
             .env("MUSTER_EXECUTOR__SIMULATED__NODES", "20")
             .env("MUSTER_EXECUTOR__SIMULATED__CPU", "16")
-            .env("MUSTER_EXECUTOR__SIMULATED__RUNTIME", "200ms");
+            .env("MUSTER_EXECUTOR__SIMULATED__RUNTIME", "200ms")
+            .envs(self.settings.iter().copied());
         if role != "executor" {
             program = program.args(["--store", &self.s3.url("prefix")]);
         }

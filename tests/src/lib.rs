@@ -6,9 +6,12 @@
 //! S3 server speaks S3 over HTTP and keeps its objects on disk.
 
 pub mod deployment;
+pub mod http;
 pub mod nats;
 pub mod process;
 pub mod s3;
+pub mod site;
+pub mod tampering;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

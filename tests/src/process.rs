@@ -89,9 +89,8 @@ impl Program {
     pub fn spawn(&self, name: &str, log_dir: &Path) -> Result<Process> {
         let out = log_dir.join(format!("{name}.out"));
         let log = log_dir.join(format!("{name}.log"));
-        let child = Command::new(&self.path)
-            .args(&self.args)
-            .envs(&self.env)
+        let child = self
+            .command()
             .stdin(Stdio::null())
             .stdout(appended(&out)?)
             .stderr(appended(&log)?)
@@ -105,12 +104,17 @@ impl Program {
     /// # Errors
     /// When it does not start.
     pub fn output(&self) -> Result<std::process::Output> {
-        Command::new(&self.path)
-            .args(&self.args)
-            .envs(&self.env)
+        self.command()
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("run {}", self.path.display()))
+    }
+
+    /// It as a command of the standard library, for whoever has its own plans with its streams.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(&self.args).envs(&self.env);
+        command
     }
 }
 

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
 
 mod deployment;
+mod memory_and_file;
+mod nats_and_s3;
 mod nats_server;
 mod processes;
 mod s3_server;
+mod suite;
 mod tidy;
 mod up;

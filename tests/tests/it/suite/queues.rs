@@ -1,0 +1,80 @@
+//! Queues: made, changed, listed, kept from leasing, deleted.
+
+use anyhow::ensure;
+use muster_tests::site::Site;
+use muster_tests::wait::eventually;
+use serde_json::json;
+
+use super::{WAIT, column, cordoned, counts, http, job, queue, shown, submitted, until_state};
+
+pub(crate) async fn a_queue_is_made_changed_listed_and_deleted(site: &Site) {
+    let (http, other) = (http(site), site.other_http().unwrap());
+    let path = "/api/v1/queues/made%2Fa.b";
+    assert_eq!(http.get(path).await.unwrap().problem(), (404, "queue_not_found".into()));
+    let settings = json!({ "weight": 2.5, "labels": { "team": "é x" } });
+    let expected = json!({ "name": "made/a.b", "weight": 2.5, "labels": { "team": "é x" }, "cordoned": false });
+    assert_eq!(http.put(path, &settings).await.unwrap().json(), expected);
+    assert_eq!(other.get(path).await.unwrap().json(), expected, "any gateway shows it at once");
+
+    // A change is the whole of the settings: what is left out has its default.
+    let changed = json!({ "name": "made/a.b", "weight": 1.0, "labels": {}, "cordoned": true });
+    assert_eq!(other.put(path, &json!({ "cordoned": true })).await.unwrap().json(), changed);
+    queue(&http, "made-too").await;
+    let listed = http.get("/api/v1/queues").await.unwrap().json();
+    let listed = listed["queues"].as_array().unwrap();
+    assert!(listed.contains(&changed), "{listed:?}");
+    let names = column(listed, "name");
+    assert!(names.is_sorted() && names.contains(&"made-too".to_owned()), "{names:?}");
+
+    assert_eq!(other.delete(path).await.unwrap().status, 204);
+    assert_eq!(http.get(path).await.unwrap().problem(), (404, "queue_not_found".into()));
+    assert_eq!(http.delete(path).await.unwrap().problem(), (404, "queue_not_found".into()));
+}
+
+pub(crate) async fn a_queue_with_live_jobs_is_not_deleted(site: &Site) {
+    let http = http(site);
+    cordoned(&http, "in-use").await;
+    let id = submitted(&http, "in-use", "s", &[job(0)]).await.remove(0);
+    let path = "/api/v1/queues/in-use";
+    assert_eq!(http.delete(path).await.unwrap().problem(), (409, "queue_in_use".into()));
+    assert_eq!(http.get(path).await.unwrap().status, 200);
+    let cancelled = http.post("/api/v1/cancel", &json!({ "jobIds": [id] })).await.unwrap();
+    assert_eq!(cancelled.json()["changed"], 1);
+    assert_eq!(http.delete(path).await.unwrap().status, 204);
+
+    // Its jobs can still be read, and another queue of the name starts with nothing that lives.
+    assert_eq!(shown(&http, &id).await["state"], "cancelled");
+    let other = site.other_http().unwrap();
+    let refused = other
+        .send(
+            reqwest::Method::POST,
+            "/api/v1/queues/in-use/jobs?jobSet=s",
+            &[("content-type", super::NDJSON)],
+            super::lines(&[job(0)]),
+        )
+        .await
+        .unwrap();
+    assert_eq!(refused.problem(), (404, "queue_not_found".into()));
+    queue(&http, "in-use").await;
+    let again = submitted(&http, "in-use", "s", &[job(0)]).await.remove(0);
+    until_state(&http, &again, "succeeded").await;
+}
+
+pub(crate) async fn a_cordoned_queue_keeps_its_jobs(site: &Site) {
+    let http = http(site);
+    cordoned(&http, "cordoned").await;
+    queue(&http, "open").await;
+    submitted(&http, "cordoned", "s", &[job(0), job(0), job(0)]).await;
+    // What came later to another queue has run, and these have not.
+    let later = submitted(&http, "open", "s", &[job(0)]).await.remove(0);
+    until_state(&http, &later, "succeeded").await;
+    assert_eq!(counts(&http, "cordoned", "s").await.unwrap()["queued"], 3);
+    queue(&http, "cordoned").await;
+    eventually(WAIT, "the jobs run once their queue is open", async || {
+        let counts = counts(&http, "cordoned", "s").await?;
+        ensure!(counts["succeeded"] == 3, "{counts}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
