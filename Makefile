@@ -10,11 +10,11 @@ help: ## this list
 
 .PHONY: demo
 demo: rust ## three queues share this machine fairly: 6,000 real jobs in under two minutes
-	@cargo run --release --locked --quiet --bin muster -- demo $(ARGS)
+	@cargo run --release --locked --bin muster -- demo $(ARGS)
 
 .PHONY: up
 up: rust ## the whole system in one process; ARGS="--data DIR" keeps what it knows
-	@cargo run --release --locked --quiet --bin muster -- up $(ARGS)
+	@cargo run --release --locked --bin muster -- up $(ARGS)
 
 .PHONY: test
 test: rust nats ## every test, against real servers too; ARGS="-p muster-core solve" for some
@@ -25,11 +25,11 @@ bench: rust nats ## the numbers of docs/benchmarks.md
 	@scripts/bench.sh $(ARGS)
 
 .PHONY: lint
-lint: tools ## formatting, lints, dependencies, tidiness
+lint: rust style deny ## formatting, lints, dependencies, tidiness
 	@scripts/lint.sh
 
 .PHONY: fmt
-fmt: rust ## put the formatting right
+fmt: rust style ## put the formatting right
 	@cargo fmt --all
 
 .PHONY: tools
@@ -40,6 +40,6 @@ tools: ## everything that build and tests need, pinned, into .tools/
 clean-tools: ## remove .tools/
 	@rm -rf .tools
 
-.PHONY: rust nats
-rust nats:
+.PHONY: rust style nats deny
+rust style nats deny:
 	@scripts/tools.sh $@

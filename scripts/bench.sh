@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --release --locked --quiet --workspace --bins
+cargo build --release --locked --workspace --bins
 echo "== the solver"
 cargo bench --locked --quiet -p muster-core --bench solve
 echo "== the system"

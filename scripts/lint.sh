@@ -11,7 +11,7 @@ cargo fmt --all --check
 
 step "lints"
 # Not through RUSTFLAGS: these would give the lints a build cache of their own.
-cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+cargo clippy --workspace --all-targets --locked -- -D warnings
 
 step "dependencies"
 # A fresh machine has fetched only what it builds; the check looks at every target's crates.

