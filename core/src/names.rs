@@ -105,6 +105,30 @@ pub fn namespace(name: &str) -> Result<(), Error> {
     }
 }
 
+/// A pool: the value of a Kubernetes node label, and without two dots in a row, since it is a part
+/// of a subject of the bus.
+///
+/// # Errors
+/// When it is empty, longer than 63 bytes or no such value.
+pub fn pool(name: &str) -> Result<(), Error> {
+    length("pool", name, 63)?;
+    let bad = name
+        .chars()
+        .find(|&c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
+        .or_else(|| name.chars().next().filter(|c| !c.is_ascii_alphanumeric()))
+        .or_else(|| name.chars().last().filter(|c| !c.is_ascii_alphanumeric()))
+        .or_else(|| name.contains("..").then_some('.'));
+    match bad {
+        Some(found) => Err(Error::BadCharacter {
+            what: "pool",
+            name: name.to_owned(),
+            found,
+            allowed: "letters, digits and, between them, `-`, `_` and single `.`",
+        }),
+        None => Ok(()),
+    }
+}
+
 fn printable(what: &'static str, name: &str, max: usize) -> Result<(), Error> {
     length(what, name, max)?;
     match name.chars().find(|c| c.is_control()) {
@@ -140,6 +164,8 @@ mod tests {
         assert!(client_id(&"c".repeat(limits::CLIENT_ID_BYTES_MAX + 1)).is_err());
         assert!(namespace(&"n".repeat(63)).is_ok());
         assert!(namespace(&"n".repeat(64)).is_err());
+        assert!(pool(&"p".repeat(63)).is_ok());
+        assert!(pool(&"p".repeat(64)).is_err());
     }
 
     #[test]
@@ -154,5 +180,11 @@ mod tests {
             assert!(namespace(bad).is_err(), "{bad:?}");
         }
         assert!(job_set("a\u{7}").is_err());
+        for bad in ["", "-a", "a.", "a..b", "a/b", "a b", "é", "a.*", ">"] {
+            assert!(pool(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "gpu-A100_80.big"] {
+            assert!(pool(good).is_ok(), "{good:?}");
+        }
     }
 }

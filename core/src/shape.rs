@@ -13,6 +13,9 @@ use crate::resources::Resources;
 pub const DEFAULT_CLASS: &str = "default";
 /// The name of the pool of a job that names none, and of a node without a pool label.
 pub const DEFAULT_POOL: &str = "default";
+/// The label that names the pool of a node; in a job's node selector or annotations, that of the
+/// job.
+pub const POOL_LABEL: &str = "muster.dev/pool";
 
 /// Which taints a pod puts up with, as Kubernetes has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

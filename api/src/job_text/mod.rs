@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use muster_core::shape::{DEFAULT_POOL, Shape};
+use muster_core::shape::{DEFAULT_POOL, POOL_LABEL, Shape};
 use muster_core::{Name, limits, names};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -24,8 +24,8 @@ use json::{Object, Pairs, Text};
 
 /// The namespace of a job that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
-/// The annotation that names the pool.
-pub const POOL_ANNOTATION: &str = "muster.dev/pool";
+/// The annotation that names the pool; a node selector by the same label does too.
+pub const POOL_ANNOTATION: &str = POOL_LABEL;
 /// The annotation that forbids a second attempt: `"true"`.
 pub const AT_MOST_ONCE_ANNOTATION: &str = "muster.dev/at-most-once";
 
@@ -175,7 +175,7 @@ pub struct Parser {
 struct Last {
     pod_spec: String,
     required_node_labels: Option<String>,
-    pool: Name,
+    annotated_pool: Option<Name>,
     shape: Interned,
 }
 
@@ -222,7 +222,7 @@ impl Parser {
         names::namespace(&namespace).map_err(|error| Error::field("namespace", error))?;
         strings(parts.labels, "labels")?;
         let (pool, at_most_once) = annotated(parts.annotations)?;
-        let shape = self.shape(parts.pod_spec, parts.required_node_labels, &pool)?;
+        let shape = self.shape(parts.pod_spec, parts.required_node_labels, pool.as_deref())?;
         Ok(Job {
             client_id: parts.client_id,
             priority: priority(parts.priority),
@@ -240,12 +240,12 @@ impl Parser {
         &mut self,
         pod_spec: &str,
         node_labels: Option<&str>,
-        pool: &str,
+        annotated_pool: Option<&str>,
     ) -> Result<Interned, Error> {
         if let Some(last) = &self.last
             && last.pod_spec == pod_spec
             && last.required_node_labels.as_deref() == node_labels
-            && &*last.pool == pool
+            && last.annotated_pool.as_deref() == annotated_pool
         {
             return Ok(last.shape.clone());
         }
@@ -253,9 +253,11 @@ impl Parser {
         for (name, value) in strings(node_labels, "requiredNodeLabels")? {
             pod::select(&mut shape, &name.0, &value.0, || "requiredNodeLabels".to_owned())?;
         }
-        shape.pool = pod::name(&mut self.names, pool);
+        let pool = pool_of(annotated_pool, shape.node_selector.get(POOL_LABEL))?;
+        let pool = pod::name(&mut self.names, pool);
+        shape.pool = pool;
         let shape = self.intern(shape);
-        self.remember(pod_spec, node_labels, &shape);
+        self.remember(pod_spec, node_labels, annotated_pool, &shape);
         Ok(shape)
     }
 
@@ -272,14 +274,20 @@ impl Parser {
         Interned { shape, text }
     }
 
-    fn remember(&mut self, pod_spec: &str, node_labels: Option<&str>, shape: &Interned) {
+    fn remember(
+        &mut self,
+        pod_spec: &str,
+        node_labels: Option<&str>,
+        annotated_pool: Option<&str>,
+        shape: &Interned,
+    ) {
         let mut kept = self.last.take().map(|last| last.pod_spec).unwrap_or_default();
         kept.clear();
         kept.push_str(pod_spec);
         self.last = Some(Last {
             pod_spec: kept,
             required_node_labels: node_labels.map(str::to_owned),
-            pool: shape.shape.pool.clone(),
+            annotated_pool: annotated_pool.map(|pool| pod::name(&mut self.names, pool)),
             shape: shape.clone(),
         });
     }
@@ -353,27 +361,35 @@ fn strings<'a>(
     Ok(pairs.0)
 }
 
-/// The pool, and whether there is to be no second attempt.
-fn annotated(text: Option<&str>) -> Result<(Cow<'_, str>, bool), Error> {
-    let (mut pool, mut at_most_once) = (Cow::Borrowed(DEFAULT_POOL), false);
+/// The pool that the annotations name, and whether there is to be no second attempt.
+fn annotated(text: Option<&str>) -> Result<(Option<Cow<'_, str>>, bool), Error> {
+    let (mut pool, mut at_most_once) = (None, false);
     for (name, value) in strings(text, "annotations")? {
         if name.0 == POOL_ANNOTATION {
-            pool = value.0;
+            let path = || format!("annotations.{POOL_ANNOTATION}");
+            names::pool(&value.0).map_err(|error| Error::field(path(), error))?;
+            pool = Some(value.0);
         } else if name.0 == AT_MOST_ONCE_ANNOTATION {
             at_most_once = truth(&value.0)?;
         }
     }
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let edge = |c: char| c.is_ascii_alphanumeric();
-    let fits = (1..=63).contains(&pool.len())
-        && pool.chars().all(inner)
-        && pool.starts_with(edge)
-        && pool.ends_with(edge);
-    if fits {
-        Ok((pool, at_most_once))
-    } else {
-        let reason = "a pool's name is up to 63 letters, digits and, between them, `-`, `_`, `.`";
-        Err(Error::field(format!("annotations.{POOL_ANNOTATION}"), reason))
+    Ok((pool, at_most_once))
+}
+
+/// The job's pool: that of its annotation or of its node selector, which must not differ.
+fn pool_of<'a>(annotated: Option<&'a str>, selected: Option<&'a Name>) -> Result<&'a str, Error> {
+    match (annotated, selected.map(|name| &**name)) {
+        (Some(annotated), Some(selected)) if annotated != selected => {
+            let reason = format!("is `{annotated}`, but the node selector asks for `{selected}`");
+            Err(Error::field(format!("annotations.{POOL_ANNOTATION}"), reason))
+        }
+        (Some(annotated), _) => Ok(annotated),
+        (None, Some(selected)) => {
+            let path = || format!("podSpec.nodeSelector.{POOL_LABEL}");
+            names::pool(selected).map_err(|error| Error::field(path(), error))?;
+            Ok(selected)
+        }
+        (None, None) => Ok(DEFAULT_POOL),
     }
 }
 

@@ -117,6 +117,31 @@ fn annotations_choose_the_pool_and_forbid_a_second_attempt() {
 }
 
 #[test]
+fn a_node_selector_by_pool_chooses_the_pool_too() {
+    let selecting = |outer: &str| {
+        format!(
+            r#"{{{outer}"podSpec":{{"nodeSelector":{{"muster.dev/pool":"gpu"}},"containers":[{{}}]}}}}"#
+        )
+    };
+    let mut parser = Parser::new();
+    let pool = |parser: &mut Parser, text: &str| {
+        parser.parse(text.as_bytes()).map(|job| job.shape.shape.pool.to_string())
+    };
+    assert_eq!(pool(&mut parser, &selecting("")).unwrap(), "gpu");
+    let same = selecting(r#""annotations":{"muster.dev/pool":"gpu"},"#);
+    assert_eq!(pool(&mut parser, &same).unwrap(), "gpu");
+    let other = selecting(r#""annotations":{"muster.dev/pool":"cpu"},"#);
+    let refusal = pool(&mut parser, &other).unwrap_err().to_string();
+    assert!(refusal.contains("is `cpu`, but the node selector asks for `gpu`"), "{refusal}");
+    let armada =
+        r#"{"requiredNodeLabels":{"muster.dev/pool":"big"},"podSpec":{"containers":[{}]}}"#;
+    assert_eq!(pool(&mut parser, armada).unwrap(), "big");
+    let bad = r#"{"requiredNodeLabels":{"muster.dev/pool":"a..b"},"podSpec":{"containers":[{}]}}"#;
+    let refusal = pool(&mut parser, bad).unwrap_err().to_string();
+    assert!(refusal.starts_with("podSpec.nodeSelector.muster.dev/pool: pool `a..b`"), "{refusal}");
+}
+
+#[test]
 fn equal_shapes_come_out_as_one() {
     let mut parser = Parser::new();
     let texts: Vec<String> =
@@ -210,7 +235,7 @@ fn what_is_wrong_is_said_with_its_path() {
         (refusal(r#"{"labels":{"a":1},"podSpec":{}}"#), "labels: invalid type"),
         (
             refusal(r#"{"annotations":{"muster.dev/pool":""},"podSpec":{}}"#),
-            "annotations.muster.dev/pool: a pool's name",
+            "annotations.muster.dev/pool: pool is empty",
         ),
         (
             refusal(r#"{"annotations":{"muster.dev/at-most-once":"yes"},"podSpec":{}}"#),
