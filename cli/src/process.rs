@@ -42,6 +42,7 @@ impl Parts {
         let options = bus::Options {
             name: name.to_owned(),
             replicas: settings.bus.replicas,
+            tls_ca_file: settings.bus.tls_ca_file.clone(),
             ..bus::Options::default()
         };
         let bus =

@@ -1,5 +1,7 @@
 //! The settings of server processes: one schema for all roles, a section each.
 
+use std::path::PathBuf;
+
 use muster_runtime::config::{self, FieldDoc, HumanDuration, Problems};
 use muster_runtime::store;
 use serde::{Deserialize, Serialize};
@@ -53,6 +55,8 @@ pub(crate) struct BusSettings {
     pub(crate) url: String,
     /// Copies that a NATS cluster keeps of each bucket.
     pub(crate) replicas: usize,
+    /// Root certificates (PEM) to trust in place of the system's.
+    pub(crate) tls_ca_file: Option<PathBuf>,
 }
 
 /// How to reach the store.
@@ -68,7 +72,7 @@ pub(crate) struct StoreSettings {
 
 impl Default for BusSettings {
     fn default() -> Self {
-        Self { url: "nats://127.0.0.1:4222".to_owned(), replicas: 1 }
+        Self { url: "nats://127.0.0.1:4222".to_owned(), replicas: 1, tls_ca_file: None }
     }
 }
 

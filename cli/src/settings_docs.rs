@@ -13,6 +13,10 @@ const SHARED: &[(&str, &str)] = &[
     ("log_format", "how the log on standard error looks: `text` or `json`"),
     ("bus.url", "`nats://host:port[,host:port…]`, `tls://…` or `memory://`"),
     ("bus.replicas", "copies that a NATS cluster keeps of each bucket"),
+    (
+        "bus.tls_ca_file",
+        "root certificates (PEM) that a server of `tls://` is checked against; those of the system when there are none",
+    ),
     ("store.url", "`s3://bucket/prefix`, `file:///dir` or `memory:///`"),
     ("store.endpoint", "URL of the S3 service; that of AWS when there is none"),
     ("store.region", "region of the bucket"),

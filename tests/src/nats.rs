@@ -26,6 +26,16 @@ pub struct NatsServer {
     directory: TempDir,
     port: u16,
     process: Option<Process>,
+    tls: Option<Tls>,
+}
+
+/// What a server shows its clients: files of PEM.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Its certificate.
+    pub certificate: PathBuf,
+    /// The key of it.
+    pub key: PathBuf,
 }
 
 impl NatsServer {
@@ -34,22 +44,35 @@ impl NatsServer {
     /// # Errors
     /// When there is no server to start, it does not answer, or is older than [`VERSION_MIN`].
     pub async fn start() -> Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// The same, for clients that speak TLS only.
+    ///
+    /// # Errors
+    /// As for [`NatsServer::start`].
+    pub async fn start_with_tls(tls: Tls) -> Result<Self> {
+        Self::start_with(Some(tls)).await
+    }
+
+    async fn start_with(tls: Option<Tls>) -> Result<Self> {
         let directory = TempDir::with_prefix("muster-nats-")?;
-        let mut process = spawn(directory.path(), None)?;
+        let mut process = spawn(directory.path(), None, tls.as_ref())?;
         let ports_file = directory.path().join(format!("nats-server_{}.ports", process.id()));
         let port = eventually(START_TIMEOUT, "nats-server says its port", async || {
             ensure!(process.is_running()?, "it has ended: {}", process.log()?);
             port_in(&std::fs::read_to_string(&ports_file)?)
         })
         .await?;
-        let server = Self { directory, port, process: Some(process) };
+        let server = Self { directory, port, process: Some(process), tls };
         server.until_ready().await?;
         Ok(server)
     }
 
-    /// Where it listens: `nats://127.0.0.1:PORT`. The same after a restart.
+    /// Where it listens: `nats://127.0.0.1:PORT`, or `tls://…`. The same after a restart.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        let scheme = if self.tls.is_some() { "tls" } else { "nats" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Its port.
@@ -87,7 +110,7 @@ impl NatsServer {
     /// When it does not answer in time.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill9()?;
-        self.process = Some(spawn(self.directory.path(), Some(self.port))?);
+        self.process = Some(spawn(self.directory.path(), Some(self.port), self.tls.as_ref())?);
         self.until_ready().await
     }
 
@@ -138,9 +161,14 @@ struct Ports {
     nats: Vec<String>,
 }
 
-fn spawn(directory: &Path, port: Option<u16>) -> Result<Process> {
+fn spawn(directory: &Path, port: Option<u16>, tls: Option<&Tls>) -> Result<Process> {
     let port = port.map_or_else(|| "-1".to_owned(), |port| port.to_string());
-    Program::at(binary()?)
+    let mut program = Program::at(binary()?);
+    if let Some(tls) = tls {
+        program = program.arg("--tls").arg("--tlscert").arg(&tls.certificate);
+        program = program.arg("--tlskey").arg(&tls.key);
+    }
+    program
         .args(["--addr", "127.0.0.1", "--port", &port, "--jetstream"])
         .arg("--store_dir")
         .arg(directory.join("store"))

@@ -208,7 +208,7 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long one key-value operation may take.
     pub operation_timeout: Duration,
-    /// A file of root certificates (PEM) to trust beside the system's, for TLS.
+    /// A file of root certificates (PEM) to trust in place of the system's, for TLS.
     pub tls_ca_file: Option<std::path::PathBuf>,
 }
 

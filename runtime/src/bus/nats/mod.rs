@@ -13,8 +13,8 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, PublishErrorKind, Request, RequestErrorKind,
-    ServerAddr, connection::State, jetstream,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, PublishErrorKind, Request,
+    RequestErrorKind, ServerAddr, connection::State, jetstream, rustls,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -67,11 +67,15 @@ impl Nats {
             match settings.connect(addresses.as_slice()).await {
                 Ok(client) => break client,
                 Err(error) => {
+                    if let Some(reason) = mistrust(&error) {
+                        return Err(Error::Unavailable(reason));
+                    }
                     let is_final = matches!(
                         error.kind(),
                         ConnectErrorKind::Authentication
                             | ConnectErrorKind::AuthorizationViolation
                             | ConnectErrorKind::ServerParse
+                            | ConnectErrorKind::Tls
                     );
                     if is_final || Instant::now() + CONNECT_DELAY_MAX > give_up {
                         return Err(Error::Unavailable(format!("cannot connect: {error}")));
@@ -257,6 +261,21 @@ fn settings(
         Some(file) => settings.add_root_certificates(file.clone()),
         None => settings,
     }
+}
+
+/// What is wrong with the server's certificate, if that is why there is no connection: trying again
+/// does not help.
+fn mistrust(error: &ConnectError) -> Option<String> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+            return Some(format!("the certificate of the server is not trusted: {reason}"));
+        }
+        cause = error.source();
+    }
+    None
 }
 
 fn on_event(event: &Event, breaks: &watch::Sender<u64>, messages_dropped: &AtomicU64) {
