@@ -32,6 +32,16 @@ pub(crate) struct Global {
     pub(crate) output: Output,
 }
 
+/// Stands in the place of the flags of every command where these mean nothing: commands that run a
+/// deployment talk to none. They are taken and not shown.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NoClient {
+    #[arg(long, hide = true)]
+    url: Option<String>,
+    #[arg(long, short, value_enum, hide = true)]
+    output: Option<Output>,
+}
+
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {

@@ -3,12 +3,15 @@
 use std::io;
 use std::process::ExitCode;
 
+use muster_runtime::config::Problems;
+use muster_runtime::http::ListenError;
+
 /// What the codes mean, as the help shows it.
 pub(crate) const HELP: &str = "\
 Exit codes:
     0  done
     1  the request failed, or jobs were rejected, or (watch --exit-when-done) did not succeed
-    2  the command line is wrong
+    2  the command line or the settings are wrong
     3  there is no such queue, job or job set
     4  the deployment cannot be reached, or has too much to do right now
   130  interrupted";
@@ -50,12 +53,22 @@ pub(crate) fn code(result: anyhow::Result<Outcome>) -> ExitCode {
         // Whoever read our output has seen enough.
         return ExitCode::SUCCESS;
     }
-    crate::show::note(&format!("error: {error:#}"));
+    match error.downcast_ref::<Problems>() {
+        // Each is an error of its own.
+        Some(problems) => {
+            for problem in problems.list() {
+                crate::show::note(&format!("error: {problem}"));
+            }
+        }
+        None => crate::show::note(&format!("error: {error:#}")),
+    }
     classify(&error).into()
 }
 
 fn classify(error: &anyhow::Error) -> u8 {
-    if error.is::<Usage>() {
+    let is_exposed =
+        || matches!(error.downcast_ref::<ListenError>(), Some(ListenError::Exposed(_)));
+    if error.is::<Usage>() || error.is::<Problems>() || is_exposed() {
         return USAGE;
     }
     match error.downcast_ref::<muster_client::Error>() {
@@ -92,6 +105,8 @@ mod tests {
         assert_eq!(classify(&refused(ErrorCode::InvalidJob)), FAILED);
         assert_eq!(classify(&Usage("x".to_owned()).into()), USAGE);
         assert_eq!(classify(&anyhow::anyhow!("x")), FAILED);
+        assert_eq!(classify(&anyhow::Error::from(Problems::default()).context("while")), USAGE);
+        assert_eq!(classify(&ListenError::Exposed("x".to_owned()).into()), USAGE);
         let reader_left = io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(is_broken_pipe(&anyhow::Error::from(reader_left).context("writing")));
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use muster_runtime::bus::{self, Bus};
+use muster_runtime::http::{self, Health, admin};
 use muster_runtime::store::control::{ControlStore, ControlView};
 use muster_runtime::store::{self, Store};
 use muster_runtime::tasks::{OnCancel, OnError, Policy};
@@ -13,18 +14,35 @@ use tokio_util::sync::CancellationToken;
 
 use crate::settings::Settings;
 
+/// The store's name among the parts that must be ready.
+const STORE: &str = "store";
 /// How often the control data is looked at when no message tells of a change.
 const CONTROL_POLL: Duration = Duration::from_secs(300);
 
-/// The parts that roles share in one process.
+/// What a process has before it is connected to anything.
 #[derive(Clone)]
-pub(crate) struct Parts {
+pub(crate) struct Base {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) tasks: Supervisor,
     pub(crate) metrics: Metrics,
     pub(crate) blocking: Blocking,
+    pub(crate) health: Health,
+}
+
+/// The parts that roles share in one process.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) base: Base,
     pub(crate) bus: Arc<dyn Bus>,
+}
+
+impl std::ops::Deref for Parts {
+    type Target = Base;
+
+    fn deref(&self) -> &Base {
+        &self.base
+    }
 }
 
 /// What the roles that keep data need beside.
@@ -35,10 +53,41 @@ pub(crate) struct Data {
     pub(crate) view: ControlView,
 }
 
+impl Base {
+    /// A process that is not ready.
+    pub(crate) fn new() -> Self {
+        let random = Random::from_os();
+        let health = Health::new();
+        health.await_bus();
+        Self {
+            clock: Clock::system(),
+            tasks: Supervisor::new(random.clone()),
+            metrics: Metrics::new(),
+            blocking: Blocking::per_core(),
+            health,
+            random,
+        }
+    }
+
+    /// Serves health and metrics on an address of their own, before anything else is there.
+    pub(crate) async fn serve_admin(&self, config: &admin::Config) -> anyhow::Result<Role> {
+        let listener = http::bind(config.listen, config.insecure).await?;
+        tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
+        let base = self.clone();
+        let run = move |stop| {
+            admin::run(listener, base.health, base.metrics, base.clock, base.tasks, stop)
+        };
+        Ok(Role::start(&self.tasks, "admin", run))
+    }
+}
+
 impl Parts {
     /// Connects to the bus.
-    pub(crate) async fn new(settings: &Settings, name: &str) -> anyhow::Result<Self> {
-        let random = Random::from_os();
+    pub(crate) async fn connect(
+        base: Base,
+        settings: &Settings,
+        name: &str,
+    ) -> anyhow::Result<Self> {
         let options = bus::Options {
             name: name.to_owned(),
             replicas: settings.bus.replicas,
@@ -47,23 +96,19 @@ impl Parts {
         };
         let bus =
             bus::open(&settings.bus.url, &options).await.context("the bus cannot be opened")?;
-        Ok(Self {
-            clock: Clock::system(),
-            tasks: Supervisor::new(random.clone()),
-            metrics: Metrics::new(),
-            blocking: Blocking::per_core(),
-            random,
-            bus,
-        })
+        base.health.follow_bus(&bus);
+        Ok(Self { base, bus })
     }
 
     /// Opens the store, refuses an unsafe one, and reads the control data.
     pub(crate) async fn data(&self, settings: &Settings) -> anyhow::Result<Data> {
-        let store = store::open(&settings.store.url, &settings.store.options)
+        self.health.not_ready(STORE, "has not been probed yet");
+        let store = store::open(&settings.store)
             .with_context(|| format!("store `{}` cannot be opened", settings.store.url))?;
         store::probe::probe(&store, &self.random)
             .await
             .with_context(|| format!("store `{}` was not accepted", settings.store.url))?;
+        self.health.ready(STORE);
         self.metrics.register("store", |registry| store.register(registry));
         let control = ControlStore::new(store.clone(), self.random.clone());
         control.load_latest().await.context("the control data cannot be read")?;
@@ -142,6 +187,7 @@ pub(crate) async fn run_until_stopped(
         () = stop.cancelled() => {}
         () = parts.tasks.cancelled() => {}
     }
+    parts.health.drain();
     for role in roles {
         role.end(deadline).await;
     }

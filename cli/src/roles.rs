@@ -1,15 +1,14 @@
 //! `muster gateway`, `muster shard`, `muster executor`: each role as a process of its own.
 
-use std::net::SocketAddr;
-
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args as ClapArgs;
 use muster_runtime::config::{self, Arguments, Flag};
-use muster_runtime::signal;
 use muster_runtime::telemetry::{self, Format};
+use muster_runtime::{http, signal};
 use tokio::net::TcpListener;
 
-use crate::process::{Data, Parts, Role, run_until_stopped};
+use crate::args::NoClient;
+use crate::process::{Base, Data, Parts, Role, run_until_stopped};
 use crate::settings::Settings;
 
 /// What every role's command takes.
@@ -17,6 +16,8 @@ use crate::settings::Settings;
 pub(crate) struct Common {
     #[command(flatten)]
     arguments: Arguments,
+    #[command(flatten)]
+    _client: NoClient,
     /// The bus: `nats://host:port[,host:port…]`
     #[arg(long, value_name = "URL")]
     bus: Option<String>,
@@ -41,11 +42,24 @@ pub(crate) struct GatewayArgs {
     insecure: bool,
 }
 
+/// What the commands of roles without an API take.
+#[derive(Debug, ClapArgs)]
+struct Admin {
+    /// Address for health and metrics; port 0 takes a free one, which the log names
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// Serve health and metrics on an address that others can reach too
+    #[arg(long)]
+    insecure: bool,
+}
+
 /// Run a shard worker: owns shards, leads pools
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ShardArgs {
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    admin: Admin,
     /// The store: `s3://bucket/prefix`, `file:///dir`
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -56,6 +70,8 @@ pub(crate) struct ShardArgs {
 pub(crate) struct ExecutorArgs {
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    admin: Admin,
     /// Name of the cluster
     #[arg(long)]
     cluster: Option<String>,
@@ -67,6 +83,23 @@ pub(crate) struct ExecutorArgs {
     state_dir: Option<String>,
 }
 
+impl Admin {
+    fn flags(self) -> Vec<Flag> {
+        let insecure = self.insecure.then(|| "true".to_owned());
+        flags([
+            ("--admin-listen", "admin.listen", self.admin_listen),
+            ("--insecure", "admin.insecure", insecure),
+        ])
+    }
+}
+
+/// Whether a role keeps data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Data,
+    Nothing,
+}
+
 /// Flags that were given, as settings.
 fn flags<const N: usize>(given: [(&'static str, &'static str, Option<String>); N]) -> Vec<Flag> {
     let given = given.into_iter();
@@ -74,18 +107,26 @@ fn flags<const N: usize>(given: [(&'static str, &'static str, Option<String>); N
 }
 
 /// The settings in effect; `None` when they were only to be printed or checked.
-fn load(common: &Common, mut more: Vec<Flag>) -> anyhow::Result<Option<Settings>> {
+fn load(common: &Common, keeps: Keeps, mut more: Vec<Flag>) -> anyhow::Result<Option<Settings>> {
     let bus = common.bus.clone().map(|value| Flag { name: "--bus", key: "bus.url", value });
     let shards =
         common.shards.map(|n| Flag { name: "--shards", key: "shards", value: n.to_string() });
     more.extend(bus);
     more.extend(shards);
-    let settings: Settings = config::load(&common.arguments.sources(more))?;
+    let settings = config::load_for(&common.arguments.sources(more), |settings, problems| {
+        let Settings { store, .. } = settings;
+        // What can be printed without a store is: who prints looks for what to set.
+        let is_needed = keeps == Keeps::Data && !common.arguments.print_config;
+        if is_needed && store.url.is_empty() {
+            problems.add("store.url", "is missing: say `--store URL`");
+        }
+    })?;
     if common.arguments.print_config {
         print(&config::print(&settings));
         return Ok(None);
     }
     if common.arguments.check_config {
+        crate::show::note("the settings are in order");
         return Ok(None);
     }
     Ok(Some(settings.spread()))
@@ -99,17 +140,6 @@ fn print(text: &str) {
 /// Says what happens on standard error.
 pub(crate) fn log(format: Format) -> anyhow::Result<()> {
     telemetry::init(format).context("logging cannot be set up")
-}
-
-/// Listens; an address that others can reach only when asked to.
-pub(crate) async fn bind(address: SocketAddr, insecure: bool) -> anyhow::Result<TcpListener> {
-    if !address.ip().is_loopback() && !insecure {
-        bail!(
-            "`{address}` can be reached by others, and nobody is asked who they are: \
-             listen on 127.0.0.1, or say --insecure"
-        );
-    }
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on `{address}`"))
 }
 
 /// Starts a gateway.
@@ -127,6 +157,7 @@ pub(crate) fn gateway(
         random: parts.random.clone(),
         tasks: parts.tasks.clone(),
         metrics: parts.metrics.clone(),
+        health: parts.health.clone(),
     };
     Role::start(&parts.tasks, "gateway", move |stop| {
         muster_gateway::run(config, deps, listener, stop)
@@ -145,6 +176,7 @@ pub(crate) fn shard(parts: &Parts, data: &Data, settings: &Settings) -> Role {
             parts.random.clone(),
             parts.tasks.clone(),
             parts.blocking.clone(),
+            parts.health.clone(),
             registry,
         )
     });
@@ -168,6 +200,7 @@ pub(crate) fn executor(
         random: parts.random.clone(),
         tasks: parts.tasks.clone(),
         metrics,
+        health: parts.health.clone(),
     };
     let name = format!("executor.{}", config.cluster);
     Role::start(&parts.tasks, &name, move |stop| muster_executor::run(config, deps, stop))
@@ -181,45 +214,49 @@ pub(crate) async fn run_gateway(args: GatewayArgs) -> anyhow::Result<()> {
         ("--listen", "gateway.listen", args.listen),
         ("--insecure", "gateway.insecure", insecure),
     ]);
-    let Some(settings) = load(&args.common, flags)? else { return Ok(()) };
+    let Some(settings) = load(&args.common, Keeps::Data, flags)? else { return Ok(()) };
     log(settings.log_format.into())?;
-    let listener = bind(settings.gateway.listen, settings.gateway.insecure).await?;
-    let address = listener.local_addr()?;
-    let parts = Parts::new(&settings, "gateway").await?;
+    let listener = http::bind(settings.gateway.listen, settings.gateway.insecure).await?;
+    let parts = Parts::connect(Base::new(), &settings, "gateway").await?;
     let data = parts.data(&settings).await?;
     let stop = signal::stop_token(&parts.tasks)?;
     let role = gateway(&parts, &data, &settings, listener);
-    tracing::info!(%address, "gateway listens");
     run_until_stopped(&parts, vec![role], stop, settings.shutdown_timeout.0).await
 }
 
 /// Runs a shard worker process.
 pub(crate) async fn run_shard(args: ShardArgs) -> anyhow::Result<()> {
-    let flags = flags([("--store", "store.url", args.store)]);
-    let Some(settings) = load(&args.common, flags)? else { return Ok(()) };
+    let mut given = flags([("--store", "store.url", args.store)]);
+    given.extend(args.admin.flags());
+    let Some(settings) = load(&args.common, Keeps::Data, given)? else { return Ok(()) };
     log(settings.log_format.into())?;
-    let parts = Parts::new(&settings, "shard").await?;
+    let base = Base::new();
+    let admin = base.serve_admin(&settings.admin).await?;
+    let parts = Parts::connect(base, &settings, "shard").await?;
     let data = parts.data(&settings).await?;
     parts.follow_control(&data.control).await?;
     let stop = signal::stop_token(&parts.tasks)?;
     let role = shard(&parts, &data, &settings);
-    run_until_stopped(&parts, vec![role], stop, settings.shutdown_timeout.0).await
+    run_until_stopped(&parts, vec![role, admin], stop, settings.shutdown_timeout.0).await
 }
 
 /// Runs an executor process.
 pub(crate) async fn run_executor(args: ExecutorArgs) -> anyhow::Result<()> {
-    let flags = flags([
+    let mut given = flags([
         ("--cluster", "executor.cluster", args.cluster),
         ("--backend", "executor.backend", args.backend),
         ("--state-dir", "executor.state_dir", args.state_dir),
     ]);
-    let Some(settings) = load(&args.common, flags)? else { return Ok(()) };
+    given.extend(args.admin.flags());
+    let Some(settings) = load(&args.common, Keeps::Nothing, given)? else { return Ok(()) };
     log(settings.log_format.into())?;
-    let parts = Parts::new(&settings, "executor").await?;
+    let base = Base::new();
+    let admin = base.serve_admin(&settings.admin).await?;
+    let parts = Parts::connect(base, &settings, "executor").await?;
     std::fs::create_dir_all(&settings.executor.state_dir).with_context(|| {
         format!("state directory `{}` cannot be made", settings.executor.state_dir.display())
     })?;
     let stop = signal::stop_token(&parts.tasks)?;
     let role = executor(&parts, settings.executor.clone(), executor_metrics(&parts));
-    run_until_stopped(&parts, vec![role], stop, settings.shutdown_timeout.0).await
+    run_until_stopped(&parts, vec![role, admin], stop, settings.shutdown_timeout.0).await
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use muster_runtime::config::{self, FieldDoc, HumanDuration, Problems};
-use muster_runtime::store;
+use muster_runtime::http::admin;
+use muster_runtime::{bus, store};
 use serde::{Deserialize, Serialize};
 
 /// Settings of a server process. A role reads its own section and the shared ones.
@@ -18,8 +19,10 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// The bus.
     pub(crate) bus: BusSettings,
+    /// Health and metrics of processes without an API.
+    pub(crate) admin: admin::Config,
     /// The object store.
-    pub(crate) store: StoreSettings,
+    pub(crate) store: store::Config,
     /// The gateway.
     pub(crate) gateway: muster_gateway::Config,
     /// The shard worker.
@@ -59,17 +62,6 @@ pub(crate) struct BusSettings {
     pub(crate) tls_ca_file: Option<PathBuf>,
 }
 
-/// How to reach the store.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct StoreSettings {
-    /// `s3://bucket/prefix`, `file:///dir` or `memory:///`.
-    pub(crate) url: String,
-    /// Everything else.
-    #[serde(flatten)]
-    pub(crate) options: store::Config,
-}
-
 impl Default for BusSettings {
     fn default() -> Self {
         Self { url: "nats://127.0.0.1:4222".to_owned(), replicas: 1, tls_ca_file: None }
@@ -83,7 +75,8 @@ impl Default for Settings {
             shutdown_timeout: HumanDuration::secs(25),
             log_format: LogFormat::Text,
             bus: BusSettings::default(),
-            store: StoreSettings::default(),
+            admin: admin::Config::default(),
+            store: store::Config::default(),
             gateway: muster_gateway::Config::default(),
             shard: muster_shard::Config::default(),
             executor: muster_executor::Config::default(),
@@ -110,9 +103,25 @@ impl config::Config for Settings {
         if self.shards == 0 || self.shards > 1024 {
             problems.add("shards", format!("{} is not from 1 to 1024", self.shards));
         }
-        self.shard.validate(problems);
-        for problem in self.executor.problems() {
-            problems.add("executor", problem);
+        problems.within("bus", |problems| self.bus.validate(problems));
+        problems.within("admin", |problems| self.admin.validate(problems));
+        problems.within("store", |problems| self.store.validate(problems));
+        problems.within("gateway", |problems| self.gateway.validate(problems));
+        problems.within("shard", |problems| self.shard.validate(problems));
+        problems.within("executor", |problems| self.executor.validate(problems));
+    }
+}
+
+impl BusSettings {
+    fn validate(&self, problems: &mut Problems) {
+        if let Err(error) = bus::check_url(&self.url) {
+            problems.add("url", error.to_string());
+        }
+        if !(1..=5).contains(&self.replicas) {
+            problems.add("replicas", format!("{} is not from 1 to 5", self.replicas));
+        }
+        if let Some(file) = self.tls_ca_file.as_ref().filter(|file| !file.is_file()) {
+            problems.add("tls_ca_file", format!("there is no file `{}`", file.display()));
         }
     }
 }
@@ -120,6 +129,42 @@ impl config::Config for Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unknown_keys_are_problems_in_every_section() {
+        let sections = ["bus", "admin", "store", "gateway", "shard", "executor"];
+        let set = sections.map(|section| format!("{section}.colour=red")).to_vec();
+        let sources = config::Sources { set, ..config::Sources::default() };
+        let problems = config::load::<Settings>(&sources).unwrap_err();
+        let keys: Vec<&str> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, sections.map(|section| format!("{section}.colour")), "{problems}");
+        assert!(problems.to_string().contains("unknown field `colour`"), "{problems}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_at_once_and_by_key() {
+        let set = [
+            "bus.url=http://x",
+            "admin.listen=0.0.0.0:9",
+            "store.url=gs://bucket",
+            "gateway.listen=0.0.0.0:8080",
+            "shard.lease_ttl=1ms",
+            "executor.pool=a..b",
+        ];
+        let set = set.map(str::to_owned).to_vec();
+        let sources = config::Sources { set, ..config::Sources::default() };
+        let problems = config::load::<Settings>(&sources).unwrap_err();
+        let keys: Vec<&str> = problems.list().iter().map(|problem| problem.key.as_str()).collect();
+        let expected = [
+            "bus.url",
+            "admin.listen",
+            "store.url",
+            "gateway.listen",
+            "shard.lease_ttl",
+            "executor.pool",
+        ];
+        assert_eq!(keys, expected, "{problems}");
+    }
 
     /// The manual and the code say the same: every setting, its variable, its default, its meaning.
     #[test]

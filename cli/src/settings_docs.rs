@@ -81,6 +81,7 @@ fn table() -> Vec<FieldDoc> {
         table.iter().map(|(key, what)| FieldDoc::new(key, what)).collect::<Vec<_>>()
     };
     let mut docs = plain(SHARED);
+    docs.extend(prefixed("admin", muster_runtime::http::admin::Config::docs()));
     docs.extend(prefixed("gateway", muster_gateway::Config::docs()));
     docs.extend(prefixed("shard", muster_shard::Config::docs()));
     docs.extend(plain(EXECUTOR));

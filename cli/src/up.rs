@@ -9,11 +9,12 @@ use clap::Args as ClapArgs;
 use muster_executor::backend::simulated::SimulatedSpec;
 use muster_executor::config::BackendKind;
 use muster_runtime::config::HumanDuration;
-use muster_runtime::signal;
+use muster_runtime::{http, signal};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::process::{Parts, Role, run_until_stopped};
-use crate::roles::{self, bind};
+use crate::args::NoClient;
+use crate::process::{Base, Parts, Role, run_until_stopped};
+use crate::roles;
 use crate::settings::Settings;
 
 /// Run everything in one process: gateway, shard worker and executors
@@ -22,6 +23,8 @@ use crate::settings::Settings;
 /// in the process. Started again on the same directory it goes on where it was.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    _client: NoClient,
     /// Directory for jobs, history and the state of executors
     #[arg(long, value_name = "DIR", default_value = "muster-data", env = "MUSTER_DATA")]
     data: PathBuf,
@@ -99,9 +102,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let settings = settings(&args)?;
     roles::log(muster_runtime::telemetry::Format::Text)?;
     let lock = lock(&args.data)?;
-    let listener = bind(args.listen, args.insecure).await?;
+    let listener = http::bind(args.listen, args.insecure).await?;
     let address = listener.local_addr()?;
-    let parts = Parts::new(&settings, "up").await?;
+    let parts = Parts::connect(Base::new(), &settings, "up").await?;
     let data = parts.data(&settings).await?;
     let stop = signal::stop_token(&parts.tasks)?;
     let deadline = settings.shutdown_timeout.0;

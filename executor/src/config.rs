@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use muster_core::names;
 use muster_core::quantity::Quantity;
 use muster_core::shape::DEFAULT_POOL;
-use muster_runtime::config::{ByteSize, HumanDuration};
+use muster_runtime::config::{ByteSize, HumanDuration, Problems};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::simulated::RunTime;
@@ -151,42 +152,54 @@ impl Default for SimulatedConfig {
 }
 
 impl Config {
-    /// Everything that is wrong with the settings, a sentence each.
-    #[must_use]
-    pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut check = |is_good: bool, problem: String| {
-            if !is_good {
-                problems.push(problem);
-            }
-        };
-        for (what, name) in [("cluster", &self.cluster), ("pool", &self.pool)] {
-            let is_good = muster_runtime::bus::token(name) == **name;
-            check(is_good, format!("{what} `{name}` may hold letters, digits, `-` and `_` only"));
+    /// Adds everything that is wrong with the settings beyond the type of each.
+    pub fn validate(&self, problems: &mut Problems) {
+        if muster_runtime::bus::token(&self.cluster) != self.cluster {
+            let name = &self.cluster;
+            let reason = format!("`{name}` may hold letters, digits, `-` and `_` only");
+            problems.add("cluster", reason);
         }
-        check(self.shards > 0, "shards is 0, at least 1 is needed".to_owned());
-        check(self.leases_max > 0, "leases_max is 0, at least 1 is needed".to_owned());
+        if let Err(error) = names::pool(&self.pool) {
+            problems.add("pool", error.to_string());
+        }
+        if self.leases_max == 0 {
+            problems.add("leases_max", "is 0, at least 1 is needed");
+        }
         let intervals = [
             ("lease_wait", self.lease_wait),
             ("heartbeat_interval", self.heartbeat_interval),
             ("sync_interval", self.sync_interval),
         ];
-        for (what, interval) in intervals {
-            check(!interval.0.is_zero(), format!("{what} is 0"));
-        }
-        let is_rate = (0.0..=1.0).contains(&self.simulated.failure_rate);
-        check(is_rate, format!("failure_rate {} is not in 0..1", self.simulated.failure_rate));
-        let quantities = [
-            ("local.cpu", &self.local.cpu, true),
-            ("local.memory", &self.local.memory, true),
-            ("simulated.cpu", &self.simulated.cpu, false),
-            ("simulated.memory", &self.simulated.memory, false),
-        ];
-        for (what, text, may_be_empty) in quantities {
-            if let Err(error) = text.parse::<Quantity>() {
-                check(may_be_empty && text.is_empty(), format!("{what}: {error}"));
+        for (key, interval) in intervals {
+            if interval.0.is_zero() {
+                problems.add(key, "is 0, more is needed");
             }
         }
-        problems
+        problems.within("local", |problems| {
+            for (key, text) in [("cpu", &self.local.cpu), ("memory", &self.local.memory)] {
+                if !text.is_empty() {
+                    check_quantity(key, text, problems);
+                }
+            }
+        });
+        problems.within("simulated", |problems| self.simulated.validate(problems));
+    }
+}
+
+impl SimulatedConfig {
+    fn validate(&self, problems: &mut Problems) {
+        check_quantity("cpu", &self.cpu, problems);
+        check_quantity("memory", &self.memory, problems);
+        if !(0.0..=1.0).contains(&self.failure_rate) {
+            problems.add("failure_rate", format!("{} is not from 0 to 1", self.failure_rate));
+        }
+    }
+}
+
+fn check_quantity(key: &str, text: &str, problems: &mut Problems) {
+    match text.parse::<Quantity>() {
+        Ok(quantity) if quantity.is_negative() => problems.add(key, format!("{text} is below 0")),
+        Ok(_) => {}
+        Err(error) => problems.add(key, error.to_string()),
     }
 }

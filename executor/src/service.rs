@@ -14,6 +14,8 @@ use futures::stream::FuturesUnordered;
 use muster_api::bus::{self, Heartbeat, StopRuns, subject};
 use muster_core::id::ShardId;
 use muster_runtime::bus::{Bus, Message, Subscription};
+use muster_runtime::config::Problems;
+use muster_runtime::http::Health;
 use muster_runtime::tasks::Supervisor;
 use muster_runtime::{Clock, Random};
 use tokio::sync::mpsc;
@@ -48,6 +50,8 @@ pub struct Deps {
     pub tasks: Supervisor,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where it says whether it can do its work.
+    pub health: Health,
 }
 
 /// Why an executor ended.
@@ -55,7 +59,7 @@ pub struct Deps {
 pub enum Error {
     /// The settings are wrong.
     #[error("settings are wrong: {0}")]
-    Config(String),
+    Config(Problems),
     /// The bus takes no subscription.
     #[error("bus cannot be listened to: {0}")]
     Bus(#[from] muster_runtime::bus::Error),
@@ -90,6 +94,7 @@ struct Executor {
     effects_in_flight: usize,
     heartbeat_at: Duration,
     nodes_at: Duration,
+    is_ready: bool,
 }
 
 /// Runs an executor until `cancel`; then hands in what is left to report.
@@ -97,10 +102,12 @@ struct Executor {
 /// # Errors
 /// When the settings are wrong, the bus cannot be listened to, or the back end fails.
 pub async fn run(config: Config, deps: Deps, cancel: CancellationToken) -> Result<(), Error> {
-    let problems = config.problems();
-    if !problems.is_empty() {
-        return Err(Error::Config(problems.join("; ")));
+    let mut problems = Problems::default();
+    config.validate(&mut problems);
+    if !problems.list().is_empty() {
+        return Err(Error::Config(problems));
     }
+    deps.health.not_ready(&part(&config.cluster), "the back end is not open yet");
     let tasks = deps.tasks.child();
     let result = run_with(config.clone(), deps, tasks.clone(), cancel).await;
     let ended = tasks.shutdown(config.shutdown_timeout.0).await;
@@ -122,9 +129,17 @@ async fn run_with(
     let mut executor = Executor::new(config, deps, backend);
     executor.runs.on_nodes(executor.backend.nodes().await?);
     executor.runs.on_adopted(executor.backend.adopt().await?);
+    let health = executor.deps.health.clone();
+    let why = "its runs have not been compared with the shards yet";
+    health.not_ready(&part(&executor.config.cluster), why);
     executor.work_until(&cancel, &mut events, &mut stops, &mut logs).await?;
     executor.finish(&mut events).await;
     Ok(())
+}
+
+/// The executor's name among the parts of its process that must be ready.
+fn part(cluster: &str) -> String {
+    format!("executor {cluster}")
 }
 
 async fn open(config: &Config, deps: &Deps, tasks: Supervisor) -> Result<Opened, backend::Error> {
@@ -156,6 +171,7 @@ impl Executor {
             effects_in_flight: 0,
             heartbeat_at: now,
             nodes_at: now + config.sync_interval.0,
+            is_ready: false,
             config,
             deps,
             backend,

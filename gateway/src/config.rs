@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use muster_runtime::config::{ByteSize, FieldDoc, HumanDuration, Problems};
+use muster_runtime::http::exposed;
 use serde::{Deserialize, Serialize};
 
 /// Settings of a gateway.
@@ -82,8 +83,8 @@ impl Config {
 
     /// What is wrong with the settings beyond the type of each.
     pub fn validate(&self, problems: &mut Problems) {
-        if !self.listen.ip().is_loopback() && !self.insecure {
-            problems.add("listen", exposed(self.listen));
+        if let Some(reason) = exposed(self.listen, self.insecure) {
+            problems.add("listen", reason);
         }
         if self.shards == 0 || self.shards > 1024 {
             problems.add("shards", format!("{} is not from 1 to 1024", self.shards));
@@ -106,12 +107,4 @@ impl Config {
             }
         }
     }
-}
-
-/// Why an address that others can reach is refused.
-pub(crate) fn exposed(listen: SocketAddr) -> String {
-    format!(
-        "`{listen}` can be reached from other machines, and there is no authentication yet: listen on \
-         127.0.0.1, or say `insecure` if the network keeps strangers out"
-    )
 }

@@ -1,7 +1,6 @@
 //! What all operations share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use muster_api::bus::subject;
@@ -10,6 +9,7 @@ use muster_core::control::{Control, Queue};
 use muster_core::id::{CommandId, ShardId};
 use muster_core::route::shard_of_queue;
 use muster_runtime::bus::{Bus, KeyValue};
+use muster_runtime::http::Health;
 use muster_runtime::store::control::{ControlStore, ControlView};
 use muster_runtime::{Blocking, Clock, Metrics, Random, Supervisor};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
@@ -35,6 +35,8 @@ pub struct Deps {
     pub tasks: Supervisor,
     /// Where its metrics go, and what `/metrics` shows.
     pub metrics: Metrics,
+    /// What `/health/ready` shows.
+    pub health: Health,
 }
 
 /// A gateway; clones are the same one.
@@ -53,17 +55,20 @@ struct Shared {
     submissions: Arc<Semaphore>,
     /// In units of [`BYTES_PER_PERMIT`].
     submit_bytes: Arc<Semaphore>,
-    is_loaded: AtomicBool,
     draining: CancellationToken,
 }
 
 const BYTES_PER_PERMIT: usize = 1024;
+/// Its name among the parts that must be ready.
+const PART: &str = "gateway";
 
 impl Gateway {
     /// A gateway that has read no control data yet.
     #[must_use]
     pub fn new(config: Config, deps: Deps) -> Self {
         let counted = deps.metrics.register("gateway", Counted::register);
+        deps.health.follow_bus(&deps.bus);
+        deps.health.not_ready(PART, "the control data has not been read yet");
         let permits = config.submit_bytes_max.as_usize() / BYTES_PER_PERMIT;
         let shared = Shared {
             control: deps.control.view(),
@@ -72,7 +77,6 @@ impl Gateway {
             pools: OnceCell::new(),
             submissions: Arc::new(Semaphore::new(config.submissions_max)),
             submit_bytes: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
-            is_loaded: AtomicBool::new(false),
             draining: CancellationToken::new(),
             config,
             deps,
@@ -91,7 +95,7 @@ impl Gateway {
     ) -> Result<(), muster_runtime::tasks::BoxError> {
         let mut wake_ups = self.bus().subscribe(subject::CONTROL, None).await?;
         self.deps().control.load_latest().await?;
-        self.shared.is_loaded.store(true, Ordering::Release);
+        self.deps().health.ready(PART);
         loop {
             let pause = self.random().jitter(limits::CONTROL_POLL, 0.1);
             tokio::select! {
@@ -109,6 +113,7 @@ impl Gateway {
 
     /// Says that it is about to stop: it is not ready any more, and endless streams end.
     pub fn drain(&self) {
+        self.deps().health.drain();
         self.shared.draining.cancel();
     }
 
@@ -142,19 +147,6 @@ impl Gateway {
 
     pub(crate) fn draining(&self) -> &CancellationToken {
         &self.shared.draining
-    }
-
-    /// Whether it can serve; otherwise why not.
-    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
-        if self.shared.draining.is_cancelled() {
-            Err("the gateway is about to stop")
-        } else if !self.shared.is_loaded.load(Ordering::Acquire) {
-            Err("the control data has not been read yet")
-        } else if !self.bus().is_connected() {
-            Err("the bus is not connected")
-        } else {
-            Ok(())
-        }
     }
 
     pub(crate) fn control(&self) -> Arc<Control> {

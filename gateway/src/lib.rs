@@ -29,4 +29,4 @@ pub use config::Config;
 pub use gateway::{Deps, Gateway};
 pub use openapi::OPENAPI;
 pub use routes::{API_PREFIX, Operation, ROUTES, Route, router};
-pub use serve::{Error, bind, run};
+pub use serve::run;

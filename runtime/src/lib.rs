@@ -7,6 +7,7 @@ pub mod clock;
 pub mod codec;
 pub mod config;
 pub mod history;
+pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod random;

@@ -10,6 +10,7 @@ use muster_api::bus::{self, Heartbeat, subject};
 use muster_core::id::ShardId;
 use muster_runtime::bus::Subscription;
 use muster_runtime::history::History;
+use muster_runtime::http::Health;
 use muster_runtime::store::Store;
 use muster_runtime::store::control::ControlView;
 use muster_runtime::tasks::{BoxError, OnCancel, OnError, Policy, Supervisor, Task};
@@ -22,6 +23,8 @@ use crate::lease::{Leases, Won};
 use crate::metrics::Metrics;
 use crate::{leader, owner};
 
+/// The worker's name among the parts of its process that must be ready.
+const PART: &str = "shard worker";
 /// How long owners may take to finish what is under way when the worker stops.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -44,6 +47,8 @@ pub struct Deps {
     pub tasks: Supervisor,
     /// Where CPU work runs.
     pub blocking: Blocking,
+    /// Where the worker says whether it can do its work.
+    pub health: Health,
     pub(crate) history: History,
     pub(crate) metrics: Metrics,
 }
@@ -60,11 +65,24 @@ impl Deps {
         random: Random,
         tasks: Supervisor,
         blocking: Blocking,
+        health: Health,
         registry: &mut Registry,
     ) -> Self {
         let metrics = Metrics::register(registry);
         let history = History::new(store.clone(), blocking.clone());
-        Self { config, bus, store, control, clock, random, tasks, blocking, history, metrics }
+        Self {
+            config,
+            bus,
+            store,
+            control,
+            clock,
+            random,
+            tasks,
+            blocking,
+            health,
+            history,
+            metrics,
+        }
     }
 }
 
@@ -97,6 +115,7 @@ struct Worker {
 /// # Errors
 /// When the bus cannot be used at all.
 pub async fn run(deps: Deps, cancel: CancellationToken) -> Result<(), Error> {
+    deps.health.not_ready(PART, "is not registered yet");
     let ttl = deps.config.lease_ttl.0;
     let name = format!("{:016x}", deps.random.u64());
     let bucket = deps.bus.key_value(subject::LEASES_BUCKET, Some(ttl)).await?;
@@ -153,8 +172,12 @@ impl Worker {
 
     async fn turn(&mut self) {
         let lost = match self.leases.renew().await {
-            Ok(lost) => lost,
+            Ok(lost) => {
+                self.deps.health.ready(PART);
+                lost
+            }
             Err(error) => {
+                self.deps.health.not_ready(PART, format!("cannot renew its leases: {error}"));
                 tracing::warn!(%error, "leases could not be renewed");
                 self.leases.run_out()
             }

@@ -13,6 +13,7 @@ use anyhow::ensure;
 use muster_client::{Client, Options};
 use muster_runtime::clock::Clock;
 
+use crate::args::NoClient;
 use crate::context::write_out;
 use crate::exit::Outcome;
 use crate::show::{self, Rows, percent};
@@ -37,6 +38,8 @@ const LINE_PERIOD: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    _client: NoClient,
     /// Jobs of each queue
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     jobs: u32,

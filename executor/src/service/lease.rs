@@ -70,6 +70,7 @@ impl Executor {
         if !is_synced && now.monotonic < open_at {
             return open_at;
         }
+        self.opened();
         let is_news = self.lease.told != Some(self.runs.nodes_version());
         if self.lease.is_newest_in_flight() && !is_news {
             return far;
@@ -82,6 +83,13 @@ impl Executor {
         }
         self.send_lease_request(now);
         far
+    }
+
+    /// It asks for leases from now on, which is what it is there for.
+    fn opened(&mut self) {
+        if !std::mem::replace(&mut self.is_ready, true) {
+            self.deps.health.ready(&super::part(&self.config.cluster));
+        }
     }
 
     pub(super) fn on_lease(&mut self, outcome: LeaseOutcome) {

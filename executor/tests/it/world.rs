@@ -19,6 +19,7 @@ use muster_core::time::Timestamp;
 use muster_executor::{Config, Deps, Metrics};
 use muster_runtime::bus::memory::Memory;
 use muster_runtime::bus::{Bus, Message, ReplyTo};
+use muster_runtime::http::Health;
 use muster_runtime::tasks::{Policy, Supervisor};
 use muster_runtime::{Clock, Random};
 use tokio_util::sync::CancellationToken;
@@ -111,6 +112,7 @@ impl World {
             random: self.random.clone(),
             tasks: self.tasks.clone(),
             metrics: Metrics::default(),
+            health: Health::new(),
         };
         let cancel = CancellationToken::new();
         let token = cancel.clone();

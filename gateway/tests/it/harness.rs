@@ -14,6 +14,7 @@ use muster_core::id::{JobId, ShardId};
 use muster_core::time::Timestamp;
 use muster_gateway::{Config, Deps};
 use muster_runtime::bus::{Bus, Options, memory::Memory};
+use muster_runtime::http::Health;
 use muster_runtime::store::{self, control::ControlStore};
 use muster_runtime::tasks::{BoxError, Policy};
 use muster_runtime::{Clock, Metrics, Random, Supervisor};
@@ -69,7 +70,7 @@ impl Harness {
         for shard in 0..config.shards {
             respond(&bus, &tasks, shard, Arc::clone(&seen), Arc::clone(&script)).await;
         }
-        let store = store::open("memory:///", &store::Config::default()).unwrap();
+        let store = store::open(&store::Config::at("memory:///")).unwrap();
         let deps = Deps {
             bus: Arc::clone(&bus),
             control: ControlStore::new(store, random.clone()),
@@ -77,6 +78,7 @@ impl Harness {
             random,
             tasks: tasks.clone(),
             metrics: Metrics::new(),
+            health: Health::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -11,7 +11,7 @@ use muster_api::http::{
 };
 use muster_core::limits::{IDS_PER_REQUEST_MAX, PAGE_SIZE_MAX, REASON_BYTES_MAX};
 use muster_core::route::shard_of_queue;
-use muster_gateway::{Config, bind};
+use muster_gateway::Config;
 use muster_runtime::tasks::{BoxError, Policy};
 
 use crate::harness::{Harness, id, take};
@@ -330,15 +330,6 @@ async fn logs_are_fetched_piece_by_piece_from_the_cluster_of_the_run() {
         assert!(got.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
     }
     assert_eq!(harness.get(&format!("{url}?attempt=1")).await.code(), "logs_unavailable");
-}
-
-#[tokio::test]
-async fn an_address_that_others_reach_needs_a_word() {
-    let listen = "0.0.0.0:0".parse().unwrap();
-    let error = bind(&Config { listen, ..Config::default() }).await.unwrap_err();
-    assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().contains("insecure"), "{error}");
-    assert!(bind(&Config { listen, insecure: true, ..Config::default() }).await.is_ok());
 }
 
 #[test]

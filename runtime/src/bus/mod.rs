@@ -225,19 +225,29 @@ impl Default for Options {
     }
 }
 
+/// Whether `url` is one that [`open`] takes.
+///
+/// # Errors
+/// [`Error::InvalidUrl`], when it is not.
+pub fn check_url(url: &str) -> Result<(), Error> {
+    match url.split_once("://") {
+        Some(("memory", "")) => Ok(()),
+        Some(("nats" | "tls", _)) => nats::check_url(url),
+        // The address may hold a password, so only its scheme is repeated.
+        Some((scheme, _)) => Err(Error::InvalidUrl {
+            reason: format!("scheme `{scheme}` is not `memory`, `nats` or `tls`"),
+        }),
+        None => Err(Error::InvalidUrl { reason: "it has no scheme".to_owned() }),
+    }
+}
+
 /// Opens the bus at `url`: `memory://` (a new one with each call), or
 /// `nats://host:port[,host2:port...]` (`tls://` with TLS; `nats://user:password@host` and
 /// `nats://token@host` authenticate).
 pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Bus>, Error> {
-    match url.split_once("://") {
-        Some(("memory", "")) => Ok(Arc::new(memory::Memory::new(options))),
-        Some(("nats" | "tls", _)) => Ok(Arc::new(nats::Nats::connect(url, options).await?)),
-        Some(_) | None => Err(Error::InvalidUrl {
-            // The address may hold a password, so only its scheme is repeated.
-            reason: format!(
-                "scheme `{}` is not `memory`, `nats` or `tls`",
-                url.split("://").next().unwrap_or_default()
-            ),
-        }),
+    check_url(url)?;
+    if url.starts_with("memory:") {
+        return Ok(Arc::new(memory::Memory::new(options)));
     }
+    Ok(Arc::new(nats::Nats::connect(url, options).await?))
 }

@@ -103,6 +103,16 @@ impl Problems {
         self.push(key, "", reason);
     }
 
+    /// Adds what a check of one section has found, whose keys are those of the section.
+    pub fn within(&mut self, section: &str, check: impl FnOnce(&mut Self)) {
+        let mut found = Self::default();
+        check(&mut found);
+        self.0.extend(found.0.into_iter().map(|problem| {
+            let key = format!("{section}.{}", problem.key);
+            Problem { key, ..problem }
+        }));
+    }
+
     /// What was found.
     #[must_use]
     pub fn list(&self) -> &[Problem] {
@@ -141,6 +151,14 @@ impl std::error::Error for Problems {}
 
 /// Reads all sources and checks the whole. The error lists everything that is wrong.
 pub fn load<C: Config>(sources: &Sources) -> Result<C, Problems> {
+    load_for(sources, |_, _| {})
+}
+
+/// [`load`], with a check of what this process in particular needs.
+pub fn load_for<C: Config>(
+    sources: &Sources,
+    check: impl FnOnce(&C, &mut Problems),
+) -> Result<C, Problems> {
     let mut problems = Problems::default();
     let mut merged = table_of(&C::default());
     for layer in layers::<C>(sources, &mut problems) {
@@ -155,6 +173,7 @@ pub fn load<C: Config>(sources: &Sources) -> Result<C, Problems> {
         }
     };
     config.validate(&mut problems);
+    check(&config, &mut problems);
     if problems.0.is_empty() { Ok(config) } else { Err(problems) }
 }
 

@@ -125,6 +125,18 @@ fn all_problems_are_told_with_key_and_source() {
 }
 
 #[test]
+fn what_one_process_needs_is_told_with_the_rest_and_sections_are_named() {
+    let sources = Sources { set: vec!["bus.replicas=0".to_owned()], ..Sources::default() };
+    let problems = load_for::<Example>(&sources, |example, problems| {
+        problems
+            .within("bus", |problems| problems.add("url", format!("{} will not do", example.name)));
+    });
+    let text = problems.unwrap_err().to_string();
+    let expected = "`bus.replicas`: is 0, at least 1 is needed\n`bus.url`: example will not do";
+    assert_eq!(text, expected);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_a_problem() {
     for text in [None, Some("= 1")] {
         let (directory, path) = file(text.unwrap_or_default());

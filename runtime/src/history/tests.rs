@@ -25,7 +25,7 @@ const SHARD: ShardId = ShardId(3);
 const START: Timestamp = Timestamp(1_769_903_999_000);
 
 fn memory() -> (Store, History) {
-    let store = open("memory:///", &Config::default()).unwrap();
+    let store = open(&Config::at("memory:///")).unwrap();
     (store.clone(), History::new(store, Blocking::new(2)))
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::HumanDuration;
+use crate::config::{HumanDuration, Problems};
 
 /// How to reach the object store. What is not set here comes from the environment
 /// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …) or from the
@@ -12,6 +12,8 @@ use crate::config::HumanDuration;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Where the objects are: `s3://bucket/prefix`, `file:///directory` or `memory:///`.
+    pub url: String,
     /// The service's URL; that of AWS when there is none.
     pub endpoint: Option<String>,
     /// The region.
@@ -38,6 +40,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            url: String::new(),
             endpoint: None,
             region: None,
             access_key_id: None,
@@ -47,6 +50,24 @@ impl Default for Config {
             request_timeout: HumanDuration::secs(30),
             connect_timeout: HumanDuration::secs(5),
             retries_max: 2,
+        }
+    }
+}
+
+impl Config {
+    /// The store at `url`, everything else by default.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
+
+    /// Adds what is wrong with the settings beyond the type of each. A missing URL is none: not
+    /// every process uses a store.
+    pub fn validate(&self, problems: &mut Problems) {
+        if self.url.is_empty() {
+            return;
+        }
+        if let Err(error) = super::parse(&self.url) {
+            problems.add("url", error.to_string());
         }
     }
 }

@@ -344,7 +344,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_is_seen_by_others_and_by_a_restart() {
-        let store = open("memory:///", &Config::default()).unwrap();
+        let store = open(&Config::at("memory:///")).unwrap();
         let (one, two) = (control_store(&store, 1), control_store(&store, 2));
         let mut view = two.view();
         let changed = one.change(add("a".to_owned())).await.unwrap();
@@ -365,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_store_has_version_0_and_a_refused_or_empty_change_writes_nothing() {
-        let store = open("memory:///", &Config::default()).unwrap();
+        let store = open(&Config::at("memory:///")).unwrap();
         let control = control_store(&store, 1);
         assert_eq!(*control.load_latest().await.unwrap(), Control::default());
         let refused = control.change(|_| Err::<Control, &str>("no")).await;

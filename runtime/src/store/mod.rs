@@ -98,19 +98,32 @@ pub enum Created {
     Refused,
 }
 
-/// Opens the store behind `url`; it is not touched yet, except that a directory is created.
+/// Opens the store that `config` names; it is not touched yet, except that a directory is created.
 ///
 /// # Errors
 /// When the URL has none of the known forms, the directory cannot be made or the settings do not
 /// fit.
-pub fn open(url: &str, config: &Config) -> Result<Store, Error> {
-    let parsed = Url::parse(url).map_err(|_| Error::Url { url: url.to_owned() })?;
-    match parsed.scheme() {
-        "s3" => open_s3(&parsed, config),
-        "file" => open_directory(&parsed),
-        "memory" => Ok(Store::over(Arc::new(InMemory::new()), Kind::Memory, url)),
-        _ => Err(Error::Url { url: url.to_owned() }),
+pub fn open(config: &Config) -> Result<Store, Error> {
+    let url = config.url.as_str();
+    let (kind, parsed) = parse(url)?;
+    match kind {
+        Kind::S3 => open_s3(&parsed, config),
+        Kind::File => open_directory(&parsed),
+        Kind::Memory => Ok(Store::over(Arc::new(InMemory::new()), Kind::Memory, url)),
     }
+}
+
+/// What a URL says of the store behind it.
+fn parse(url: &str) -> Result<(Kind, Url), Error> {
+    let refused = || Error::Url { url: url.to_owned() };
+    let parsed = Url::parse(url).map_err(|_| refused())?;
+    let kind = match parsed.scheme() {
+        "s3" if parsed.host_str().is_some_and(|bucket| !bucket.is_empty()) => Kind::S3,
+        "file" if parsed.to_file_path().is_ok() => Kind::File,
+        "memory" => Kind::Memory,
+        _ => return Err(refused()),
+    };
+    Ok((kind, parsed))
 }
 
 impl Store {
@@ -247,12 +260,12 @@ mod tests {
     async fn a_directory_is_created_and_keeps_the_first_of_two_objects() {
         let parent = tempfile::tempdir().unwrap();
         let url = format!("file://{}/a/b", parent.path().display());
-        let store = open(&url, &Config::default()).unwrap();
+        let store = open(&Config::at(&url)).unwrap();
         let key = Path::from("x/1");
         assert_eq!(store.read(&key).await.unwrap(), None);
         assert_eq!(store.create(&key, "one".into()).await.unwrap(), Created::Yes);
         assert_eq!(store.create(&key, "two".into()).await.unwrap(), Created::Refused);
-        let again = open(&url, &Config::default()).unwrap();
+        let again = open(&Config::at(&url)).unwrap();
         assert_eq!(again.read(&key).await.unwrap().as_deref(), Some(&b"one"[..]));
         assert!(parent.path().join("a/b/x/1").is_file());
     }
@@ -260,14 +273,14 @@ mod tests {
     #[test]
     fn other_urls_are_refused() {
         for url in ["", "/tmp/x", "gs://bucket", "file://host/x", "s3:///x"] {
-            let error = open(url, &Config::default()).unwrap_err();
+            let error = open(&Config::at(url)).unwrap_err();
             assert!(matches!(error, Error::Url { .. }), "{url}: {error}");
         }
     }
 
     #[tokio::test]
     async fn requests_are_counted_by_kind() {
-        let store = open("memory:///", &Config::default()).unwrap();
+        let store = open(&Config::at("memory:///")).unwrap();
         let key = Path::from("x");
         store.create(&key, "four".into()).await.unwrap();
         store.create(&key, "four".into()).await.unwrap();
@@ -288,6 +301,7 @@ mod tests {
     #[test]
     fn an_s3_store_opens_with_settings_and_shows_no_secret() {
         let config = Config {
+            url: "s3://bucket/some/prefix".to_owned(),
             endpoint: Some("http://127.0.0.1:9".to_owned()),
             region: Some("eu-central-1".to_owned()),
             access_key_id: Some("id".to_owned()),
@@ -295,7 +309,7 @@ mod tests {
             allow_http: true,
             ..Config::default()
         };
-        let store = open("s3://bucket/some/prefix", &config).unwrap();
+        let store = open(&config).unwrap();
         assert_eq!((store.kind(), store.url()), (Kind::S3, "s3://bucket/some/prefix"));
         assert!(!format!("{config:?} {store:?}").contains("hush"));
     }

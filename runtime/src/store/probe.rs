@@ -189,7 +189,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("file://{}", directory.path().display());
         for url in ["memory:///", &url] {
-            let store = open(url, &Config::default()).unwrap();
+            let store = open(&Config::at(url)).unwrap();
             probe(&store, &Random::from_os()).await.unwrap();
             assert_eq!(left_over(&store).await, 0, "{url}");
         }

@@ -20,6 +20,7 @@ use muster_core::resources::Resources;
 use muster_core::route::shard_of_queue;
 use muster_core::shape::Shape;
 use muster_runtime::bus::memory::Memory;
+use muster_runtime::http::Health;
 use muster_runtime::store::control::ControlView;
 use muster_runtime::store::{self, Store};
 use muster_runtime::tasks::{OnCancel, OnError, Policy, Supervisor};
@@ -65,7 +66,7 @@ impl Site {
     pub(crate) async fn start_with(shards: u16, change: impl Fn(&mut Config)) -> Self {
         let mut site = Self {
             clock: Clock::system(),
-            store: store::open("memory:///", &store::Config::default()).unwrap(),
+            store: store::open(&store::Config::at("memory:///")).unwrap(),
             bus: Arc::new(Memory::default()),
             random: Random::seeded(1),
             shards,
@@ -92,6 +93,7 @@ impl Site {
             self.random.fork(),
             tasks.clone(),
             Blocking::new(2),
+            Health::new(),
             &mut Registry::default(),
         );
         let cancel = CancellationToken::new();

@@ -3,6 +3,7 @@
 //! for.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
 
+mod admin;
 mod bus_tls;
 mod deployment;
 mod memory_and_file;

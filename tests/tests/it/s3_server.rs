@@ -174,6 +174,7 @@ mod probe {
 
     fn opened(server: &S3Server) -> store::Store {
         let config = Config {
+            url: server.url("probe"),
             endpoint: Some(server.endpoint()),
             region: Some(REGION.to_owned()),
             access_key_id: Some(ACCESS_KEY.to_owned()),
@@ -181,7 +182,7 @@ mod probe {
             allow_http: true,
             ..Config::default()
         };
-        store::open(&server.url("probe"), &config).unwrap()
+        store::open(&config).unwrap()
     }
 
     #[tokio::test]

@@ -297,6 +297,11 @@ fn on_event(event: &Event, breaks: &watch::Sender<u64>, messages_dropped: &Atomi
     }
 }
 
+/// Whether `url` names servers.
+pub(super) fn check_url(url: &str) -> Result<(), Error> {
+    addresses(url).map(|_| ())
+}
+
 /// The servers of `scheme://host:port,host:port`.
 fn addresses(url: &str) -> Result<Vec<ServerAddr>, Error> {
     let invalid = |reason: String| Error::InvalidUrl { reason };
