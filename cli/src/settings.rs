@@ -150,6 +150,7 @@ mod tests {
             "gateway.listen=0.0.0.0:8080",
             "shard.lease_ttl=1ms",
             "executor.pool=a..b",
+            "executor.simulated.groups=[{name=\"x\",nodes=1,cpu=\"much\"}]",
         ];
         let set = set.map(str::to_owned).to_vec();
         let sources = config::Sources { set, ..config::Sources::default() };
@@ -162,6 +163,7 @@ mod tests {
             "gateway.listen",
             "shard.lease_ttl",
             "executor.pool",
+            "executor.simulated.groups.x.cpu",
         ];
         assert_eq!(keys, expected, "{problems}");
     }

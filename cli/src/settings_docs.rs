@@ -37,7 +37,7 @@ const SHARED: &[(&str, &str)] = &[
 
 const EXECUTOR: &[(&str, &str)] = &[
     ("executor.cluster", "name of the cluster, unique in the deployment"),
-    ("executor.pool", "pool that its nodes belong to"),
+    ("executor.pool", "pool of the nodes that have no label `muster.dev/pool`"),
     ("executor.state_dir", "directory for what must survive a restart of the executor"),
     ("executor.backend", "what runs the jobs: `local` or `simulated`"),
     ("executor.leases_max", "jobs that it takes in one answer"),
@@ -61,6 +61,10 @@ const EXECUTOR: &[(&str, &str)] = &[
     ("executor.simulated.cpu", "cpu of each node"),
     ("executor.simulated.memory", "memory of each node"),
     ("executor.simulated.pods", "pods that each node holds"),
+    (
+        "executor.simulated.groups",
+        "nodes that differ, in place of `nodes`: a list of tables (see below)",
+    ),
     ("executor.simulated.start_delay", "time from lease to running"),
     (
         "executor.simulated.runtime",

@@ -1,10 +1,11 @@
 //! The executor's settings.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use muster_core::names;
 use muster_core::quantity::Quantity;
-use muster_core::shape::DEFAULT_POOL;
+use muster_core::shape::{DEFAULT_POOL, POOL_LABEL};
 use muster_runtime::config::{ByteSize, HumanDuration, Problems};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ use crate::backend::simulated::RunTime;
 pub struct Config {
     /// The name of the cluster, unique in the deployment: letters, digits, `-` and `_`.
     pub cluster: String,
-    /// The pool that the cluster's nodes belong to.
+    /// The pool of the nodes that have no label `muster.dev/pool`.
     pub pool: String,
     /// The number of shards of the deployment.
     #[serde(skip)]
@@ -89,6 +90,8 @@ pub struct SimulatedConfig {
     pub memory: String,
     /// Pods that each node holds.
     pub pods: u32,
+    /// Nodes that differ, group by group; when there are any, `nodes` does not count.
+    pub groups: Vec<NodeGroup>,
     /// How long a pod takes until its containers run.
     pub start_delay: HumanDuration,
     /// How long a pod runs whose job has no annotation `muster.dev/simulated-runtime`: "2s",
@@ -99,6 +102,67 @@ pub struct SimulatedConfig {
     pub failure_rate: f64,
     /// What run times and failures are drawn from: the same seed gives the same run the same fate.
     pub seed: u64,
+}
+
+/// Nodes of a simulated cluster that are alike.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeGroup {
+    /// Its name, a part of the nodes' names.
+    pub name: String,
+    /// How many nodes.
+    pub nodes: u32,
+    /// Cpu of each node, as a quantity; that of the section when it is missing.
+    pub cpu: Option<String>,
+    /// Memory of each node, as a quantity; that of the section when it is missing.
+    pub memory: Option<String>,
+    /// Pods that each node holds; those of the section when they are missing.
+    pub pods: Option<u32>,
+    /// Other resources of each node, as quantities: `nvidia.com/gpu`.
+    #[serde(default)]
+    pub resources: BTreeMap<String, String>,
+    /// Labels; `muster.dev/pool` names the pool.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Taints.
+    #[serde(default)]
+    pub taints: Vec<NodeTaint>,
+}
+
+/// A taint of simulated nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeTaint {
+    /// The key.
+    pub key: String,
+    /// The value, if it has one.
+    #[serde(default)]
+    pub value: String,
+    /// What it does.
+    pub effect: TaintEffect,
+}
+
+/// What a taint does to pods that do not tolerate it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaintEffect {
+    /// It keeps them away.
+    NoSchedule,
+    /// It keeps them away, and drives away those that run.
+    NoExecute,
+    /// Nothing here.
+    PreferNoSchedule,
+}
+
+impl TaintEffect {
+    /// As Kubernetes writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoSchedule => "NoSchedule",
+            Self::NoExecute => "NoExecute",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+        }
+    }
 }
 
 impl Default for Config {
@@ -143,6 +207,7 @@ impl Default for SimulatedConfig {
             cpu: "16".to_owned(),
             memory: "64Gi".to_owned(),
             pods: 110,
+            groups: Vec::new(),
             start_delay: HumanDuration::millis(0),
             runtime: RunTime::default(),
             failure_rate: 0.0,
@@ -192,6 +257,30 @@ impl SimulatedConfig {
         check_quantity("memory", &self.memory, problems);
         if !(0.0..=1.0).contains(&self.failure_rate) {
             problems.add("failure_rate", format!("{} is not from 0 to 1", self.failure_rate));
+        }
+        let mut names = BTreeSet::new();
+        for group in &self.groups {
+            if !names.insert(&group.name) {
+                problems.add("groups", format!("there are two of the name `{}`", group.name));
+            }
+            problems.within(&format!("groups.{}", group.name), |problems| group.validate(problems));
+        }
+    }
+}
+
+impl NodeGroup {
+    fn validate(&self, problems: &mut Problems) {
+        if let Err(error) = names::namespace(&self.name) {
+            problems.add("name", error.to_string());
+        }
+        let more = self.resources.iter().map(|(name, text)| (name.as_str(), text));
+        let own = [("cpu", &self.cpu), ("memory", &self.memory)];
+        let own = own.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?)));
+        for (key, text) in own.chain(more) {
+            check_quantity(key, text, problems);
+        }
+        if let Some(Err(error)) = self.labels.get(POOL_LABEL).map(|pool| names::pool(pool)) {
+            problems.add("labels", error.to_string());
         }
     }
 }

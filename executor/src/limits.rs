@@ -14,6 +14,8 @@ pub const RECENT_RUNS_MAX: usize = 200_000;
 pub const RECENT_AGE_MAX: Duration = Duration::from_mins(15);
 /// Names of vanished nodes kept for the next updates; beyond, all nodes are told anew.
 pub const REMOVED_NODES_MAX: usize = 10_000;
+/// Pools that the nodes of one cluster may belong to; each is a request that waits at a leader.
+pub const POOLS_MAX: usize = 64;
 /// Bytes of the sentence for people in a report; the rest is cut off.
 pub const MESSAGE_BYTES_MAX: usize = 512;
 /// Status changes that a back end may be ahead of the executor.

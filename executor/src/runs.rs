@@ -78,7 +78,7 @@ pub struct Claim {
 }
 
 /// The runs of a cluster.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Runs {
     nodes: Nodes,
     runs: BTreeMap<RunKey, Run>,
@@ -87,7 +87,8 @@ pub struct Runs {
     outboxes: BTreeMap<ShardId, Outbox>,
     payloads: Payloads,
     recent: Recent,
-    leasing: Leasing,
+    /// By pool.
+    leasing: BTreeMap<Name, Leasing>,
     effects: Vec<Effect>,
 }
 
@@ -99,10 +100,20 @@ struct Run {
 }
 
 impl Runs {
-    /// No runs, no nodes.
+    /// No runs, no nodes; nodes that name no pool will belong to `pool`.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(pool: Name) -> Self {
+        Self {
+            nodes: Nodes::new(pool),
+            runs: BTreeMap::new(),
+            counts: Counts::default(),
+            believed: BTreeMap::new(),
+            outboxes: BTreeMap::new(),
+            payloads: Payloads::default(),
+            recent: Recent::default(),
+            leasing: BTreeMap::new(),
+            effects: Vec::new(),
+        }
     }
 
     /// What the back end is to do, in order; each is given out once.
@@ -125,15 +136,21 @@ impl Runs {
         self.runs.iter().filter(move |(_, run)| is_there(run)).map(|(key, _)| *key)
     }
 
-    /// The back end's nodes, all of them.
-    pub fn on_nodes(&mut self, nodes: Vec<Node>) {
-        self.nodes.set(nodes);
+    /// The back end's nodes, all of them. Gives those, of what has changed, whose label names no
+    /// pool that they can belong to: they take no runs.
+    pub fn on_nodes(&mut self, nodes: Vec<Node>) -> Vec<Name> {
+        self.nodes.set(nodes)
     }
 
-    /// Rises whenever a node, or what is free on it, changes.
+    /// The pools whose leaders are to be asked.
+    pub fn pools(&self) -> impl Iterator<Item = &Name> {
+        self.nodes.pools()
+    }
+
+    /// Rises whenever a node of this pool, or what is free on it, changes.
     #[must_use]
-    pub fn nodes_version(&self) -> u64 {
-        self.nodes.version()
+    pub fn nodes_version(&self, pool: &str) -> u64 {
+        self.nodes.version(pool)
     }
 
     /// Takes over what the back end still has from before a restart. Each is reported, the shard
@@ -151,25 +168,30 @@ impl Runs {
         }
     }
 
-    /// The leader's answer: runs to start. Gives how many were new.
-    pub fn on_answer(&mut self, answer: LeaseAnswer, now: Now) -> usize {
-        self.leasing.answered(answer.session, answer.answer, answer.version);
+    /// The answer of a pool's leader: runs to start. Gives how many were new.
+    pub fn on_answer(&mut self, pool: &Name, answer: LeaseAnswer, now: Now) -> usize {
+        let leasing = self.leasing.entry(pool.clone()).or_default();
+        leasing.answered(answer.session, answer.answer, answer.version);
         answer.leases.into_iter().filter(|lease| self.lease(lease, now)).count()
     }
 
-    /// The leader does not know what the last update builds on.
-    pub fn on_tell_all(&mut self) {
-        self.leasing.forgotten();
+    /// The leader of a pool does not know what the last update builds on.
+    pub fn on_tell_all(&mut self, pool: &str) {
+        if let Some(leasing) = self.leasing.get_mut(pool) {
+            leasing.forgotten();
+        }
     }
 
-    /// What to ask the leader: the unknown part of the nodes, in at most about `bytes_max` bytes.
+    /// What to ask the leader of a pool: the unknown part of its nodes, in at most about
+    /// `bytes_max` bytes.
     #[must_use]
-    pub fn ask(&self, leases_max: u32, bytes_max: usize) -> Ask {
+    pub fn ask(&self, pool: &str, leases_max: u32, bytes_max: usize) -> Ask {
         let starting = self.counts.wanted + self.counts.starting;
         let starting = u32::try_from(starting).unwrap_or(u32::MAX);
-        let told = self.nodes.update(self.leasing.held(), bytes_max);
+        let leasing = self.leasing.get(pool);
+        let told = self.nodes.update(pool, leasing.and_then(Leasing::held), bytes_max);
         Ask {
-            seen: self.leasing.seen(),
+            seen: leasing.and_then(Leasing::seen),
             nodes: told.update,
             // A leader that knows a part of the nodes only would place badly.
             leases_max: if told.more { 0 } else { leases_max.saturating_sub(starting) },

@@ -5,6 +5,7 @@
 //! fetch of payloads and one comparison in flight. Level-triggered: what failed is found due again
 //! on the next turn.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use muster_api::bus::{self, Heartbeat, StopRuns, subject};
+use muster_core::Name;
 use muster_core::id::ShardId;
+use muster_core::shape::POOL_LABEL;
 use muster_runtime::bus::{Bus, Message, Subscription};
 use muster_runtime::config::Problems;
 use muster_runtime::http::Health;
@@ -88,7 +91,9 @@ struct Executor {
     instance: String,
     runs: Runs,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
-    lease: LeaseWork,
+    /// By pool.
+    leases: BTreeMap<Name, LeaseWork>,
+    began: Duration,
     shards: Vec<ShardWork>,
     logs_in_flight: usize,
     effects_in_flight: usize,
@@ -127,7 +132,8 @@ async fn run_with(
     let mut logs = deps.bus.subscribe(&subject::cluster_logs(&config.cluster), None).await?;
     let Opened { backend, mut events } = open(&config, &deps, tasks).await?;
     let mut executor = Executor::new(config, deps, backend);
-    executor.runs.on_nodes(executor.backend.nodes().await?);
+    let nodes = executor.backend.nodes().await?;
+    executor.on_nodes(nodes);
     executor.runs.on_adopted(executor.backend.adopt().await?);
     let health = executor.deps.health.clone();
     let why = "its runs have not been compared with the shards yet";
@@ -163,9 +169,10 @@ impl Executor {
         let shards = (0..config.shards).map(|n| ShardWork::new(ShardId(n), now)).collect();
         Self {
             instance: format!("{:032x}", deps.random.u128()),
-            runs: Runs::new(),
+            runs: Runs::new(config.pool.as_str().into()),
             work: FuturesUnordered::new(),
-            lease: LeaseWork::new(now),
+            leases: BTreeMap::new(),
+            began: now,
             shards,
             logs_in_flight: 0,
             effects_in_flight: 0,
@@ -215,7 +222,7 @@ impl Executor {
         for place in 0..self.shards.len() {
             wake = wake.min(self.turn_shard(place, now));
         }
-        let wake = wake.min(self.turn_lease(now));
+        wake = wake.min(self.turn_leases(now));
         self.carry_out();
         wake
     }
@@ -305,7 +312,7 @@ impl Executor {
         self.heartbeat_at = now.monotonic + self.deps.random.jitter(interval, 0.1);
         self.deps.metrics.set_runs(&self.config.cluster, self.runs.counts());
         let (cluster, instance) = (self.config.cluster.clone(), self.instance.clone());
-        let pools = vec![self.config.pool.clone()];
+        let pools = self.runs.pools().map(ToString::to_string).collect();
         let bus = Arc::clone(&self.deps.bus);
         self.work.push(Box::pin(async move {
             let beat = bus::encode(&Heartbeat { cluster, instance, pools });
@@ -324,6 +331,19 @@ impl Executor {
             self.work.push(Box::pin(async move { Done::Nodes(backend.nodes().await) }));
         }
         self.nodes_at
+    }
+
+    fn on_nodes(&mut self, nodes: Vec<backend::Node>) {
+        for node in self.runs.on_nodes(nodes) {
+            let cluster = &self.config.cluster;
+            tracing::warn!(%cluster, %node, "its label {POOL_LABEL} names no pool, or one too many: it takes no runs");
+        }
+        let now = self.deps.clock.monotonic();
+        for pool in self.runs.pools() {
+            if !self.leases.contains_key(pool) {
+                self.leases.insert(pool.clone(), LeaseWork::new(now));
+            }
+        }
     }
 
     fn on_events(&mut self, events: &mut Vec<Event>) {
@@ -359,7 +379,7 @@ impl Executor {
         match done {
             Done::Lease(outcome) => self.on_lease(outcome),
             Done::Shard(outcome) => self.on_shard(outcome),
-            Done::Nodes(Ok(nodes)) => self.runs.on_nodes(nodes),
+            Done::Nodes(Ok(nodes)) => self.on_nodes(nodes),
             Done::Nodes(Err(error)) => tracing::warn!(%error, "nodes cannot be looked at"),
             Done::Logs => self.logs_in_flight -= 1,
             Done::Effect => self.effects_in_flight -= 1,

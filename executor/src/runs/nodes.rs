@@ -1,16 +1,18 @@
 //! The cluster's nodes: what each has free once the runs that the executor knows are taken off, and
 //! what of it the pool's leader has not been told yet.
 //!
-//! Every change of a node gets the next version, so that "the leader holds version v" says of each
-//! node whether it is known: an update may stop anywhere and go on later.
+//! Each node belongs to one pool, by its label, and is told to that pool's leader only. Every
+//! change of a node gets the next version, so that "the leader holds version v" says of each node
+//! whether it is known: an update may stop anywhere and go on later.
 
 use std::collections::BTreeMap;
 
 use muster_api::bus::{self, NodeUpdate};
 use muster_core::Name;
+use muster_core::names;
 use muster_core::quantity::Quantity;
 use muster_core::resources::Resources;
-use muster_core::shape::Shape;
+use muster_core::shape::{POOL_LABEL, Shape};
 
 use crate::backend::Node;
 use crate::limits;
@@ -19,11 +21,16 @@ use crate::limits;
 const NODE_BYTES: usize = 120;
 
 /// Nodes by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Nodes {
+    /// The pool of nodes that name none.
+    pool: Name,
     version: u64,
     nodes: BTreeMap<Name, Entry>,
-    removed: BTreeMap<u64, Name>,
+    /// The version of the last change in each pool that ever had a node.
+    pools: BTreeMap<Name, u64>,
+    /// (pool, node) by the version in which the pool lost the node.
+    removed: BTreeMap<u64, (Name, Name)>,
     /// What leaders must be at to be told changes only: versions before it have lost removals.
     base_min: u64,
     /// Runs on nodes that the back end does not list (any more).
@@ -33,6 +40,7 @@ pub(super) struct Nodes {
 #[derive(Debug)]
 struct Entry {
     node: Node,
+    pool: Name,
     free: Resources,
     runs: u32,
     changed: u64,
@@ -46,26 +54,42 @@ pub(super) struct Update {
 }
 
 impl Nodes {
-    /// Takes the nodes as the back end sees them; runs stay where they are.
-    pub(super) fn set(&mut self, nodes: Vec<Node>) {
+    /// No nodes; those that name no pool will belong to `pool`.
+    pub(super) fn new(pool: Name) -> Self {
+        Self {
+            pool,
+            version: 0,
+            nodes: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            base_min: 0,
+            homeless: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the nodes as the back end sees them; runs stay where they are. Gives those, of what
+    /// has changed, whose label names no pool that they can belong to: they take no runs.
+    pub(super) fn set(&mut self, nodes: Vec<Node>) -> Vec<Name> {
         let mut gone: BTreeMap<Name, Entry> = std::mem::take(&mut self.nodes);
-        for node in nodes {
+        let mut misplaced = Vec::new();
+        for mut node in nodes {
+            let pool = self.pool_of(&node);
+            let is_misplaced = pool.is_none();
+            node.schedulable &= !is_misplaced;
+            let pool = pool.unwrap_or_else(|| self.pool.clone());
             let entry = match gone.remove(&node.name) {
                 Some(entry) if entry.node == node => entry,
-                Some(entry) => {
-                    let used = difference(&entry.node.allocatable, &entry.free);
-                    self.entry(node, &used, entry.runs)
-                }
-                None => {
-                    let (used, runs) = self.homeless.remove(&node.name).unwrap_or_default();
-                    self.entry(node, &used, runs)
+                known => {
+                    if is_misplaced {
+                        misplaced.push(node.name.clone());
+                    }
+                    self.changed(node, pool, known)
                 }
             };
             self.nodes.insert(entry.node.name.clone(), entry);
         }
         for (name, entry) in gone {
-            self.version += 1;
-            self.removed.insert(self.version, name.clone());
+            self.leave(&entry.pool, &name);
             if entry.runs > 0 {
                 let used = difference(&entry.node.allocatable, &entry.free);
                 self.homeless.insert(name, (used, entry.runs));
@@ -76,6 +100,51 @@ impl Nodes {
                 self.base_min = version;
             }
         }
+        if self.pools.is_empty() {
+            // So that somebody hears of the cluster.
+            self.touch(&self.pool.clone());
+        }
+        misplaced
+    }
+
+    /// The pool that a node belongs to; none when its label names none, or one too many.
+    fn pool_of(&self, node: &Node) -> Option<Name> {
+        let Some(pool) = node.labels.get(POOL_LABEL) else { return Some(self.pool.clone()) };
+        let has_room = self.pools.contains_key(pool) || self.pools.len() < limits::POOLS_MAX;
+        (has_room && names::pool(pool).is_ok()).then(|| pool.clone())
+    }
+
+    /// A node that is new, or not as it was.
+    fn changed(&mut self, node: Node, pool: Name, known: Option<Entry>) -> Entry {
+        let (used, runs) = match known {
+            Some(known) => {
+                if known.pool != pool {
+                    self.leave(&known.pool, &node.name);
+                }
+                (difference(&known.node.allocatable, &known.free), known.runs)
+            }
+            None => self.homeless.remove(&node.name).unwrap_or_default(),
+        };
+        let free = difference(&node.allocatable, &used);
+        let changed = self.touch(&pool);
+        Entry { node, pool, free, runs, changed }
+    }
+
+    fn leave(&mut self, pool: &Name, node: &Name) {
+        let version = self.touch(pool);
+        self.removed.insert(version, (pool.clone(), node.clone()));
+    }
+
+    /// The next version, which changes something in this pool.
+    fn touch(&mut self, pool: &Name) -> u64 {
+        self.version += 1;
+        self.pools.insert(pool.clone(), self.version);
+        self.version
+    }
+
+    /// The pools that ever had a node: leaders of those that have none any more have to be told.
+    pub(super) fn pools(&self) -> impl Iterator<Item = &Name> {
+        self.pools.keys()
     }
 
     /// Why a run of this shape cannot start on the node now.
@@ -83,6 +152,9 @@ impl Nodes {
         let Some(entry) = self.nodes.get(node) else {
             return Some(format!("node `{node}` is gone"));
         };
+        if entry.pool != shape.pool {
+            return Some(format!("node `{node}` belongs to pool `{}`", entry.pool));
+        }
         if !entry.node.schedulable {
             return Some(format!("node `{node}` takes no runs"));
         }
@@ -98,9 +170,10 @@ impl Nodes {
 
     /// Takes a run off the node's free resources, whether it fits or not.
     pub(super) fn take(&mut self, node: &Name, request: &Resources) {
-        self.version += 1;
         match self.nodes.get_mut(node) {
             Some(entry) => {
+                self.version += 1;
+                self.pools.insert(entry.pool.clone(), self.version);
                 entry.free = difference(&entry.free, request);
                 entry.runs += 1;
                 entry.changed = self.version;
@@ -115,8 +188,9 @@ impl Nodes {
 
     /// Gives back what a run took.
     pub(super) fn release(&mut self, node: &Name, request: &Resources) {
-        self.version += 1;
         if let Some(entry) = self.nodes.get_mut(node) {
+            self.version += 1;
+            self.pools.insert(entry.pool.clone(), self.version);
             entry.free.add(request);
             entry.runs = entry.runs.saturating_sub(1);
             entry.changed = self.version;
@@ -129,17 +203,18 @@ impl Nodes {
         }
     }
 
-    /// Rises with every change.
-    pub(super) fn version(&self) -> u64 {
-        self.version
+    /// Rises with every change of a node of this pool.
+    pub(super) fn version(&self, pool: &str) -> u64 {
+        self.pools.get(pool).copied().unwrap_or_default()
     }
 
-    /// What a leader that holds version `base` (or nothing) does not know, up to `bytes_max`.
-    pub(super) fn update(&self, base: Option<u64>, bytes_max: usize) -> Update {
+    /// What the leader of `pool`, which holds version `base` (or nothing), does not know, up to
+    /// `bytes_max`.
+    pub(super) fn update(&self, pool: &str, base: Option<u64>, bytes_max: usize) -> Update {
         let base = base.filter(|base| (self.base_min..=self.version).contains(base));
         let behind = |version: u64| base.is_none_or(|base| version > base);
         let mut changed: Vec<&Entry> =
-            self.nodes.values().filter(|entry| behind(entry.changed)).collect();
+            self.nodes.values().filter(|e| *e.pool == *pool && behind(e.changed)).collect();
         changed.sort_by_key(|entry| entry.changed);
         let (mut nodes, mut bytes, mut version, mut more) = (Vec::new(), 0, self.version, false);
         for entry in changed {
@@ -158,18 +233,14 @@ impl Nodes {
             None => self.removed.range(0..0),
         };
         // A node that came back is not gone.
+        let is_here = |node: &Name| self.nodes.get(node).is_some_and(|entry| *entry.pool == *pool);
         let removed = removed
-            .map(|(_, name)| name)
-            .filter(|name| !self.nodes.contains_key(*name))
+            .map(|(_, (from, node))| (from, node))
+            .filter(|(from, node)| ***from == *pool && !is_here(node))
+            .map(|(_, node)| node)
             .map(ToString::to_string)
             .collect();
         Update { update: NodeUpdate { base, version, nodes, removed }, more }
-    }
-
-    fn entry(&mut self, node: Node, used: &Resources, runs: u32) -> Entry {
-        self.version += 1;
-        let free = difference(&node.allocatable, used);
-        Entry { node, free, runs, changed: self.version }
     }
 }
 

@@ -9,11 +9,12 @@ use muster_api::shape::ShapeText;
 use muster_core::id::{CommandId, JobId, JobRef, ShardId, run_digest};
 use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources};
-use muster_core::shape::Shape;
+use muster_core::shape::{DEFAULT_POOL, POOL_LABEL, Shape};
 use muster_core::time::Timestamp;
 
 use super::{Counts, Effect, Now, RunKey, Runs};
 use crate::backend::{Event, Node};
+use crate::limits::POOLS_MAX;
 
 const SHARD: ShardId = ShardId(3);
 
@@ -65,16 +66,16 @@ fn event(key: RunKey, status: RunStatus) -> Event {
 
 /// Runs on one node that holds two.
 fn runs() -> Runs {
-    let mut runs = Runs::new();
+    let mut runs = Runs::new(DEFAULT_POOL.into());
     runs.on_nodes(vec![node("a", 2)]);
     runs
 }
 
 fn answer(runs: &mut Runs, number: u64, keys: &[RunKey]) -> usize {
     let leases = keys.iter().map(|key| lease(*key)).collect();
-    let answer =
-        LeaseAnswer { session: "s".into(), answer: number, version: runs.nodes_version(), leases };
-    runs.on_answer(answer, now())
+    let version = runs.nodes_version(DEFAULT_POOL);
+    let answer = LeaseAnswer { session: "s".into(), answer: number, version, leases };
+    runs.on_answer(&DEFAULT_POOL.into(), answer, now())
 }
 
 fn effects(runs: &mut Runs) -> Vec<(char, RunKey)> {
@@ -102,7 +103,7 @@ fn started(runs: &mut Runs, key: RunKey) {
 }
 
 fn free(runs: &Runs) -> String {
-    let told = runs.ask(10, 1 << 20).nodes.nodes;
+    let told = runs.ask(DEFAULT_POOL, 10, 1 << 20).nodes.nodes;
     told.first().map_or("not told".into(), |n| n.free.get(PODS).cloned().unwrap_or("0".into()))
 }
 
@@ -255,28 +256,94 @@ fn a_comparison_settles_every_difference() {
 
 #[test]
 fn nodes_are_told_once_and_in_pieces() {
-    let mut runs = Runs::new();
+    let mut runs = Runs::new(DEFAULT_POOL.into());
     runs.on_nodes((0..10).map(|n| node(&format!("n{n}"), 1)).collect());
     let mut told = Vec::new();
     for number in 1..20 {
-        let ask = runs.ask(7, 600);
+        let ask = runs.ask(DEFAULT_POOL, 7, 600);
         assert_eq!(ask.leases_max, if ask.more { 0 } else { 7 });
         told.extend(ask.nodes.nodes.into_iter().map(|node| node.name));
         let version = ask.nodes.version;
         let (session, leases) = ("s".to_owned(), Vec::new());
-        runs.on_answer(LeaseAnswer { session, answer: number, version, leases }, now());
+        let answer = LeaseAnswer { session, answer: number, version, leases };
+        runs.on_answer(&DEFAULT_POOL.into(), answer, now());
         if !ask.more {
             break;
         }
     }
     told.sort();
     assert_eq!(told, (0..10).map(|n| format!("n{n}")).collect::<Vec<_>>());
-    let ask = runs.ask(7, 600);
+    let ask = runs.ask(DEFAULT_POOL, 7, 600);
     assert!(ask.nodes.nodes.is_empty() && ask.nodes.base.is_some() && ask.seen.is_some());
     runs.on_nodes((0..9).map(|n| node(&format!("n{n}"), 1)).collect());
-    assert_eq!(runs.ask(7, 600).nodes.removed, ["n9"]);
-    runs.on_tell_all();
-    assert_eq!(runs.ask(7, 1 << 20).nodes.nodes.len(), 9);
+    assert_eq!(runs.ask(DEFAULT_POOL, 7, 600).nodes.removed, ["n9"]);
+    runs.on_tell_all(DEFAULT_POOL);
+    assert_eq!(runs.ask(DEFAULT_POOL, 7, 1 << 20).nodes.nodes.len(), 9);
+}
+
+fn node_of(pool: &str, name: &str) -> Node {
+    Node { labels: [(POOL_LABEL.into(), pool.into())].into(), ..node(name, 2) }
+}
+
+/// (told, gone) to the leader of a pool, which knows it from then on.
+fn tell(runs: &mut Runs, pool: &str) -> (Vec<String>, Vec<String>) {
+    let ask = runs.ask(pool, 7, 1 << 20);
+    let number = ask.seen.map_or(1, |(_, number)| number + 1);
+    let (session, version) = (pool.to_owned(), ask.nodes.version);
+    let answer = LeaseAnswer { session, answer: number, version, leases: Vec::new() };
+    runs.on_answer(&pool.into(), answer, now());
+    (ask.nodes.nodes.into_iter().map(|node| node.name).collect(), ask.nodes.removed)
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn each_node_is_told_to_the_leader_of_its_pool_only() {
+    let mut runs = runs();
+    assert!(runs.on_nodes(vec![node("a", 2), node_of("gpu", "g"), node_of("big", "b")]).is_empty());
+    assert_eq!(runs.pools().map(|pool| &**pool).collect::<Vec<_>>(), ["big", "default", "gpu"]);
+    for (pool, node) in [("big", "b"), ("default", "a"), ("gpu", "g")] {
+        assert_eq!(tell(&mut runs, pool), (names(&[node]), vec![]), "{pool}");
+        assert_eq!(tell(&mut runs, pool), (vec![], vec![]), "{pool}");
+    }
+    // What changes in one pool is no news to the others.
+    let before = ["big", "default", "gpu"].map(|pool| runs.nodes_version(pool));
+    started(&mut runs, key(1));
+    let after = ["big", "default", "gpu"].map(|pool| runs.nodes_version(pool));
+    assert!(before[1] < after[1] && before[0] == after[0] && before[2] == after[2]);
+}
+
+#[test]
+fn a_node_that_changes_its_pool_takes_its_runs_along() {
+    let mut runs = runs();
+    started(&mut runs, key(1));
+    tell(&mut runs, DEFAULT_POOL);
+    runs.on_nodes(vec![node_of("gpu", "a")]);
+    assert_eq!(tell(&mut runs, DEFAULT_POOL), (vec![], names(&["a"])));
+    let told = runs.ask("gpu", 7, 1 << 20).nodes;
+    assert_eq!((told.nodes[0].free[PODS].as_str(), told.nodes[0].runs), ("1", 1));
+    // A lease of the old pool's leader, which did not know it yet, goes back.
+    assert_eq!(answer(&mut runs, 2, &[key(2)]), 1);
+    let reports = message(&mut runs);
+    let refusal = reports.iter().find(|report| report.status == RunStatus::Returned).unwrap();
+    let why = refusal.exit.message.as_deref().unwrap();
+    assert_eq!(why, "node `a` belongs to pool `gpu`");
+    runs.on_nodes(vec![node("a", 2)]);
+    assert_eq!(tell(&mut runs, DEFAULT_POOL), (names(&["a"]), vec![]));
+}
+
+#[test]
+fn a_node_whose_label_names_no_pool_takes_no_runs() {
+    let mut runs = runs();
+    let misplaced = runs.on_nodes(vec![node_of("a..b", "a")]);
+    assert_eq!(misplaced, ["a".into()]);
+    assert!(runs.on_nodes(vec![node_of("a..b", "a")]).is_empty(), "it is told once");
+    assert!(!runs.ask(DEFAULT_POOL, 7, 1 << 20).nodes.nodes[0].schedulable);
+    let many = (0..=POOLS_MAX).map(|n| node_of(&format!("p{n}"), &format!("n{n}"))).collect();
+    assert_eq!(runs.on_nodes(many).len(), 2, "there was a pool before");
+    assert_eq!(runs.pools().count(), POOLS_MAX);
 }
 
 #[test]

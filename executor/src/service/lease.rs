@@ -1,6 +1,6 @@
-//! Asking the pool's leader for leases.
+//! Asking the leader of each pool for leases.
 //!
-//! The leader holds a request until there is work; a newer one replaces it. So a new request goes
+//! A leader holds a request until there is work; a newer one replaces it. So a new request goes
 //! out as soon as something about the nodes has changed, and older ones are still listened to for a
 //! while: an answer that was already on its way is not lost.
 
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_api::bus::{self, LeaseAnswer, LeaseReply, LeaseRequest, subject};
+use muster_core::Name;
 use muster_runtime::retry;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::limits;
 use crate::metrics::RequestLabel;
 use crate::runs::Now;
 
-/// The state of the asking.
+/// The state of the asking in one pool.
 pub(super) struct LeaseWork {
     /// Requests that wait for an answer, oldest first.
     in_flight: Vec<(u64, CancellationToken)>,
@@ -26,13 +27,13 @@ pub(super) struct LeaseWork {
     told: Option<u64>,
     retry_at: Duration,
     delays: Option<retry::Delays>,
-    began: Duration,
     /// How many are in the last answer: told once, for the log.
     is_leader_known: bool,
 }
 
 /// What became of a request.
 pub(super) struct LeaseOutcome {
+    pool: Name,
     id: u64,
     reply: Result<LeaseReply, Failure>,
 }
@@ -51,7 +52,6 @@ impl LeaseWork {
             told: None,
             retry_at: now,
             delays: None,
-            began: now,
             is_leader_known: false,
         }
     }
@@ -62,26 +62,33 @@ impl LeaseWork {
 }
 
 impl Executor {
-    /// Sends a request if one is due; gives when one may be.
-    pub(super) fn turn_lease(&mut self, now: Now) -> Duration {
-        let far = now.monotonic + super::IDLE;
-        let open_at = self.lease.began + self.config.sync_first_timeout.0;
+    /// Sends the requests that are due; gives when one may be.
+    pub(super) fn turn_leases(&mut self, now: Now) -> Duration {
+        let open_at = self.began + self.config.sync_first_timeout.0;
         let is_synced = self.shards.iter().all(super::shard::ShardWork::is_synced);
         if !is_synced && now.monotonic < open_at {
             return open_at;
         }
         self.opened();
-        let is_news = self.lease.told != Some(self.runs.nodes_version());
-        if self.lease.is_newest_in_flight() && !is_news {
+        let pools: Vec<Name> = self.leases.keys().cloned().collect();
+        let wakes = pools.iter().map(|pool| self.turn_lease(pool, now));
+        wakes.min().unwrap_or(now.monotonic + super::IDLE)
+    }
+
+    fn turn_lease(&mut self, pool: &Name, now: Now) -> Duration {
+        let far = now.monotonic + super::IDLE;
+        let Some(lease) = self.leases.get(pool) else { return far };
+        let is_news = lease.told != Some(self.runs.nodes_version(pool));
+        if lease.is_newest_in_flight() && !is_news {
             return far;
         }
         let interval = self.config.lease_interval_min.0;
-        let paced = self.lease.sent_at.map_or(now.monotonic, |at| at + interval);
-        let due = paced.max(self.lease.retry_at);
+        let paced = lease.sent_at.map_or(now.monotonic, |at| at + interval);
+        let due = paced.max(lease.retry_at);
         if now.monotonic < due {
             return due;
         }
-        self.send_lease_request(now);
+        self.send_lease_request(pool, now);
         far
     }
 
@@ -93,51 +100,55 @@ impl Executor {
     }
 
     pub(super) fn on_lease(&mut self, outcome: LeaseOutcome) {
-        let LeaseOutcome { id, reply } = outcome;
-        let is_newest = id == self.lease.sent;
-        self.lease.in_flight.retain(|(other, _)| *other != id);
+        let LeaseOutcome { pool, id, reply } = outcome;
+        let Some(lease) = self.leases.get_mut(&pool) else { return };
+        let is_newest = id == lease.sent;
+        lease.in_flight.retain(|(other, _)| *other != id);
         let now = self.now();
         match reply {
-            Ok(LeaseReply::Answer(answer)) => self.on_answer(answer, now),
-            Ok(LeaseReply::TellAll) if is_newest => self.runs.on_tell_all(),
+            Ok(LeaseReply::Answer(answer)) => self.on_answer(&pool, answer, now),
+            Ok(LeaseReply::TellAll) if is_newest => self.runs.on_tell_all(&pool),
             // It was asked again since, and answers again.
             Ok(LeaseReply::TellAll) | Err(Failure::Superseded) => {}
-            Err(Failure::Failed(reason)) if is_newest => self.back_off(&reason, now),
+            Err(Failure::Failed(reason)) if is_newest => self.back_off(&pool, &reason, now),
             Err(Failure::Failed(_)) => {}
         }
     }
 
-    fn on_answer(&mut self, answer: LeaseAnswer, now: Now) {
-        if !self.lease.is_leader_known {
-            self.lease.is_leader_known = true;
-            tracing::info!(cluster = %self.config.cluster, pool = %self.config.pool, "leader answers");
+    fn on_answer(&mut self, pool: &Name, answer: LeaseAnswer, now: Now) {
+        let Some(lease) = self.leases.get_mut(pool) else { return };
+        if !lease.is_leader_known {
+            lease.is_leader_known = true;
+            tracing::info!(cluster = %self.config.cluster, %pool, "leader answers");
         }
-        (self.lease.delays, self.lease.retry_at) = (None, now.monotonic);
-        let new = self.runs.on_answer(answer, now);
+        (lease.delays, lease.retry_at) = (None, now.monotonic);
+        let new = self.runs.on_answer(pool, answer, now);
         let leases = self.deps.metrics.leases.get_or_create(&self.cluster_labels()).clone();
         leases.inc_by(new as u64);
     }
 
-    fn back_off(&mut self, reason: &str, now: Now) {
+    fn back_off(&mut self, pool: &Name, reason: &str, now: Now) {
         let cluster = &self.config.cluster;
-        if std::mem::take(&mut self.lease.is_leader_known) {
-            tracing::warn!(%cluster, pool = %self.config.pool, %reason, "leader does not answer");
+        let Some(lease) = self.leases.get_mut(pool) else { return };
+        if std::mem::take(&mut lease.is_leader_known) {
+            tracing::warn!(%cluster, %pool, %reason, "leader does not answer");
         }
         self.deps.metrics.retried(cluster, RequestLabel::Lease);
         let random = &self.deps.random;
-        let delays = self.lease.delays.get_or_insert_with(|| policy().delays(random.clone()));
+        let delays = lease.delays.get_or_insert_with(|| policy().delays(random.clone()));
         let delay = delays.next().expect("the policy never gives up");
-        self.lease.retry_at = now.monotonic + delay;
+        lease.retry_at = now.monotonic + delay;
     }
 
-    fn send_lease_request(&mut self, now: Now) {
-        let ask = self.runs.ask(self.config.leases_max, self.bytes_max());
+    fn send_lease_request(&mut self, pool: &Name, now: Now) {
+        let ask = self.runs.ask(pool, self.config.leases_max, self.bytes_max());
         let wait = if ask.more { Duration::ZERO } else { self.config.lease_wait.0 };
+        let Some(lease) = self.leases.get_mut(pool) else { return };
         // A partly told version is not told: the next request follows at once.
-        self.lease.told = (!ask.more).then(|| self.runs.nodes_version());
-        self.lease.sent_at = Some(now.monotonic);
-        self.lease.sent += 1;
-        let id = self.lease.sent;
+        lease.told = (!ask.more).then(|| self.runs.nodes_version(pool));
+        lease.sent_at = Some(now.monotonic);
+        lease.sent += 1;
+        let id = lease.sent;
         let request = LeaseRequest {
             cluster: self.config.cluster.clone(),
             instance: self.instance.clone(),
@@ -147,12 +158,12 @@ impl Executor {
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         };
         let superseded = CancellationToken::new();
-        self.lease.in_flight.push((id, superseded.clone()));
-        while self.lease.in_flight.len() > limits::LEASE_REQUESTS_IN_FLIGHT_MAX {
-            self.lease.in_flight.remove(0).1.cancel();
+        lease.in_flight.push((id, superseded.clone()));
+        while lease.in_flight.len() > limits::LEASE_REQUESTS_IN_FLIGHT_MAX {
+            lease.in_flight.remove(0).1.cancel();
         }
         let bus = Arc::clone(&self.deps.bus);
-        let subject = subject::pool(&self.config.pool);
+        let (pool, subject) = (pool.clone(), subject::pool(pool));
         let timeout = wait + limits::LEASE_TIMEOUT_EXTRA;
         self.work.push(Box::pin(async move {
             let request = bus.request(&subject, bus::encode(&request), timeout);
@@ -163,7 +174,7 @@ impl Executor {
                     Err(error) => Err(Failure::Failed(error.to_string())),
                 },
             };
-            Done::Lease(LeaseOutcome { id, reply })
+            Done::Lease(LeaseOutcome { pool, id, reply })
         }));
     }
 }

@@ -1,4 +1,4 @@
-//! Shard workers and executors as processes: what they say of themselves.
+//! Shard workers and executors as processes: what they say of themselves, and the pools of nodes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use muster_tests::nats::NatsServer;
 use muster_tests::process::{Process, Program, free_port};
 use muster_tests::wait::eventually;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::deployment::TURN;
@@ -101,4 +102,56 @@ async fn shard_workers_and_executors_say_whether_they_live_and_can_work() {
     assert_eq!(shard.get("/health/live").await.unwrap().0, 200);
     nats.resume().unwrap();
     assert!(shard.process.wait(WAIT).await.unwrap().success());
+}
+
+/// Submits jobs, given as JSON, and gives their ids.
+async fn submit(api: &str, jobs: &[Value]) -> Vec<String> {
+    let body: String = jobs.iter().map(|job| format!("{job}\n")).collect();
+    let client = reqwest::Client::new();
+    let queue = client.put(format!("{api}/queues/q")).body("{}").send().await.unwrap();
+    assert_eq!(queue.status(), 200);
+    let url = format!("{api}/queues/q/jobs?jobSet=s");
+    let request = client.post(url).header("content-type", "application/x-ndjson").body(body);
+    let answers = request.send().await.unwrap().text().await.unwrap();
+    let answers = answers.lines().map(|line| serde_json::from_str(line).unwrap());
+    answers.map(|answer: Value| answer["jobId"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_label_of_a_node_decides_which_jobs_run_on_it() {
+    let _turn = TURN.lock().await;
+    let directory = TempDir::new().unwrap();
+    let nats = NatsServer::start().await.unwrap();
+    let groups = "executor.simulated.groups=[{name=\"plain\",nodes=1},\
+        {name=\"gpu\",nodes=1,labels={\"muster.dev/pool\"=\"gpu\"}}]";
+    let more = ["--cluster", "c", "--backend", "simulated", "--set", groups];
+    let mut gateway = Member::start("gateway", &nats, directory.path(), &[]);
+    let _shard = Member::start("shard", &nats, directory.path(), &[]);
+    let _executor = Member::start("executor", &nats, directory.path(), &more);
+    gateway.until_ready().await;
+    let api = format!("{}/api/v1", gateway.url);
+    let (spec, selecting) = (
+        json!({"containers": [{}]}),
+        json!({"containers": [{}], "nodeSelector": {"muster.dev/pool": "gpu"}}),
+    );
+    let jobs = [
+        (json!({"podSpec": spec}), "c-plain-1"),
+        (json!({"podSpec": spec, "annotations": {"muster.dev/pool": "gpu"}}), "c-gpu-1"),
+        (json!({"podSpec": selecting}), "c-gpu-1"),
+    ];
+    let ids = submit(&api, &jobs.each_ref().map(|(job, _)| job.clone())).await;
+    for (id, (_, node)) in ids.iter().zip(&jobs) {
+        let job = eventually(WAIT, "the job has run", async || {
+            let job: Value = reqwest::get(format!("{api}/jobs/{id}")).await?.json().await?;
+            ensure!(job["state"] == "succeeded", "{job}");
+            Ok(job)
+        })
+        .await
+        .unwrap();
+        assert_eq!(job["runs"][0]["node"], *node, "{job}");
+    }
+    let shown = reqwest::get(format!("{api}/pools")).await.unwrap().json::<Value>().await.unwrap();
+    let pools = shown["pools"].as_array().unwrap().iter();
+    let pools: Vec<_> = pools.map(|pool| (pool["name"].as_str(), pool["nodes"].as_u64())).collect();
+    assert_eq!(pools, [(Some("default"), Some(1)), (Some("gpu"), Some(1))], "{shown}");
 }

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use muster_core::Name;
 use muster_core::resources::{CPU, MEMORY, PODS, Resources};
+use muster_core::shape::Taint;
 use muster_runtime::tasks::{Policy, Supervisor};
 use muster_runtime::{Blocking, Clock};
 use tokio::sync::{mpsc, oneshot};
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::backend::{
     Adopted, ClusterBackend, EPHEMERAL_STORAGE, Error, Grace, Node, Opened, Piece, Start,
 };
-use crate::config::SimulatedConfig;
+use crate::config::{NodeGroup, SimulatedConfig};
 use crate::limits;
 use crate::runs::RunKey;
 
@@ -142,29 +143,85 @@ impl ClusterBackend for Simulated {
 }
 
 fn nodes(cluster: &str, config: &SimulatedConfig) -> Result<Vec<Node>, Error> {
+    if config.groups.is_empty() {
+        let all = NodeGroup {
+            name: "node".to_owned(),
+            nodes: config.nodes,
+            cpu: None,
+            memory: None,
+            pods: None,
+            resources: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+        };
+        return group(cluster, config, &all);
+    }
+    let groups = config.groups.iter().map(|each| group(cluster, config, each));
+    Ok(groups.collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+fn group(cluster: &str, config: &SimulatedConfig, group: &NodeGroup) -> Result<Vec<Node>, Error> {
     let mut allocatable = Resources::new();
-    let pods = config.pods.to_string();
-    let all = [
-        (CPU, config.cpu.as_str()),
-        (MEMORY, config.memory.as_str()),
-        (PODS, pods.as_str()),
+    let pods = group.pods.unwrap_or(config.pods).to_string();
+    let own = [
+        (CPU, group.cpu.as_ref().unwrap_or(&config.cpu).as_str()),
+        (MEMORY, group.memory.as_ref().unwrap_or(&config.memory)),
+        (PODS, &pods),
         (EPHEMERAL_STORAGE, NODE_STORAGE),
     ];
-    for (name, text) in all {
+    let more = group.resources.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    for (name, text) in own.into_iter().chain(more) {
         let quantity = text.parse().map_err(|error| Error::State {
             path: format!("settings of cluster {cluster}"),
             reason: format!("{name}: {error}"),
         })?;
         allocatable.set(name.into(), quantity);
     }
+    let name = |text: &String| Name::from(text.as_str());
+    let taints = group.taints.iter().map(|taint| Taint {
+        key: name(&taint.key),
+        value: name(&taint.value),
+        effect: taint.effect.name().into(),
+    });
+    let taints: Vec<Taint> = taints.collect();
     let node = |n: u32| {
-        let name: Name = format!("{cluster}-node-{n}").into();
-        let labels = BTreeMap::from([
-            ("kubernetes.io/hostname".into(), name.clone()),
-            ("muster.dev/backend".into(), "simulated".into()),
-        ]);
-        let allocatable = allocatable.clone();
-        Node { name, labels, taints: Vec::new(), allocatable, schedulable: true }
+        let host: Name = format!("{cluster}-{}-{n}", group.name).into();
+        let mut labels: BTreeMap<Name, Name> =
+            group.labels.iter().map(|(key, value)| (name(key), name(value))).collect();
+        labels.insert("kubernetes.io/hostname".into(), host.clone());
+        labels.insert("muster.dev/backend".into(), "simulated".into());
+        let (taints, allocatable) = (taints.clone(), allocatable.clone());
+        Node { name: host, labels, taints, allocatable, schedulable: true }
     };
-    Ok((1..=config.nodes).map(node).collect())
+    Ok((1..=group.nodes).map(node).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::shape::POOL_LABEL;
+
+    use super::*;
+
+    #[test]
+    fn nodes_come_in_groups_with_labels_taints_and_resources() {
+        let text = r#"{ "cpu": "8", "groups": [
+            { "name": "plain", "nodes": 2 },
+            { "name": "gpu", "nodes": 1, "cpu": "64",
+              "resources": { "nvidia.com/gpu": "4" },
+              "labels": { "muster.dev/pool": "gpu" },
+              "taints": [{ "key": "gpu", "effect": "NoSchedule" }] }
+        ]}"#;
+        let config: SimulatedConfig = serde_json::from_str(text).unwrap();
+        let nodes = nodes("c", &config).unwrap();
+        let names: Vec<&str> = nodes.iter().map(|node| &*node.name).collect();
+        assert_eq!(names, ["c-plain-1", "c-plain-2", "c-gpu-1"]);
+        let amount = |node: usize, name| nodes[node].allocatable.get(name).to_string();
+        assert_eq!((amount(0, CPU), amount(2, CPU)), ("8".to_owned(), "64".to_owned()));
+        assert_eq!((amount(0, MEMORY), amount(2, MEMORY)), ("64Gi".to_owned(), "64Gi".to_owned()));
+        assert_eq!(amount(2, "nvidia.com/gpu"), "4");
+        assert_eq!(nodes[0].labels.get(POOL_LABEL), None);
+        assert_eq!(nodes[2].labels[POOL_LABEL], "gpu".into());
+        let taint = Taint { key: "gpu".into(), value: "".into(), effect: "NoSchedule".into() };
+        assert_eq!((nodes[0].taints.len(), &nodes[2].taints), (0, &vec![taint]));
+    }
 }
