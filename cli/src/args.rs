@@ -17,7 +17,8 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// The deployment
+    /// The deployment: a gateway, or several with commas between them, of which the next is asked
+    /// when one fails
     #[arg(
         long,
         global = true,

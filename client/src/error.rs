@@ -72,4 +72,10 @@ impl Error {
             Self::BadUrl { .. } | Self::Unreadable { .. } | Self::Unsendable { .. } => false,
         }
     }
+
+    /// Whether there is too much to do: to ask another gateway at once would add to it.
+    #[must_use]
+    pub(crate) fn is_overload(&self) -> bool {
+        matches!(self, Self::Refused { status: 429, .. } | Self::Foreign { status: 429, .. })
+    }
 }

@@ -1,16 +1,13 @@
 //! The events of a job set: in order, none missed, none twice, across lost connections.
 
-use bytes::Bytes;
 use muster_api::http::{Event, Problem};
 use reqwest::Method;
 use serde::Deserialize;
 
-use crate::lines::{Broken, Lines};
+use crate::gateways::{Attempts, Target};
+use crate::lines::Lines;
 use crate::transport::{Failure, Patience, Request};
 use crate::{Client, Error};
-
-/// A stream that ended tidily is opened again after the pause that follows so many failures.
-const REOPEN_AFTER_FAILURES: u32 = 2;
 
 /// Whether a stream waits for what is still to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +39,7 @@ pub struct EventStream {
     cursor: Option<String>,
     follow: Follow,
     lines: Option<Lines>,
-    failures: u32,
+    attempts: Attempts,
 }
 
 impl Client {
@@ -61,7 +58,7 @@ impl Client {
             cursor: after,
             follow,
             lines: None,
-            failures: 0,
+            attempts: self.attempts(),
         }
     }
 }
@@ -87,52 +84,48 @@ impl EventStream {
                 // The gateway went away tidily; another one goes on.
                 Ok(Step::End) => {
                     self.lines = None;
-                    self.client.pause(REOPEN_AFTER_FAILURES, None).await;
+                    self.client.reopen(&mut self.attempts).await;
                     continue;
                 }
                 Err(failure) => failure,
             };
             self.lines = None;
-            let mut failures = self.failures;
-            self.client.pause_or_fail(&mut failures, failure).await?;
-            self.failures = failures;
+            self.client.try_again(&mut self.attempts, failure).await?;
         }
     }
 
     async fn step(&mut self) -> Result<Step, Failure> {
-        let request = self.request().map_err(Failure::from)?;
         if self.lines.is_none() {
-            self.lines = Some(Lines::new(self.client.send_once(&request).await?));
-            self.failures = 0;
+            let request = self.request()?;
+            let response = self.client.send_once(&request, self.attempts).await?;
+            let silence_max = self.client.silence_max(request.patience);
+            self.lines = Some(Lines::new(response, silence_max));
+            self.attempts.succeeded();
         }
         let lines = self.lines.as_mut().expect("it was opened above");
-        let line = match lines.next().await {
-            Ok(Some(line)) => line,
-            Ok(None) => return Ok(Step::End),
-            Err(Broken::Network(error)) => return Err(Failure::network(&request.url, &error)),
-            Err(Broken::TooLong) => {
-                let reason = "a line of an answer is too long".to_owned();
-                return Err(Error::Unreadable { url: request.url.into(), reason }.into());
+        match lines.next().await? {
+            Some(line) => {
+                let parsed = crate::transport::parse::<Line>(lines.url(), &line)?;
+                self.take(parsed)
             }
-        };
-        self.take(&request, &line)
+            None => Ok(Step::End),
+        }
     }
 
-    fn take(&mut self, request: &Request, line: &Bytes) -> Result<Step, Failure> {
-        match crate::transport::parse::<Line>(&request.url, line) {
-            Ok(Line::Event(event)) => {
+    fn take(&mut self, line: Line) -> Result<Step, Failure> {
+        match line {
+            Line::Event(event) => {
                 self.cursor = Some(event.cursor.clone());
                 Ok(Step::Event(Box::new(event)))
             }
-            Ok(Line::Place { cursor }) => {
+            Line::Place { cursor } => {
                 self.cursor = Some(cursor);
                 Ok(Step::Nothing)
             }
-            Ok(Line::Failed { error: problem }) => {
+            Line::Failed { error: problem } => {
                 let status = problem.code.http_status();
                 Err(Error::Refused { status, problem }.into())
             }
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -141,9 +134,9 @@ impl EventStream {
         let mut query = vec![("watch", watch)];
         query.extend(self.cursor.as_deref().map(|cursor| ("after", cursor)));
         let path = ["queues", &self.path[0], "job-sets", &self.path[1], "events"];
-        let mut request = Request::new(Method::GET, self.client.url(&path, &query));
+        let mut request = Request::new(Method::GET, Target::new(&path, &query));
         request.header("accept", "application/x-ndjson")?;
-        request.patience = Patience::Stream;
+        request.patience = Patience::Lines;
         Ok(request)
     }
 }

@@ -7,6 +7,7 @@ use muster_api::http::{Applied, Job, JobPage};
 use muster_api::request::{CancelRequest, ReprioritizeRequest};
 use reqwest::Method;
 
+use crate::gateways::Target;
 use crate::transport::{Patience, Request};
 use crate::{Client, Error, Follow};
 
@@ -133,10 +134,11 @@ impl Client {
     /// Those of [`Error`].
     pub async fn logs(&self, id: &str, follow: Follow) -> Result<LogStream, Error> {
         let follow = if follow == Follow::Yes { "true" } else { "false" };
-        let url = self.url(&["jobs", id, "logs"], &[("follow", follow)]);
-        let mut request = Request::new(Method::GET, url.clone());
+        let target = Target::new(&["jobs", id, "logs"], &[("follow", follow)]);
+        let mut request = Request::new(Method::GET, target);
         request.patience = Patience::Stream;
         let response = self.open(&request).await?;
+        let url = response.url().clone();
         let lost = move |error: reqwest::Error| Error::Unreachable {
             url: url.to_string(),
             reason: format!("lost while reading: {error}"),

@@ -2,10 +2,12 @@
 //!
 //! Every call that may be sent twice is sent again when the deployment says `429` or `503` or
 //! cannot be reached; a submission carries an `Idempotency-Key` for that, so that it is the same
-//! submission. Event streams go on behind the last event seen.
+//! submission. A client may know several gateways: one that is gone, silent or says `503` gives way
+//! to the next. Event streams go on behind the last event seen.
 
 mod error;
 mod events;
+mod gateways;
 mod jobs;
 mod lines;
 mod queues;

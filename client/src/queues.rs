@@ -3,6 +3,7 @@
 use muster_api::http::{JobSet, JobSetPage, Queue, QueueList, QueueSettings};
 use reqwest::Method;
 
+use crate::gateways::Target;
 use crate::transport::Request;
 use crate::{Client, Error};
 
@@ -36,7 +37,7 @@ impl Client {
     /// # Errors
     /// Those of [`Error`].
     pub async fn delete_queue(&self, name: &str) -> Result<(), Error> {
-        let request = Request::new(Method::DELETE, self.url(&["queues", name], &[]));
+        let request = Request::new(Method::DELETE, Target::new(&["queues", name], &[]));
         self.open(&request).await.map(drop)
     }
 

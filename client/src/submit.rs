@@ -9,8 +9,10 @@ use muster_api::http::Problem;
 use muster_api::request::{SubmitAnswer, SubmitAnswers, SubmitSummary};
 use reqwest::{Method, Response};
 use tokio::io::AsyncWriteExt;
+use url::Url;
 
-use crate::lines::{Broken, Lines};
+use crate::gateways::{Attempts, Target};
+use crate::lines::Lines;
 use crate::transport::{Failure, Patience, Request, parse};
 use crate::{Client, Error};
 
@@ -78,6 +80,7 @@ pub enum Submitted {
 
 impl Client {
     /// Submits, and sends again under the same key until it is answered or the retries are used up.
+    /// What one gateway did not answer, another one does.
     ///
     /// # Errors
     /// Those of [`Error`]. After one that [`Error::is_unavailable`] it is unknown whether the jobs
@@ -85,13 +88,13 @@ impl Client {
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, Error> {
         let key = submission.key.clone().unwrap_or_else(|| self.new_key());
         let request = self.submit_request(submission, Some(&key))?;
-        let mut attempt = 0;
+        let mut attempts = self.attempts();
         loop {
-            let failure = match self.submit_once(submission, &request).await {
+            let failure = match self.submit_once(submission, &request, attempts).await {
                 Ok(submitted) => return Ok(submitted),
                 Err(failure) => failure,
             };
-            self.pause_or_fail(&mut attempt, failure).await?;
+            self.try_again(&mut attempts, failure).await?;
         }
     }
 
@@ -108,9 +111,12 @@ impl Client {
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
-        let request = self.submit_request(submission, submission.key.as_deref())?;
+        let mut request = self.submit_request(submission, submission.key.as_deref())?;
+        // The body may be silent for as long as it likes, and its answers with it.
+        request.patience = Patience::Stream;
         let response = self.send_body(&request, reqwest::Body::wrap_stream(body)).await?;
-        read_answer(submission, &request, response).await.map_err(|failure| failure.error)
+        let read = self.read_answer(submission, request.patience, response).await;
+        read.map_err(|failure| failure.error)
     }
 
     fn submit_request(&self, submission: &Submission, key: Option<&str>) -> Result<Request, Error> {
@@ -118,8 +124,8 @@ impl Client {
         if submission.answers == Answers::Summary {
             query.push(("ids", "none"));
         }
-        let url = self.url(&["queues", &submission.queue, "jobs"], &query);
-        let mut request = Request::new(Method::POST, url);
+        let target = Target::new(&["queues", &submission.queue, "jobs"], &query);
+        let mut request = Request::new(Method::POST, target);
         request.header("content-type", submission.format.content_type())?;
         match submission.compression {
             Compression::None => {}
@@ -130,8 +136,7 @@ impl Client {
             request.header("idempotency-key", key)?;
         }
         request.body.clone_from(&submission.body);
-        // A long body takes long, and its answer begins before its end.
-        request.patience = Patience::Stream;
+        request.patience = submission.patience();
         Ok(request)
     }
 
@@ -139,9 +144,10 @@ impl Client {
         &self,
         submission: &Submission,
         request: &Request,
+        to: Attempts,
     ) -> Result<Submitted, Failure> {
-        let response = self.send_once(request).await?;
-        let submitted = read_answer(submission, request, response).await?;
+        let response = self.send_once(request, to).await?;
+        let submitted = self.read_answer(submission, request.patience, response).await?;
         // Lines that could not be kept right now are sent again with the rest, under the same key.
         match submitted.passing_error() {
             Some(problem) => {
@@ -149,6 +155,43 @@ impl Client {
                 Err(Error::Refused { status, problem }.into())
             }
             None => Ok(submitted),
+        }
+    }
+
+    async fn read_answer(
+        &self,
+        submission: &Submission,
+        patience: Patience,
+        response: Response,
+    ) -> Result<Submitted, Failure> {
+        match (submission.answers, submission.format) {
+            (Answers::Summary, _) => {
+                let (url, body) = whole(response).await?;
+                Ok(Submitted::Summary(parse(&url, &body)?))
+            }
+            (Answers::Each, Format::Json) => {
+                let (url, body) = whole(response).await?;
+                Ok(Submitted::Each(parse::<SubmitAnswers>(&url, &body)?.jobs))
+            }
+            (Answers::Each, Format::Ndjson | Format::Arrow) => {
+                let mut lines = Lines::new(response, self.silence_max(patience));
+                let mut answers = Vec::new();
+                while let Some(line) = lines.next().await? {
+                    answers.push(parse(lines.url(), &line)?);
+                }
+                Ok(Submitted::Each(answers))
+            }
+        }
+    }
+}
+
+impl Submission {
+    /// A long body takes long. Where its answer begins before its end, a gateway that has nothing
+    /// to say for long is as good as gone; a summary comes when all is done.
+    fn patience(&self) -> Patience {
+        match (self.answers, self.format) {
+            (Answers::Each, Format::Ndjson | Format::Arrow) => Patience::Lines,
+            (Answers::Each, Format::Json) | (Answers::Summary, _) => Patience::Stream,
         }
     }
 }
@@ -179,43 +222,10 @@ impl Format {
     }
 }
 
-async fn read_answer(
-    submission: &Submission,
-    request: &Request,
-    response: Response,
-) -> Result<Submitted, Failure> {
-    match (submission.answers, submission.format) {
-        (Answers::Summary, _) => {
-            let body = whole(request, response).await?;
-            Ok(Submitted::Summary(parse(&request.url, &body)?))
-        }
-        (Answers::Each, Format::Json) => {
-            let body = whole(request, response).await?;
-            Ok(Submitted::Each(parse::<SubmitAnswers>(&request.url, &body)?.jobs))
-        }
-        (Answers::Each, Format::Ndjson | Format::Arrow) => {
-            read_lines(request, response).await.map(Submitted::Each)
-        }
-    }
-}
-
-async fn whole(request: &Request, response: Response) -> Result<Bytes, Failure> {
-    response.bytes().await.map_err(|error| Failure::network(&request.url, &error))
-}
-
-async fn read_lines(request: &Request, response: Response) -> Result<Vec<SubmitAnswer>, Failure> {
-    let mut lines = Lines::new(response);
-    let mut answers = Vec::new();
-    loop {
-        match lines.next().await {
-            Ok(Some(line)) => answers.push(parse(&request.url, &line)?),
-            Ok(None) => return Ok(answers),
-            Err(Broken::Network(error)) => return Err(Failure::network(&request.url, &error)),
-            Err(Broken::TooLong) => {
-                return Err(Failure::lost(&request.url, "a line of the answer is too long"));
-            }
-        }
-    }
+async fn whole(response: Response) -> Result<(Url, Bytes), Failure> {
+    let url = response.url().clone();
+    let body = response.bytes().await.map_err(|error| Failure::network(&url, &error))?;
+    Ok((url, body))
 }
 
 /// The bytes, compressed.

@@ -1,6 +1,7 @@
 //! Requests and their repetition: every call of this API means the same when it comes twice (a
-//! submission by its key), so each is sent again when that may help.
+//! submission by its key), so each is sent again when that may help, to the next gateway first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,24 +15,29 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::Error;
+use crate::gateways::{Attempts, Gateways, Next, Target};
 
 /// Bytes of a foreign answer that an error repeats.
 const FOREIGN_TEXT_BYTES_MAX: usize = 300;
 /// No `Retry-After` is obeyed for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// A stream that ended tidily is opened again after the pause of this round.
+const REOPEN_ROUND: u32 = 3;
 
 /// How patient a client is.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How often a call is sent again before its error is returned.
+    /// How often a call is sent again, to every gateway, before its error is returned.
     pub retries_max: u32,
-    /// The wait after the first failure; each later one is twice as long, with jitter.
+    /// The wait after every gateway has failed for the first time; each later one is twice as
+    /// long, with jitter.
     pub delay_first: Duration,
     /// No wait is longer, unless the deployment asks for it.
     pub delay_max: Duration,
     /// How long a connection may take.
     pub connect_timeout: Duration,
-    /// How long an answer may take, streams excepted.
+    /// How long an answer may take. Of streams that give signs of life: how long they may be
+    /// silent.
     pub answer_timeout: Duration,
 }
 
@@ -47,11 +53,12 @@ impl Default for Options {
     }
 }
 
-/// Speaks to one deployment. Cheap to clone; clones share their connections.
+/// Speaks to one deployment, through one of its gateways at a time. Cheap to clone; clones share
+/// their connections, and which gateway they ask.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    base: Url,
+    gateways: Arc<Gateways>,
     options: Options,
     clock: Clock,
     random: Random,
@@ -62,6 +69,8 @@ pub struct Client {
 pub(crate) enum Patience {
     /// [`Options::answer_timeout`].
     Answer,
+    /// As long as it goes on, without being silent for [`Options::answer_timeout`].
+    Lines,
     /// As long as it goes on.
     Stream,
 }
@@ -70,38 +79,35 @@ pub(crate) enum Patience {
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: Method,
-    pub(crate) url: Url,
+    pub(crate) target: Target,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<Bytes>,
     pub(crate) patience: Patience,
 }
 
 impl Client {
-    /// A client of the deployment at `base` (`http://127.0.0.1:8080`).
+    /// A client of the deployment whose gateways are at `urls`, separated by commas
+    /// (`http://one:8080,http://two:8080`). The first is asked until it fails, then the next.
     ///
     /// # Errors
-    /// When `base` is not an HTTP URL.
-    pub fn new(base: &str, options: Options) -> Result<Self, Error> {
-        let fail = |reason: String| Error::BadUrl { url: base.to_owned(), reason };
-        let base_url = Url::parse(base).map_err(|error| fail(error.to_string()))?;
-        if !matches!(base_url.scheme(), "http" | "https") || base_url.host().is_none() {
-            return Err(fail("it does not begin with `http://HOST`".to_owned()));
-        }
+    /// When one of them is not an HTTP URL.
+    pub fn new(urls: &str, options: Options) -> Result<Self, Error> {
+        let gateways = Arc::new(Gateways::parse(urls)?);
         let http = reqwest::Client::builder()
             .connect_timeout(options.connect_timeout)
             .tcp_keepalive(Duration::from_secs(15))
             .tcp_nodelay(true)
             .no_proxy()
             .build()
-            .map_err(|error| fail(chain(&error)))?;
+            .map_err(|error| Error::BadUrl { url: urls.to_owned(), reason: chain(&error) })?;
         let (clock, random) = (Clock::system(), Random::from_os());
-        Ok(Self { http, base: base_url, options, clock, random })
+        Ok(Self { http, gateways, options, clock, random })
     }
 
-    /// The base URL, without a slash at its end.
+    /// The base URL of the gateway that is asked at the moment, without a slash at its end.
     #[must_use]
     pub fn base(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+        self.gateways.base().as_str().trim_end_matches('/')
     }
 
     /// A key that no other submission has.
@@ -110,31 +116,18 @@ impl Client {
         format!("{:032x}", self.random.u128())
     }
 
-    pub(crate) fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
-        let mut url = self.base.clone();
-        url.path_segments_mut()
-            .expect("HTTP URLs have a path")
-            .pop_if_empty()
-            .extend(["api", "v1"])
-            .extend(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        url
-    }
-
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<T, Error> {
-        let request = Request::new(Method::GET, self.url(path, query));
+        let request = Request::new(Method::GET, Target::new(path, query));
         self.call(&request).await
     }
 
     pub(crate) async fn get_text(&self, path: &[&str]) -> Result<String, Error> {
-        let request = Request::new(Method::GET, self.url(path, &[]));
-        let body = self.answered(&request).await?;
+        let request = Request::new(Method::GET, Target::new(path, &[]));
+        let (_, body) = self.answered(&request).await?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
@@ -144,7 +137,7 @@ impl Client {
         path: &[&str],
         body: &B,
     ) -> Result<T, Error> {
-        let mut request = Request::new(method, self.url(path, &[]));
+        let mut request = Request::new(method, Target::new(path, &[]));
         let text = serde_json::to_vec(body)
             .map_err(|error| Error::Unsendable { reason: error.to_string() })?;
         request.body = vec![text.into()];
@@ -154,48 +147,51 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
-        parse(&request.url, &self.answered(request).await?)
+        let (url, body) = self.answered(request).await?;
+        parse(&url, &body)
     }
 
-    async fn answered(&self, request: &Request) -> Result<Bytes, Error> {
-        let mut attempt = 0;
+    async fn answered(&self, request: &Request) -> Result<(Url, Bytes), Error> {
+        let mut attempts = self.attempts();
         loop {
-            let error = match self.answer(request).await {
-                Ok(body) => return Ok(body),
+            let failure = match self.answer(request, attempts).await {
+                Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            self.pause_or_fail(&mut attempt, error).await?;
+            self.try_again(&mut attempts, failure).await?;
         }
     }
 
-    async fn answer(&self, request: &Request) -> Result<Bytes, Failure> {
-        let response = self.send_once(request).await?;
-        response.bytes().await.map_err(|error| Failure::network(&request.url, &error))
+    async fn answer(&self, request: &Request, to: Attempts) -> Result<(Url, Bytes), Failure> {
+        let response = self.send_once(request, to).await?;
+        let url = response.url().clone();
+        let body = response.bytes().await.map_err(|error| Failure::network(&url, &error))?;
+        Ok((url, body))
     }
 
     /// Sends until an answer begins.
     pub(crate) async fn open(&self, request: &Request) -> Result<Response, Error> {
-        let mut attempt = 0;
+        let mut attempts = self.attempts();
         loop {
-            match self.send_once(request).await {
+            match self.send_once(request, attempts).await {
                 Ok(response) => return Ok(response),
-                Err(failure) => self.pause_or_fail(&mut attempt, failure).await?,
+                Err(failure) => self.try_again(&mut attempts, failure).await?,
             }
         }
     }
 
     /// Sends once.
-    pub(crate) async fn send_once(&self, request: &Request) -> Result<Response, Failure> {
-        let mut builder = self
-            .http
-            .request(request.method.clone(), request.url.clone())
-            .headers(request.headers.clone());
-        match request.body.as_slice() {
-            [] => {}
-            [whole] => builder = builder.body(whole.clone()),
-            chunks => builder = builder.body(stream_of(chunks.to_vec())),
-        }
-        self.send_builder(builder, &request.url, request.patience).await
+    pub(crate) async fn send_once(
+        &self,
+        request: &Request,
+        to: Attempts,
+    ) -> Result<Response, Failure> {
+        let body = match request.body.as_slice() {
+            [] => None,
+            [whole] => Some(whole.clone().into()),
+            chunks => Some(stream_of(chunks.to_vec())),
+        };
+        self.send(request, to, body).await
     }
 
     /// Sends a body that cannot be sent again.
@@ -204,49 +200,88 @@ impl Client {
         request: &Request,
         body: reqwest::Body,
     ) -> Result<Response, Error> {
-        let builder = self
-            .http
-            .request(request.method.clone(), request.url.clone())
-            .headers(request.headers.clone())
-            .body(body);
-        let sent = self.send_builder(builder, &request.url, request.patience).await;
+        let sent = self.send(request, self.attempts(), Some(body)).await;
         sent.map_err(|failure| failure.error)
     }
 
-    async fn send_builder(
+    async fn send(
         &self,
-        builder: reqwest::RequestBuilder,
-        url: &Url,
-        patience: Patience,
+        request: &Request,
+        to: Attempts,
+        body: Option<reqwest::Body>,
     ) -> Result<Response, Failure> {
-        let builder = match patience {
-            Patience::Answer => builder.timeout(self.options.answer_timeout),
-            Patience::Stream => builder,
+        let url = self.gateways.url(to.gateway, &request.target);
+        let mut builder =
+            self.http.request(request.method.clone(), url.clone()).headers(request.headers.clone());
+        if let Some(body) = body {
+            builder = builder.body(body);
+        }
+        let patience = self.options.answer_timeout;
+        let sent = match request.patience {
+            Patience::Answer => builder.timeout(patience).send().await,
+            Patience::Lines => match tokio::time::timeout(patience, builder.send()).await {
+                Ok(sent) => sent,
+                Err(_) => return Err(Failure::silent(&url, patience)),
+            },
+            Patience::Stream => builder.send().await,
         };
-        let response = builder.send().await.map_err(|error| Failure::network(url, &error))?;
+        let response = sent.map_err(|error| Failure::network(&url, &error))?;
         if response.status().is_success() {
             return Ok(response);
         }
-        Err(Failure::of_answer(url, response).await)
+        Err(Failure::of_answer(&url, response).await)
     }
 
-    /// Waits before the next attempt, or gives the error back when there is none.
-    pub(crate) async fn pause_or_fail(
+    /// The attempts of a call that begins.
+    pub(crate) fn attempts(&self) -> Attempts {
+        self.gateways.attempts()
+    }
+
+    /// Turns to the next gateway, or waits before the next round; gives the error back when there
+    /// is none.
+    pub(crate) async fn try_again(
         &self,
-        attempt: &mut u32,
+        attempts: &mut Attempts,
         failure: Failure,
     ) -> Result<(), Error> {
-        if !failure.error.is_unavailable() || *attempt >= self.options.retries_max {
+        if !failure.error.is_unavailable() {
             return Err(failure.error);
         }
-        self.pause(*attempt, failure.retry_after).await;
-        *attempt += 1;
-        Ok(())
+        let next = if failure.error.is_overload() {
+            attempts.round()
+        } else {
+            self.gateways.failed(attempts)
+        };
+        match next {
+            Next::Elsewhere => Ok(()),
+            Next::Round(round) if round > self.options.retries_max => Err(failure.error),
+            Next::Round(round) => {
+                self.pause(round, failure.retry_after).await;
+                Ok(())
+            }
+        }
     }
 
-    /// Waits as long as is right after that many failures in a row.
-    pub(crate) async fn pause(&self, attempt: u32, retry_after: Option<Duration>) {
-        let doubled = self.options.delay_first.saturating_mul(1 << attempt.min(16));
+    /// A stream ended tidily, though it should go on: its gateway is about to stop.
+    pub(crate) async fn reopen(&self, attempts: &mut Attempts) {
+        self.gateways.leave(attempts.gateway);
+        *attempts = self.attempts();
+        self.pause(REOPEN_ROUND, None).await;
+    }
+
+    /// How long nothing may come of an answer that has begun.
+    pub(crate) fn silence_max(&self, patience: Patience) -> Option<Duration> {
+        match patience {
+            Patience::Lines => Some(self.options.answer_timeout),
+            // The one has a limit as a whole, the other none.
+            Patience::Answer | Patience::Stream => None,
+        }
+    }
+
+    /// Waits as long as is right after that many rounds in which everybody failed.
+    async fn pause(&self, round: u32, retry_after: Option<Duration>) {
+        let doublings = round.saturating_sub(1).min(16);
+        let doubled = self.options.delay_first.saturating_mul(1 << doublings);
         let delay = self.random.jitter(doubled.min(self.options.delay_max), 0.2);
         let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
         self.clock.sleep(delay.max(asked)).await;
@@ -254,10 +289,10 @@ impl Client {
 }
 
 impl Request {
-    pub(crate) fn new(method: Method, url: Url) -> Self {
+    pub(crate) fn new(method: Method, target: Target) -> Self {
         Self {
             method,
-            url,
+            target,
             headers: HeaderMap::new(),
             body: Vec::new(),
             patience: Patience::Answer,
@@ -289,10 +324,10 @@ impl Failure {
         Self { error: Error::Unreachable { url, reason }, retry_after: None }
     }
 
-    /// The connection was fine until the answer ended too early or made no sense.
-    pub(crate) fn lost(url: &Url, reason: impl Into<String>) -> Self {
-        let error = Error::Unreachable { url: url.to_string(), reason: reason.into() };
-        Self { error, retry_after: None }
+    /// Nothing came for too long.
+    pub(crate) fn silent(url: &Url, patience: Duration) -> Self {
+        let reason = format!("silent for {patience:?}");
+        Self { error: Error::Unreachable { url: url.to_string(), reason }, retry_after: None }
     }
 
     async fn of_answer(url: &Url, response: Response) -> Self {

@@ -38,7 +38,8 @@ const USAGE: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
-    /// The deployment
+    /// The deployment: a gateway, or several with commas between them, of which the next is asked
+    /// when one fails
     #[arg(
         long,
         global = true,

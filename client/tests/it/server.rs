@@ -19,17 +19,30 @@ pub(crate) struct Reply {
     status: u16,
     headers: Vec<(&'static str, &'static str)>,
     body: String,
-    cut_off: bool,
+    end: End,
+}
+
+/// What comes behind the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Tidy,
+    CutOff,
+    Never,
 }
 
 impl Reply {
     pub(crate) fn ok(body: &str) -> Self {
-        Self { status: 200, headers: Vec::new(), body: body.to_owned(), cut_off: false }
+        Self { status: 200, headers: Vec::new(), body: body.to_owned(), end: End::Tidy }
     }
 
     /// The connection breaks behind `body`.
     pub(crate) fn cut_off(body: &str) -> Self {
-        Self { cut_off: true, ..Self::ok(body) }
+        Self { end: End::CutOff, ..Self::ok(body) }
+    }
+
+    /// Nothing comes behind `body`; without one, nothing at all.
+    pub(crate) fn silent(body: &str) -> Self {
+        Self { end: End::Never, ..Self::ok(body) }
     }
 
     pub(crate) fn problem(status: u16, code: ErrorCode) -> Self {
@@ -103,12 +116,19 @@ async fn answer(State(script): State<Script>, request: Request) -> Result<Respon
     script.seen.lock().unwrap().push(Seen { target, headers, body });
 
     let reply = script.replies.lock().unwrap().pop_front().expect("one more request than replies");
+    if reply.end == End::Never && reply.body.is_empty() {
+        std::future::pending::<()>().await;
+    }
     let mut response = Response::builder().status(reply.status);
     for (name, value) in reply.headers {
         response = response.header(name, value);
     }
     let first = futures::stream::iter([Ok(Bytes::from(reply.body))]);
-    let end = futures::stream::iter(reply.cut_off.then_some(())).then(async |()| {
+    let end = futures::stream::iter((reply.end != End::Tidy).then_some(reply.end));
+    let end = end.then(async |end| {
+        if end == End::Never {
+            std::future::pending::<()>().await;
+        }
         // hyper sends what it has when a body is not ready, and drops it when a body fails.
         tokio::task::yield_now().await;
         Err(std::io::Error::other("cut off"))
