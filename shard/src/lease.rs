@@ -112,13 +112,12 @@ impl Leases {
         bus::encode(&Holder { worker: self.worker.clone() })
     }
 
-    /// Says that this worker lives, looks at all leases, and renews its own. Returns those that it
-    /// lost.
-    pub(crate) async fn renew(&mut self) -> Result<Vec<String>, Error> {
+    /// Says that this worker lives, renews its leases, and looks at all of them. What it lost,
+    /// [`Leases::take_lost`] tells, also where this failed halfway.
+    pub(crate) async fn renew(&mut self) -> Result<(), Error> {
         let alive = format!("worker.{}", self.worker);
         let revision = self.bucket.put(&alive, self.value()).await?;
         self.wrote(revision);
-        let mut lost = Vec::new();
         let value = self.value();
         for (name, held) in &mut self.held {
             let before = self.clock.monotonic();
@@ -128,19 +127,24 @@ impl Leases {
                     held.trust.extend(before + self.ttl);
                     self.revision = self.revision.max(revision);
                 }
-                Err(Error::Conflict { .. }) => {
-                    held.trust.end();
-                    lost.push(name.clone());
-                }
+                Err(Error::Conflict { .. }) => held.trust.end(),
                 Err(error) => return Err(error),
             }
         }
+        let entries = self.bucket.entries().await?;
+        self.look(&entries);
+        Ok(())
+    }
+
+    /// Leases that are trusted no more: another worker has them, or they ran out because the bus
+    /// could not be reached or this process slept.
+    pub(crate) fn take_lost(&mut self) -> Vec<String> {
+        let lost = self.held.iter().filter(|(_, held)| !held.trust.holds());
+        let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
         for name in &lost {
             self.held.remove(name);
         }
-        let entries = self.bucket.entries().await?;
-        self.look(&entries);
-        Ok(lost)
+        lost
     }
 
     fn look(&mut self, entries: &[Entry]) {
@@ -172,20 +176,6 @@ impl Leases {
             seen.live = true;
         }
         self.workers = workers;
-    }
-
-    /// Leases that ran out unnoticed, since the bus cannot be reached.
-    pub(crate) fn run_out(&mut self) -> Vec<String> {
-        let out: Vec<String> = self
-            .held
-            .iter()
-            .filter(|(_, held)| !held.trust.holds())
-            .map(|(n, _)| n.clone())
-            .collect();
-        for name in &out {
-            self.held.remove(name);
-        }
-        out
     }
 
     /// Whether this worker should try to take a lease: nobody has it, and it is the one to have it,
@@ -269,5 +259,86 @@ impl Leases {
     /// Names of the leases held.
     pub(crate) fn held(&self) -> Vec<String> {
         self.held.keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
+    use std::sync::atomic::AtomicBool;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use muster_core::time::Timestamp;
+    use muster_runtime::Bus;
+    use muster_runtime::bus::memory::Memory;
+    use muster_runtime::bus::{Options, Watch};
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(4);
+    const LEASE: &str = "shard.0";
+
+    /// A bucket that can be kept from listing.
+    struct Unlisted {
+        bucket: Arc<dyn KeyValue>,
+        fails: AtomicBool,
+    }
+
+    #[async_trait]
+    impl KeyValue for Unlisted {
+        async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
+            self.bucket.get(key).await
+        }
+
+        async fn put(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+            self.bucket.put(key, value).await
+        }
+
+        async fn create(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+            self.bucket.create(key, value).await
+        }
+
+        async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Error> {
+            self.bucket.update(key, value, revision).await
+        }
+
+        async fn delete(&self, key: &str, revision: Option<u64>) -> Result<(), Error> {
+            self.bucket.delete(key, revision).await
+        }
+
+        async fn entries(&self) -> Result<Vec<Entry>, Error> {
+            if self.fails.load(Ordering::Relaxed) {
+                return Err(Error::Unavailable("it does not list".to_owned()));
+            }
+            self.bucket.entries().await
+        }
+
+        async fn watch(&self) -> Result<Watch, Error> {
+            self.bucket.watch().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_another_took_is_lost_also_when_leases_cannot_be_listed() {
+        let bus = Memory::new(&Options::default());
+        let bucket = bus.key_value("leases", Some(TTL)).await.unwrap();
+        let unlisted = Arc::new(Unlisted { bucket: bucket.clone(), fails: AtomicBool::new(false) });
+        let clock = Clock::starting_at(Timestamp(0));
+        let mut sleeper = Leases::new(unlisted.clone(), clock.clone(), "sleeper".into(), TTL);
+        let mut other = Leases::new(bucket, clock.clone(), "other".into(), TTL);
+        sleeper.renew().await.unwrap();
+        let won = sleeper.take(LEASE).await.unwrap().unwrap();
+        sleeper.renew().await.unwrap();
+        assert_eq!(sleeper.take_lost(), Vec::<String>::new());
+
+        clock.sleep(TTL * 2).await;
+        assert!(!won.trust.holds());
+        assert!(other.take(LEASE).await.unwrap().is_some());
+        unlisted.fails.store(true, Ordering::Relaxed);
+        assert!(sleeper.renew().await.is_err());
+        assert_eq!(sleeper.take_lost(), [LEASE]);
+        assert!(!won.trust.holds() && sleeper.held().is_empty());
     }
 }

@@ -171,18 +171,14 @@ impl Worker {
     }
 
     async fn turn(&mut self) {
-        let lost = match self.leases.renew().await {
-            Ok(lost) => {
-                self.deps.health.ready(PART);
-                lost
-            }
+        match self.leases.renew().await {
+            Ok(()) => self.deps.health.ready(PART),
             Err(error) => {
                 self.deps.health.not_ready(PART, format!("cannot renew its leases: {error}"));
                 tracing::warn!(%error, "leases could not be renewed");
-                self.leases.run_out()
             }
-        };
-        for name in lost {
+        }
+        for name in self.leases.take_lost() {
             tracing::warn!(lease = %name, "lease lost");
             if let Some(running) = self.running.get(&name) {
                 running.cancel.cancel();

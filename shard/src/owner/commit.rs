@@ -221,21 +221,20 @@ impl Owner {
         Ok(End::Cancelled)
     }
 
-    /// Finishes what is under way and marks the log as released.
-    pub(super) async fn release(&mut self) -> Result<(), Error> {
+    /// Finishes what is under way and marks the log as released, unless another owner has it.
+    pub(super) async fn release(&mut self) -> Result<End, Error> {
         while self.flight.is_some() || !self.open.records.is_empty() {
             if self.flight.is_none() {
                 self.seal(false)?;
             }
             let landed = landed(&mut self.flight).await;
             if self.on_landed(landed).await? == End::Fenced {
-                return Ok(());
+                return Ok(End::Fenced);
             }
         }
         self.seal(true)?;
         let landed = landed(&mut self.flight).await;
-        self.on_landed(landed).await?;
-        Ok(())
+        self.on_landed(landed).await
     }
 }
 

@@ -123,13 +123,16 @@ pub(crate) async fn run(
         offers_wanted: owner.deps.bus.subscribe(subject::OFFERS_WANTED, None).await?,
         done,
     };
-    let end = owner.serve(&mut inbox, &cancel).await?;
-    if let End::Cancelled = end {
+    let mut end = owner.serve(&mut inbox, &cancel).await;
+    if let Ok(End::Cancelled) = end {
         drop(inbox.requests);
-        owner.release().await?;
+        end = owner.release().await;
     }
-    tracing::info!(%shard, epoch, ?end, "shard no longer owned");
-    Ok(())
+    // The counterpart of the line above: between both stands all that this owner acknowledged, none
+    // of it behind `durable`.
+    let (durable, fenced) = (*owner.durable.borrow(), matches!(end, Ok(End::Fenced)));
+    tracing::info!(%shard, epoch, durable, fenced, "shard no longer owned");
+    end.map(|_| ())
 }
 
 /// How an ownership ended.

@@ -72,6 +72,7 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
     let pods = Pods::new(&params.config);
     let file = file::File::new(path, blocking);
     let saved = file.load().await?;
+    tracing::info!(cluster = %params.cluster, pods = saved.len(), "simulated cluster opened");
     let (commands, commands_out) = mpsc::channel(limits::COMMANDS_MAX);
     let (events, events_out) = mpsc::channel(limits::EVENTS_MAX);
     let worker = Worker::new(pods, saved, file, params.clock.clone(), commands_out, events);
