@@ -2,7 +2,7 @@
 //! on one NATS server and one S3 server; load on it, and the audit of what it acknowledged.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a client of these tests sends a request again: longer than any outage they make.
 const RETRIES_MAX: u32 = 200;
 
+/// Jobs of one request; fewer where every queue would not get one.
+const JOBS_PER_REQUEST_MAX: u64 = 500;
+
 /// The longest pause of a client between two attempts.
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 
@@ -41,6 +44,14 @@ impl Member {
     fn start(name: String, program: Program, log_dir: &Path) -> Result<Self> {
         let process = program.spawn(&name, log_dir)?;
         Ok(Self { name, program, process })
+    }
+
+    /// What it has logged, its earlier lives included.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn log(&self) -> Result<String> {
+        self.process.log()
     }
 
     /// The process itself, to signal it and to read its log.
@@ -128,7 +139,7 @@ impl Deployment {
             deployment.ports.push(port);
         }
         for number in 0..size.executors {
-            let state_dir = deployment.directory.path().join(format!("state-{number}"));
+            let state_dir = deployment.state_dir(number);
             std::fs::create_dir_all(&state_dir)?;
             let cluster = format!("cluster-{number}");
             let member = deployment.member("executor", number, |program| {
@@ -171,6 +182,11 @@ impl Deployment {
         self.directory.path()
     }
 
+    /// Where an executor keeps what must survive it.
+    pub fn state_dir(&self, executor: usize) -> PathBuf {
+        self.directory.path().join(format!("state-{executor}"))
+    }
+
     /// The URL of a gateway; the same after its restart.
     pub fn url(&self, gateway: usize) -> String {
         format!("http://127.0.0.1:{}", self.ports[gateway])
@@ -182,6 +198,15 @@ impl Deployment {
     /// Never for a running deployment.
     pub fn client(&self, gateway: usize) -> Result<Client> {
         patient_client(&self.url(gateway))
+    }
+
+    /// A client of all gateways, as patient: it asks the first until that one fails.
+    ///
+    /// # Errors
+    /// Never for a running deployment.
+    pub fn client_of_all(&self) -> Result<Client> {
+        let urls = (0..self.ports.len()).map(|gateway| self.url(gateway)).collect::<Vec<_>>();
+        patient_client(&urls.join(","))
     }
 }
 
@@ -204,15 +229,15 @@ impl Drop for Deployment {
 /// A client that sends again for minutes.
 ///
 /// # Errors
-/// When `url` is none.
-pub fn patient_client(url: &str) -> Result<Client> {
+/// When `urls`, separated by commas, are none.
+pub fn patient_client(urls: &str) -> Result<Client> {
     let options = Options {
         retries_max: RETRIES_MAX,
         delay_first: Duration::from_millis(50),
         delay_max: RETRY_DELAY_MAX,
         ..Options::default()
     };
-    Ok(Client::new(url, options)?)
+    Ok(Client::new(urls, options)?)
 }
 
 /// Creates the queues `load-0` and so on.
@@ -228,8 +253,8 @@ pub async fn create_queues(client: &Client, count: usize) -> Result<Vec<String>>
     Ok(names)
 }
 
-/// Submits so many small jobs into a job set of that name in each queue, 500 a request, and gives
-/// what was acknowledged.
+/// Submits so many small jobs, spread over a job set of that name in each queue, and gives what was
+/// acknowledged. Each runs for 200 ms.
 ///
 /// # Errors
 /// When a request fails for good, or a job is refused.
@@ -240,16 +265,31 @@ pub async fn submit_jobs(
     jobs: u64,
     progress: Arc<Progress>,
 ) -> Result<Acknowledged> {
+    submit_jobs_of(Duration::from_millis(200), client, queues, job_set, jobs, progress).await
+}
+
+/// The same with jobs that run for so long.
+///
+/// # Errors
+/// Those of [`submit_jobs`].
+pub async fn submit_jobs_of(
+    runtime: Duration,
+    client: &Client,
+    queues: &[String],
+    job_set: &str,
+    jobs: u64,
+    progress: Arc<Progress>,
+) -> Result<Acknowledged> {
     let plan = Plan {
         jobs,
-        jobs_per_request: 500,
+        jobs_per_request: (jobs / queues.len() as u64).clamp(1, JOBS_PER_REQUEST_MAX),
         connections: 2,
         queues: queues.to_vec(),
         job_set: job_set.to_owned(),
         kind: Kind {
             cpu: "100m".to_owned(),
             memory: "64Mi".to_owned(),
-            runtime: Some(Duration::from_millis(200)),
+            runtime: Some(runtime),
             failure_rate: None,
             count: None,
             spec_bytes: 256,

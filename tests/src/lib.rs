@@ -7,11 +7,15 @@
 
 pub mod deployment;
 pub mod http;
+pub mod journal;
 pub mod nats;
+pub mod pods;
 pub mod process;
 pub mod s3;
 pub mod site;
 pub mod tampering;
+pub mod shard_log;
+pub mod traffic;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::request::{Operation, Target};
 
 /// How a request goes wrong.
@@ -20,6 +22,8 @@ pub enum Effect {
     Delay(Duration),
     /// It is done at once, and answered so much later.
     DelayReply(Duration),
+    /// It is done at once, and not answered before [`Faults::clear`].
+    HoldReply,
 }
 
 /// An effect and the requests that it falls on: all of them, until narrowed.
@@ -88,6 +92,8 @@ struct State {
     faults: Vec<Fault>,
     random: u64,
     injected: u64,
+    /// Tells of each [`Faults::clear`].
+    clears: watch::Sender<()>,
 }
 
 impl Faults {
@@ -96,9 +102,20 @@ impl Faults {
         self.state().faults.push(fault);
     }
 
-    /// Removes all faults.
+    /// Removes all faults, and lets go of the replies that they hold.
     pub fn clear(&self) {
-        self.state().faults.clear();
+        let mut state = self.state();
+        state.faults.clear();
+        state.clears.send_replace(());
+    }
+
+    /// Comes to its end with the next [`Faults::clear`].
+    pub(super) fn cleared(&self) -> impl Future<Output = ()> + use<> {
+        let mut clears = self.state().clears.subscribe();
+        async move {
+            // The faults go with their server, and nobody waits for its replies then.
+            let _ = clears.changed().await;
+        }
     }
 
     /// Begins the random sequence behind [`Fault::chance`] anew. The seed is 0 until then.

@@ -75,22 +75,30 @@ impl Service {
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<HttpResponse, Cut> {
         let target = Target::of(request.method(), request.uri());
         self.count(target.operation);
+        // Asked for first: what befalls the request stood until then at least.
+        let cleared = self.faults.cleared();
         let effects = self.faults.befalling(&target);
         for effect in &effects {
             match *effect {
                 Effect::Delay(time) => sleep(time).await,
                 Effect::Refuse(status) => return Ok(refusal(status)),
                 Effect::Disconnect => return Err(Cut),
-                Effect::RefuseAfter(_) | Effect::LoseReply | Effect::DelayReply(_) => {}
+                Effect::RefuseAfter(_)
+                | Effect::LoseReply
+                | Effect::DelayReply(_)
+                | Effect::HoldReply => {}
             }
         }
         let response = self.perform(&target, request.map(Body::from)).await?;
+        if effects.contains(&Effect::HoldReply) {
+            cleared.await;
+        }
         for effect in &effects {
             match *effect {
                 Effect::DelayReply(time) => sleep(time).await,
                 Effect::RefuseAfter(status) => return Ok(refusal(status)),
                 Effect::LoseReply => return Err(Cut),
-                Effect::Delay(_) | Effect::Refuse(_) | Effect::Disconnect => {}
+                Effect::Delay(_) | Effect::Refuse(_) | Effect::Disconnect | Effect::HoldReply => {}
             }
         }
         Ok(response)

@@ -8,6 +8,7 @@ mod bus_tls;
 mod deployment;
 mod memory_and_file;
 mod nats_and_s3;
+mod failures;
 mod nats_server;
 mod processes;
 mod s3_server;

@@ -148,6 +148,30 @@ async fn a_write_whose_reply_is_late_is_there_before_it() {
 }
 
 #[tokio::test]
+async fn a_held_reply_comes_when_the_faults_are_cleared() {
+    let directory = TempDir::new().unwrap();
+    let server = S3Server::start(directory.path()).unwrap();
+    let store = client(&server);
+    let key = Path::from("log/1");
+    for effect in [Effect::HoldReply, Effect::RefuseAfter(500)] {
+        server.faults().add(Fault::new(effect).on(Operation::Put));
+    }
+    let mut writing = std::pin::pin!(create(&store, &key, "text"));
+    let seen =
+        muster_tests::wait::eventually(Duration::from_secs(10), "it is written", async || {
+            Ok(store.head(&key).await?)
+        });
+    tokio::select! {
+        outcome = &mut writing => panic!("it was answered: {outcome:?}"),
+        seen = seen => drop(seen.unwrap()),
+    }
+    server.faults().clear();
+    let error = writing.await.unwrap_err();
+    assert!(!matches!(error, Error::AlreadyExists { .. }), "{error}");
+    assert!(matches!(create(&store, &key, "two").await, Err(Error::AlreadyExists { .. })));
+}
+
+#[tokio::test]
 async fn a_wrong_secret_is_refused() {
     let directory = TempDir::new().unwrap();
     let server = S3Server::start(directory.path()).unwrap();
