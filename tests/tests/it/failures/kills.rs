@@ -25,6 +25,13 @@ const IN_FLIGHT: u64 = 200;
 async fn kill_executor(deployment: &mut Deployment, number: usize) -> Vec<Pod> {
     let (log_dir, state_dir) = (deployment.log_dir().to_owned(), deployment.state_dir(number));
     let cluster = format!("cluster-{number}");
+    eventually(WAIT, "its own cluster is busy", async || {
+        let running = running(pods::read(&state_dir, &cluster)?).len();
+        anyhow::ensure!(running as u64 >= IN_FLIGHT, "{running} pods run");
+        Ok(())
+    })
+    .await
+    .unwrap();
     deployment.executors[number].process().kill9().unwrap();
     let left = pods::read(&state_dir, &cluster).unwrap();
     deployment.executors[number].kill9_and_restart(&log_dir).unwrap();
@@ -35,9 +42,14 @@ async fn kill_executor(deployment: &mut Deployment, number: usize) -> Vec<Pod> {
         Ok(opened[1]["pods"].as_u64())
     });
     assert_eq!(found.await.unwrap(), Some(left.len() as u64));
-    let running = left.into_iter().filter(|pod| pod.phase == "running").collect::<Vec<_>>();
+    let running = running(left);
     assert!(!running.is_empty(), "no run was under way in {cluster}");
     running
+}
+
+fn running(mut pods: Vec<Pod>) -> Vec<Pod> {
+    pods.retain(|pod| pod.phase == "running");
+    pods
 }
 
 async fn kill_worker(deployment: &mut Deployment, number: usize) {
