@@ -16,8 +16,6 @@ use crate::settings::Settings;
 
 /// The store's name among the parts that must be ready.
 const STORE: &str = "store";
-/// How often the control data is looked at when no message tells of a change.
-const CONTROL_POLL: Duration = Duration::from_secs(300);
 
 /// What a process has before it is connected to anything.
 #[derive(Clone)]
@@ -119,23 +117,12 @@ impl Parts {
     /// Refreshes the control data, in a process without a gateway, which does it too: when a
     /// message tells of a change, and every few minutes anyway.
     pub(crate) async fn follow_control(&self, control: &ControlStore) -> anyhow::Result<()> {
-        let mut changes = self.bus.subscribe(muster_api::bus::subject::CONTROL, None).await?;
+        let changes = self.bus.subscribe(muster_api::bus::subject::CONTROL, None).await?;
         let (control, clock) = (control.clone(), self.clock.clone());
         let policy = Policy { on_error: OnError::Shutdown, on_cancel: OnCancel::Abort };
         self.tasks.spawn_once("control", policy, move |_| async move {
-            loop {
-                tokio::select! {
-                    message = changes.next() => {
-                        if message.is_none() {
-                            return Err(anyhow::anyhow!("the bus was closed"));
-                        }
-                    }
-                    () = clock.sleep(CONTROL_POLL) => {}
-                }
-                if let Err(error) = control.refresh().await {
-                    tracing::warn!(%error, "the control data could not be refreshed");
-                }
-            }
+            control.follow(changes, &clock).await;
+            Err::<(), _>(anyhow::anyhow!("the bus was closed"))
         });
         Ok(())
     }

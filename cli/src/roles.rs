@@ -156,6 +156,7 @@ pub(crate) fn gateway(
         clock: parts.clock.clone(),
         random: parts.random.clone(),
         tasks: parts.tasks.clone(),
+        blocking: parts.blocking.clone(),
         metrics: parts.metrics.clone(),
         health: parts.health.clone(),
     };
@@ -199,6 +200,7 @@ pub(crate) fn executor(
         clock: parts.clock.clone(),
         random: parts.random.clone(),
         tasks: parts.tasks.clone(),
+        blocking: parts.blocking.clone(),
         metrics,
         health: parts.health.clone(),
     };

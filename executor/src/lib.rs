@@ -14,4 +14,4 @@ mod service;
 
 pub use config::Config;
 pub use metrics::Metrics;
-pub use service::{Deps, Error, run};
+pub use service::{Deps, Error, run, run_through};

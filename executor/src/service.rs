@@ -20,7 +20,7 @@ use muster_runtime::bus::{Bus, Message, Subscription};
 use muster_runtime::config::Problems;
 use muster_runtime::http::Health;
 use muster_runtime::tasks::Supervisor;
-use muster_runtime::{Clock, Random};
+use muster_runtime::{Blocking, Clock, Random};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,8 @@ pub struct Deps {
     pub random: Random,
     /// The back end's task runs under it.
     pub tasks: Supervisor,
+    /// Where files are read and written.
+    pub blocking: Blocking,
     /// What is counted.
     pub metrics: Metrics,
     /// Where it says whether it can do its work.
@@ -107,6 +109,20 @@ struct Executor {
 /// # Errors
 /// When the settings are wrong, the bus cannot be listened to, or the back end fails.
 pub async fn run(config: Config, deps: Deps, cancel: CancellationToken) -> Result<(), Error> {
+    run_through(|opened| opened, config, deps, cancel).await
+}
+
+/// As [`run`], with `wrap` around the back end: for simulations and tests that watch what it is
+/// told and what it says.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_through(
+    wrap: impl FnOnce(Opened) -> Opened,
+    config: Config,
+    deps: Deps,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
     let mut problems = Problems::default();
     config.validate(&mut problems);
     if !problems.list().is_empty() {
@@ -114,7 +130,7 @@ pub async fn run(config: Config, deps: Deps, cancel: CancellationToken) -> Resul
     }
     deps.health.not_ready(&part(&config.cluster), "the back end is not open yet");
     let tasks = deps.tasks.child();
-    let result = run_with(config.clone(), deps, tasks.clone(), cancel).await;
+    let result = run_with(wrap, config.clone(), deps, tasks.clone(), cancel).await;
     let ended = tasks.shutdown(config.shutdown_timeout.0).await;
     if let Err(failure) = ended {
         tracing::error!(cluster = %config.cluster, %failure, "back end ended badly");
@@ -123,6 +139,7 @@ pub async fn run(config: Config, deps: Deps, cancel: CancellationToken) -> Resul
 }
 
 async fn run_with(
+    wrap: impl FnOnce(Opened) -> Opened,
     config: Config,
     deps: Deps,
     tasks: Supervisor,
@@ -130,7 +147,7 @@ async fn run_with(
 ) -> Result<(), Error> {
     let mut stops = deps.bus.subscribe(&subject::cluster_stop(&config.cluster), None).await?;
     let mut logs = deps.bus.subscribe(&subject::cluster_logs(&config.cluster), None).await?;
-    let Opened { backend, mut events } = open(&config, &deps, tasks).await?;
+    let Opened { backend, mut events } = wrap(open(&config, &deps, tasks).await?);
     let mut executor = Executor::new(config, deps, backend);
     let nodes = executor.backend.nodes().await?;
     executor.on_nodes(nodes);
@@ -150,7 +167,7 @@ fn part(cluster: &str) -> String {
 
 async fn open(config: &Config, deps: &Deps, tasks: Supervisor) -> Result<Opened, backend::Error> {
     let (cluster, state_dir) = (config.cluster.clone(), config.state_dir.clone());
-    let clock = deps.clock.clone();
+    let (clock, blocking) = (deps.clock.clone(), deps.blocking.clone());
     match config.backend {
         BackendKind::Local => {
             let config = config.local.clone();
@@ -158,7 +175,8 @@ async fn open(config: &Config, deps: &Deps, tasks: Supervisor) -> Result<Opened,
         }
         BackendKind::Simulated => {
             let config = config.simulated.clone();
-            simulated::open(simulated::Params { cluster, config, state_dir, clock, tasks }).await
+            let params = simulated::Params { cluster, config, state_dir, clock, blocking, tasks };
+            simulated::open(params).await
         }
     }
 }

@@ -96,6 +96,7 @@ impl Reader {
             return None;
         }
         let page = tokio::select! {
+            biased;
             () = draining.cancelled(), if self.watch => return None,
             page = self.page(self.watch) => page,
         };

@@ -11,12 +11,12 @@ use muster_core::route::shard_of_queue;
 use muster_runtime::bus::{Bus, KeyValue};
 use muster_runtime::http::Health;
 use muster_runtime::store::control::{ControlStore, ControlView};
+use muster_runtime::tasks::Policy;
 use muster_runtime::{Blocking, Clock, Metrics, Random, Supervisor};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::limits;
 use crate::metrics::Metrics as Counted;
 use crate::problem::{Answer, Failure};
 
@@ -33,6 +33,8 @@ pub struct Deps {
     pub random: Random,
     /// Where its tasks run.
     pub tasks: Supervisor,
+    /// Where CPU work runs.
+    pub blocking: Blocking,
     /// Where its metrics go, and what `/metrics` shows.
     pub metrics: Metrics,
     /// What `/health/ready` shows.
@@ -50,7 +52,6 @@ struct Shared {
     deps: Deps,
     control: ControlView,
     counted: Counted,
-    blocking: Blocking,
     pools: OnceCell<Arc<dyn KeyValue>>,
     submissions: Arc<Semaphore>,
     /// In units of [`BYTES_PER_PERMIT`].
@@ -73,7 +74,6 @@ impl Gateway {
         let shared = Shared {
             control: deps.control.view(),
             counted,
-            blocking: Blocking::per_core(),
             pools: OnceCell::new(),
             submissions: Arc::new(Semaphore::new(config.submissions_max)),
             submit_bytes: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
@@ -82,6 +82,19 @@ impl Gateway {
             deps,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// A gateway with the task that keeps its control data fresh.
+    #[must_use]
+    pub fn start(config: Config, deps: Deps) -> Self {
+        let gateway = Self::new(config, deps);
+        let following = gateway.clone();
+        let policy = Policy::restarting();
+        gateway.deps().tasks.spawn("gateway control data", policy, move |cancel| {
+            let following = following.clone();
+            async move { following.follow_control(cancel).await }
+        });
+        gateway
     }
 
     /// Keeps the control data fresh: reads it, then again with each wake-up and now and then
@@ -93,21 +106,15 @@ impl Gateway {
         &self,
         cancel: CancellationToken,
     ) -> Result<(), muster_runtime::tasks::BoxError> {
-        let mut wake_ups = self.bus().subscribe(subject::CONTROL, None).await?;
+        let wake_ups = self.bus().subscribe(subject::CONTROL, None).await?;
         self.deps().control.load_latest().await?;
         self.deps().health.ready(PART);
-        loop {
-            let pause = self.random().jitter(limits::CONTROL_POLL, 0.1);
-            tokio::select! {
-                () = cancel.cancelled() => return Ok(()),
-                wake_up = wake_ups.next() => {
-                    if wake_up.is_none() {
-                        return Err("the bus is closed".into());
-                    }
-                }
-                () = self.clock().sleep(pause) => {}
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Ok(()),
+            () = self.deps().control.follow(wake_ups, self.clock()) => {
+                Err("the bus is closed".into())
             }
-            self.deps().control.refresh().await?;
         }
     }
 
@@ -142,7 +149,7 @@ impl Gateway {
     }
 
     pub(crate) fn blocking(&self) -> &Blocking {
-        &self.shared.blocking
+        &self.shared.deps.blocking
     }
 
     pub(crate) fn draining(&self) -> &CancellationToken {

@@ -34,5 +34,3 @@ pub const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request is tried again with a shard that says that it is overloaded.
 pub const OVERLOAD_WAIT: Duration = Duration::from_secs(5);
-/// Time between two looks for control data that no wake-up told of.
-pub const CONTROL_POLL: Duration = Duration::from_secs(300);

@@ -1,7 +1,7 @@
 //! A gateway from its start to its end.
 
 use muster_runtime::http::{Limits, Server};
-use muster_runtime::tasks::{BoxError, Policy};
+use muster_runtime::tasks::BoxError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -19,12 +19,7 @@ pub async fn run(
     listener: TcpListener,
     cancel: CancellationToken,
 ) -> Result<(), BoxError> {
-    let gateway = Gateway::new(config, deps);
-    let following = gateway.clone();
-    gateway.deps().tasks.spawn("gateway control data", Policy::restarting(), move |cancel| {
-        let following = following.clone();
-        async move { following.follow_control(cancel).await }
-    });
+    let gateway = Gateway::start(config, deps);
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "gateway is listening");
     }

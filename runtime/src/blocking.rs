@@ -9,6 +9,16 @@ use tokio::sync::Semaphore;
 #[derive(Debug, Clone)]
 pub struct Blocking {
     permits: Arc<Semaphore>,
+    threads: Threads,
+}
+
+/// Where the work runs.
+#[derive(Debug, Clone, Copy)]
+enum Threads {
+    /// On tokio's blocking threads.
+    Blocking,
+    /// On the thread that asks.
+    Own,
 }
 
 /// The work panicked, or the process is shutting down.
@@ -29,7 +39,14 @@ impl Blocking {
     /// At most `permits` pieces of work at once (at least one).
     #[must_use]
     pub fn new(permits: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(permits.max(1))) }
+        Self { permits: Arc::new(Semaphore::new(permits.max(1))), threads: Threads::Blocking }
+    }
+
+    /// Work runs on the thread that asks, between two turns of the other tasks: for a simulation,
+    /// which must not depend on how long threads take.
+    #[must_use]
+    pub fn inline() -> Self {
+        Self { permits: Arc::new(Semaphore::new(1)), threads: Threads::Own }
     }
 
     /// As many pieces at once as the machine has cores.
@@ -47,6 +64,9 @@ impl Blocking {
     {
         let permit =
             Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        if let Threads::Own = self.threads {
+            return run_here(work).await;
+        }
         #[expect(clippy::disallowed_methods, reason = "this is where the bound is kept")]
         let task = tokio::task::spawn_blocking(move || {
             let result = work();
@@ -58,6 +78,13 @@ impl Blocking {
             Err(_) => Error::Cancelled,
         })
     }
+}
+
+async fn run_here<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
+    tokio::task::yield_now().await;
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    tokio::task::yield_now().await;
+    result.map_err(|panic| Error::Panicked { reason: crate::tasks::panic_text(&*panic) })
 }
 
 #[cfg(test)]
@@ -85,11 +112,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_and_gives_its_permit_back() {
-        let blocking = Blocking::new(1);
-        for _ in 0..2 {
-            let error = blocking.run(|| panic!("too much")).await.unwrap_err();
-            assert_eq!(error, Error::Panicked { reason: "too much".to_owned() });
+        for blocking in [Blocking::new(1), Blocking::inline()] {
+            for _ in 0..2 {
+                let error = blocking.run(|| panic!("too much")).await.unwrap_err();
+                assert_eq!(error, Error::Panicked { reason: "too much".to_owned() });
+            }
+            assert_eq!(blocking.run(|| 7).await, Ok(7));
         }
-        assert_eq!(blocking.run(|| 7).await, Ok(7));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! All sleeping and measuring follows tokio's clock, so a test that pauses it is in control.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use muster_core::time::Timestamp;
@@ -14,10 +16,14 @@ pub struct Clock {
     wall: Wall,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Wall {
     System,
-    StartedAt(Timestamp),
+    StartedAt {
+        start: Timestamp,
+        /// Milliseconds by which it was set forward (or, below zero, back) since.
+        set_by: Arc<AtomicI64>,
+    },
 }
 
 impl Clock {
@@ -31,16 +37,32 @@ impl Clock {
     /// simulation can pause and advance.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
-        Self { origin: Instant::now(), wall: Wall::StartedAt(start) }
+        let wall = Wall::StartedAt { start, set_by: Arc::default() };
+        Self { origin: Instant::now(), wall }
+    }
+
+    /// Sets the time of day forward (or, below zero, back) by `millis`, for all clones; the
+    /// monotonic clock runs on. The machine's clock stays as it is: nobody but a test or a
+    /// simulation has a reason to set it.
+    pub fn set_by(&self, millis: i64) {
+        match &self.wall {
+            Wall::System => {}
+            Wall::StartedAt { set_by, .. } => {
+                set_by.fetch_add(millis, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The time of day. It may jump when the machine's clock is set: compare it with other
     /// processes' times, and measure with [`Clock::monotonic`].
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        match self.wall {
+        match &self.wall {
             Wall::System => system_now(),
-            Wall::StartedAt(start) => start.plus(self.monotonic()),
+            Wall::StartedAt { start, set_by } => {
+                let shown = start.plus(self.monotonic());
+                Timestamp(shown.0.saturating_add(set_by.load(Ordering::Relaxed)))
+            }
         }
     }
 
@@ -83,6 +105,8 @@ mod tests {
         assert_eq!(clock.monotonic(), Duration::from_secs(2));
         clock.sleep_until(Duration::from_secs(5)).await;
         assert_eq!(clock.monotonic(), Duration::from_secs(5));
+        clock.clone().set_by(-2_000);
+        assert_eq!((clock.now(), clock.monotonic()), (Timestamp(4_000), Duration::from_secs(5)));
     }
 
     #[test]

@@ -20,6 +20,10 @@ use tokio_util::{
 
 use crate::{random::Random, retry};
 
+mod gate;
+
+pub use gate::Gate;
+
 /// How long tasks that were dropped at the deadline get to disappear.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
@@ -108,6 +112,8 @@ pub struct Supervisor {
 struct Shared {
     random: Random,
     parent: Option<Supervisor>,
+    /// What all tasks pass through at each turn.
+    gate: Option<Gate>,
     /// Asks the tasks to end.
     cancel: CancellationToken,
     /// Drops the tasks.
@@ -135,7 +141,16 @@ impl Supervisor {
     /// A supervisor without tasks; `random` spreads restarts.
     #[must_use]
     pub fn new(random: Random) -> Self {
-        Self::with_tokens(random, None, CancellationToken::new(), CancellationToken::new())
+        let (cancel, abort) = (CancellationToken::new(), CancellationToken::new());
+        Self::with_tokens(random, None, None, cancel, abort)
+    }
+
+    /// A supervisor whose tasks, and those of its children, get their turns through `gate`: one
+    /// process of a simulation.
+    #[must_use]
+    pub fn behind(gate: Gate, random: Random) -> Self {
+        let (cancel, abort) = (CancellationToken::new(), CancellationToken::new());
+        Self::with_tokens(random, None, Some(gate), cancel, abort)
     }
 
     /// A supervisor that ends with this one but can be shut down alone. A failure that asks for a
@@ -143,7 +158,8 @@ impl Supervisor {
     #[must_use]
     pub fn child(&self) -> Self {
         let (cancel, abort) = (self.shared.cancel.child_token(), self.shared.abort.child_token());
-        Self::with_tokens(self.shared.random.clone(), Some(self.clone()), cancel, abort)
+        let (random, gate) = (self.shared.random.clone(), self.shared.gate.clone());
+        Self::with_tokens(random, Some(self.clone()), gate, cancel, abort)
     }
 
     /// A supervisor whose tasks are neither cancelled nor waited for by this one: for what has to
@@ -156,11 +172,12 @@ impl Supervisor {
     fn with_tokens(
         random: Random,
         parent: Option<Supervisor>,
+        gate: Option<Gate>,
         cancel: CancellationToken,
         abort: CancellationToken,
     ) -> Self {
         let (tracker, state) = (TaskTracker::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { random, parent, cancel, abort, tracker, state }) }
+        Self { shared: Arc::new(Shared { random, parent, gate, cancel, abort, tracker, state }) }
     }
 
     /// A token that is cancelled with this supervisor. Cancelling it does not cancel the latter.
@@ -205,13 +222,17 @@ impl Supervisor {
         let task = Task { name: Arc::clone(&name), cancel: cancel.clone(), outcome };
         let registration = Registration::new(self, &name);
         let supervisor = self.clone();
-        #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
-        tokio::spawn(async move {
+        let work = async move {
             let result = supervisor.run(&name, &policy, cancel, start).await;
             // Off the list before anybody learns of the end.
             drop(registration);
             sender.send_replace(Some(result));
-        });
+        };
+        #[expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
+        match self.shared.gate.clone() {
+            None => drop(tokio::spawn(work)),
+            Some(gate) => drop(tokio::spawn(gate.pass(work))),
+        }
         task
     }
 

@@ -267,6 +267,7 @@ impl Worker {
         let all = futures::future::join_all(ends);
         let mut renewals = Vec::new();
         tokio::select! {
+            biased;
             _ = all => {}
             () = self.deps.clock.sleep(DRAIN) => renewals.push("owners did not end in time"),
         }

@@ -168,6 +168,7 @@ impl Executor {
         self.work.push(Box::pin(async move {
             let request = bus.request(&subject, bus::encode(&request), timeout);
             let reply = tokio::select! {
+                biased;
                 () = superseded.cancelled() => Err(Failure::Superseded),
                 reply = request => match reply {
                     Ok(bytes) => bus::decode(&bytes).map_err(|e| Failure::Failed(e.to_string())),

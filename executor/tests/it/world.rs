@@ -21,7 +21,7 @@ use muster_runtime::bus::memory::Memory;
 use muster_runtime::bus::{Bus, Message, ReplyTo};
 use muster_runtime::http::Health;
 use muster_runtime::tasks::{Policy, Supervisor};
-use muster_runtime::{Clock, Random};
+use muster_runtime::{Blocking, Clock, Random};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const SHARDS: u16 = 2;
@@ -111,6 +111,7 @@ impl World {
             clock: self.clock.clone(),
             random: self.random.clone(),
             tasks: self.tasks.clone(),
+            blocking: Blocking::new(1),
             metrics: Metrics::default(),
             health: Health::new(),
         };

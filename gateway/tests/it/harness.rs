@@ -17,7 +17,7 @@ use muster_runtime::bus::{Bus, Options, memory::Memory};
 use muster_runtime::http::Health;
 use muster_runtime::store::{self, control::ControlStore};
 use muster_runtime::tasks::{BoxError, Policy};
-use muster_runtime::{Clock, Metrics, Random, Supervisor};
+use muster_runtime::{Blocking, Clock, Metrics, Random, Supervisor};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +77,7 @@ impl Harness {
             clock: Clock::system(),
             random,
             tasks: tasks.clone(),
+            blocking: Blocking::new(2),
             metrics: Metrics::new(),
             health: Health::new(),
         };

@@ -72,6 +72,14 @@ impl Memory {
         let subscription_messages_max = options.subscription_messages_max.max(1);
         Self { shared: Arc::new(Shared { subscription_messages_max, state: Mutex::default() }) }
     }
+
+    /// All buckets are empty and count their revisions anew, as after a server lost its data:
+    /// for simulations. Subscriptions stand, as clients renew theirs when they connect again.
+    pub fn lose_everything(&self) {
+        for bucket in self.shared.lock().buckets.values() {
+            bucket.lose_everything();
+        }
+    }
 }
 
 impl Default for Memory {

@@ -146,7 +146,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(messages: impl Stream<Item = Message> + Send + 'static) -> Self {
+    /// A subscription over what an adapter receives.
+    pub fn new(messages: impl Stream<Item = Message> + Send + 'static) -> Self {
         Self { messages: messages.boxed() }
     }
 
@@ -179,7 +180,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(changes: impl Stream<Item = Change> + Send + 'static) -> Self {
+    /// A watch over what an adapter is told.
+    pub fn new(changes: impl Stream<Item = Change> + Send + 'static) -> Self {
         Self { changes: changes.boxed() }
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -16,14 +17,19 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{Created, Store};
+use crate::bus::Subscription;
 use crate::config::HumanDuration;
-use crate::{Random, retry};
+use crate::{Clock, Random, retry};
 
 const FORMAT_VERSION: u32 = 1;
 /// How often one change may lose against others.
 const LOSSES_MAX: u32 = 100;
 /// How often one write is tried again after requests that failed.
 const FAILURES_MAX: u32 = 5;
+/// Time between two looks for control data that no wake-up told of.
+const POLL: Duration = Duration::from_secs(300);
+/// The same after a look that failed: somebody may have told of a change.
+const POLL_AFTER_FAILURE: Duration = Duration::from_secs(2);
 const DELAY_FIRST: HumanDuration = HumanDuration::millis(5);
 const DELAY_MAX: HumanDuration = HumanDuration::millis(500);
 
@@ -116,6 +122,29 @@ impl ControlStore {
             match self.read(self.latest().version + 1).await? {
                 Some((control, _)) => self.learn(Arc::new(control)),
                 None => return Ok(self.latest()),
+            }
+        }
+    }
+
+    /// Keeps what is known fresh: looks for newer versions whenever a wake-up comes, and every few
+    /// minutes without. Ends only with the bus; what fails is tried again with the next look.
+    pub async fn follow(&self, mut wake_ups: Subscription, clock: &Clock) {
+        let mut pause = POLL;
+        loop {
+            let pause_now = self.random.jitter(pause, 0.1);
+            tokio::select! {
+                biased;
+                wake_up = wake_ups.next() => {
+                    if wake_up.is_none() {
+                        return;
+                    }
+                }
+                () = clock.sleep(pause_now) => {}
+            }
+            pause = POLL;
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "the control data could not be refreshed");
+                pause = POLL_AFTER_FAILURE;
             }
         }
     }

@@ -96,3 +96,34 @@ async fn a_child_fails_alone_and_ends_with_its_parent() {
     assert_eq!(parent.shutdown(SOON).await, Ok(()));
     assert_eq!(waits.finished().await, Ok(()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_process_notices_nothing_and_a_killed_one_drops_everything() {
+    let gate = Gate::default();
+    let tasks = Supervisor::behind(gate.clone(), Random::seeded(1));
+    let turns = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&turns);
+    let policy = Policy::VITAL;
+    let mut task = tasks.child().spawn_once("ticks", policy, move |_| async move {
+        loop {
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        #[expect(unreachable_code, reason = "it says what the task may fail with")]
+        Ok::<(), BoxError>(())
+    });
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(turns.load(Ordering::Relaxed), 3);
+    gate.freeze();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(turns.load(Ordering::Relaxed), 3);
+    gate.thaw();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(turns.load(Ordering::Relaxed), 4);
+    gate.kill();
+    assert_eq!(task.finished().await, Ok(()));
+    assert!(gate.is_killed() && tasks.running().is_empty());
+    gate.thaw();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!((turns.load(Ordering::Relaxed), Arc::strong_count(&turns)), (4, 1));
+}

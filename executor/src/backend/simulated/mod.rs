@@ -51,6 +51,8 @@ pub struct Params {
     pub state_dir: PathBuf,
     /// The time.
     pub clock: Clock,
+    /// Where its file is read and written.
+    pub blocking: Blocking,
     /// Who runs its task.
     pub tasks: Supervisor,
 }
@@ -67,10 +69,9 @@ struct Simulated {
 /// When the file is there but cannot be read, or the settings name no quantities.
 pub async fn open(params: Params) -> Result<Opened, Error> {
     let path = params.state_dir.join(format!("simulated-{}.json", params.cluster));
-    let blocking = Blocking::new(1);
     let nodes = nodes(&params.cluster, &params.config)?;
     let pods = Pods::new(&params.config);
-    let file = file::File::new(path, blocking);
+    let file = file::File::new(path, params.blocking);
     let saved = file.load().await?;
     tracing::info!(cluster = %params.cluster, pods = saved.len(), "simulated cluster opened");
     let (commands, commands_out) = mpsc::channel(limits::COMMANDS_MAX);

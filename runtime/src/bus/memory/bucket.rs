@@ -56,6 +56,15 @@ impl Bucket {
         self.inner.lock().ttl = ttl;
     }
 
+    /// Begins anew; watchers are told by a `Reset`.
+    pub(super) fn lose_everything(&self) {
+        let mut state = self.inner.lock();
+        state.revision = 0;
+        state.live.clear();
+        // The old watchers find theirs closed.
+        state.changes = broadcast::Sender::new(WATCH_CHANGES_MAX);
+    }
+
     fn write(
         &self,
         key: &str,
@@ -199,7 +208,7 @@ impl Watcher {
                 biased;
                 change = changes.recv() => match change {
                     Ok(change) => return change,
-                    // Lagged. (It cannot be closed: the sender lives as long as `inner`.)
+                    // Lagged, or closed because the bucket was lost.
                     Err(_) => self.changes = None,
                 },
                 () = sweep => {}
