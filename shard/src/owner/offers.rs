@@ -30,8 +30,11 @@ impl Publisher {
 }
 
 impl Owner {
-    /// When offers are to be told next.
+    /// When offers are to be told next; an owner that may not trust its lease tells none.
     pub(super) fn offers_due(&self) -> Option<Duration> {
+        if !self.trust.holds() {
+            return None;
+        }
         let told = self.offers.told_at;
         if self.offers.all || self.state.offers_changed() {
             return Some(told.map_or(Duration::ZERO, |at| at + self.deps.config.offer_interval.0));
@@ -41,7 +44,7 @@ impl Owner {
 
     pub(super) async fn publish_offers(&mut self) -> Result<(), Error> {
         let now = self.deps.clock.monotonic();
-        if self.offers_due().is_none_or(|due| due > now) || !self.trust.holds() {
+        if self.offers_due().is_none_or(|due| due > now) {
             return Ok(());
         }
         self.offers.told_at = Some(now);
