@@ -107,7 +107,7 @@ impl Owner {
         if self.background.history_running || now < self.background.retry_at {
             return;
         }
-        let durable = *self.durable.borrow();
+        let durable = self.durable.get();
         if let Some(span) = self.state.history_planned() {
             // The plan itself has to be durable before anything is written by it.
             if durable >= self.background.planned_in {

@@ -89,7 +89,7 @@ impl Owner {
     }
 
     pub(super) fn open_sequence(&self) -> u64 {
-        let last = self.flight.as_ref().map_or_else(|| *self.durable.borrow(), |f| f.sequence);
+        let last = self.flight.as_ref().map_or_else(|| self.durable.get(), |f| f.sequence);
         last + 1
     }
 
@@ -210,7 +210,7 @@ impl Owner {
         self.deps.metrics.commits.inc();
         self.deps.metrics.commit_seconds.observe(took.as_secs_f64());
         self.recent.push(flight.sequence, records);
-        self.durable.send_replace(flight.sequence);
+        self.durable.advance(flight.sequence);
         for (to, reply) in flight.replies {
             Self::send(&self.deps, &to, reply).await;
         }

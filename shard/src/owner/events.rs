@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use super::durable::Waiter;
 use muster_api::bus::{ListEvents, ShardReply};
 use muster_api::convert;
 use muster_api::http::{ErrorCode, EventPage, Problem};
@@ -13,7 +14,6 @@ use muster_core::record::{Payload, Record};
 use muster_runtime::Clock;
 use muster_runtime::codec::Columns;
 use muster_runtime::log::Log;
-use tokio::sync::watch;
 
 /// Records of recent commits kept for watchers.
 const RECENT_RECORDS_MAX: usize = 100_000;
@@ -67,7 +67,7 @@ impl Recent {
 pub(super) struct Reader {
     pub(super) recent: Arc<Recent>,
     pub(super) log: Arc<Log>,
-    pub(super) durable: watch::Receiver<u64>,
+    pub(super) durable: Waiter,
     pub(super) clock: Clock,
     /// Where to begin when the request names no place.
     pub(super) first: Position,
@@ -75,11 +75,11 @@ pub(super) struct Reader {
 
 impl Reader {
     /// A page of events, waited for if there is none yet.
-    pub(super) async fn page(mut self, request: ListEvents) -> ShardReply {
+    pub(super) async fn page(self, request: ListEvents) -> ShardReply {
         let until = self.clock.monotonic() + Duration::from_millis(request.wait_ms.min(60_000));
         let mut next = request.after.map_or(self.first, |Cursor(after)| behind(after));
         loop {
-            let durable = *self.durable.borrow_and_update();
+            let durable = self.durable.get();
             let page = match self.search(&mut next, durable, &request).await {
                 Ok(page) => page,
                 Err(error) => {
@@ -92,12 +92,13 @@ impl Reader {
                 return ShardReply::Events(page);
             }
             tokio::select! {
-                changed = self.durable.changed() => {
-                    if changed.is_err() {
+                biased;
+                () = self.clock.sleep_until(until) => return ShardReply::Events(page),
+                reached = self.durable.reach(durable + 1) => {
+                    if reached.is_err() {
                         return ShardReply::Events(page);
                     }
                 }
-                () = self.clock.sleep_until(until) => return ShardReply::Events(page),
             }
         }
     }

@@ -7,6 +7,7 @@
 
 mod background;
 mod commit;
+mod durable;
 mod events;
 mod offers;
 mod reads;
@@ -24,13 +25,14 @@ use muster_core::id::{CommandId, ShardId};
 use muster_core::shard::Shard;
 use muster_runtime::bus::Subscription;
 use muster_runtime::log::Log;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::{Trust, Won};
 use crate::worker::Deps;
 use background::{Background, Done};
 use commit::{Flight, Open};
+use durable::Durable;
 use events::Recent;
 
 /// Requests taken in before a commit is sealed, so that one commit serves them all.
@@ -76,7 +78,7 @@ struct Owner {
     /// When the last commit was begun.
     committed_at: Option<Duration>,
     /// The last sequence that is durable.
-    durable: watch::Sender<u64>,
+    durable: Durable,
     recent: Arc<Recent>,
     /// When each cluster was last heard of.
     contacts: BTreeMap<Name, Duration>,
@@ -130,7 +132,7 @@ pub(crate) async fn run(
     }
     // The counterpart of the line above: between both stands all that this owner acknowledged, none
     // of it behind `durable`.
-    let (durable, fenced) = (*owner.durable.borrow(), matches!(end, Ok(End::Fenced)));
+    let (durable, fenced) = (owner.durable.get(), matches!(end, Ok(End::Fenced)));
     tracing::info!(%shard, epoch, durable, fenced, "shard no longer owned");
     end.map(|_| ())
 }
@@ -159,7 +161,7 @@ impl Owner {
             open: Open::default(),
             flight: None,
             committed_at: None,
-            durable: watch::Sender::new(log.next_sequence() - 1),
+            durable: Durable::new(log.next_sequence() - 1),
             recent: Arc::new(Recent::default()),
             contacts,
             offers: offers::Publisher::default(),

@@ -52,6 +52,28 @@ pub(super) async fn job(
     ShardReply::Job(Some(Box::new(job)))
 }
 
+/// What a change came to: of the jobs that are `unknown` to the state, history says which had
+/// finished.
+pub(super) async fn applied(
+    mut reply: ShardReply,
+    unknown: Vec<JobRef>,
+    history: History,
+) -> ShardReply {
+    let ShardReply::Applied(applied) = &mut reply else { return reply };
+    for job in unknown {
+        let found = match history.find(job).await {
+            Ok(None) if job.index.is_none() => history.array(job.job).await.map(|a| a.is_some()),
+            found => found.map(|found| found.is_some()),
+        };
+        match found {
+            Ok(true) => applied.finished.push(job.to_string()),
+            Ok(false) => applied.missing.push(job.to_string()),
+            Err(error) => return unavailable("the history", &error),
+        }
+    }
+    reply
+}
+
 fn job_spec(payload: Payload) -> Option<JobSpec> {
     let raw = |bytes: &[u8]| {
         let text = std::str::from_utf8(bytes).ok()?.to_owned();

@@ -69,8 +69,14 @@ impl Owner {
     }
 
     async fn command(&mut self, to: ReplyTo, id: CommandId, command: Result<Command, Problem>) {
-        let reply = match command {
-            Ok(command) => convert::outcome(self.execute_as(id, command)),
+        let reply = match command.map(|command| self.execute_as(id, command)) {
+            Ok(Outcome::Applied { changed, finished, missing }) if !missing.is_empty() => {
+                let known = Outcome::Applied { changed, finished, missing: Vec::new() };
+                let history = self.deps.history.clone();
+                self.read(to, reads::applied(convert::outcome(known), missing, history));
+                return;
+            }
+            Ok(outcome) => convert::outcome(outcome),
             Err(problem) => ShardReply::Error(problem),
         };
         self.reply(to, bus::encode(&reply)).await;
@@ -175,7 +181,7 @@ impl Owner {
         let reader = events::Reader {
             recent: self.recent.clone(),
             log: self.log.clone(),
-            durable: self.durable.subscribe(),
+            durable: self.durable.waiter(),
             clock: self.deps.clock.clone(),
             first: set.map_or(next, |set| set.first),
         };
@@ -208,13 +214,13 @@ impl Owner {
     /// so far is durable, and only while the lease holds.
     fn read(&mut self, to: ReplyTo, read: impl Future<Output = ShardReply> + Send + 'static) {
         let needed = if self.is_clean() { 0 } else { self.dirty_sequence() };
-        let mut durable = self.durable.subscribe();
+        let durable = self.durable.waiter();
         let (transport, trust) = (self.deps.bus.clone(), self.trust.clone());
         let name = format!("read.{}", self.state.id());
         self.deps.tasks.spawn_once(name, Policy::DETACHED, move |_| async move {
             let reply = read.await;
             // The owner is gone: its state may be too. Whoever asked asks the next owner.
-            let current = durable.wait_for(|durable| *durable >= needed).await.is_ok();
+            let current = durable.reach(needed).await.is_ok();
             if current && trust.holds() {
                 transport.respond(&to, bus::encode(&reply)).await?;
             }
