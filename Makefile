@@ -20,6 +20,10 @@ up: rust ## the whole system in one process; ARGS="--data DIR" keeps what it kno
 test: rust nats ## every test, against real servers too; ARGS="-p muster-core solve" for some
 	@scripts/test.sh $(ARGS)
 
+.PHONY: soak
+soak: rust ## the simulation with fresh seeds for an hour; ARGS="--for 5m" for less
+	@cargo run --release --locked --quiet --package sim -- $(if $(ARGS),$(ARGS),--for 1h)
+
 .PHONY: bench
 bench: rust nats ## the numbers of docs/benchmarks.md
 	@scripts/bench.sh $(ARGS)

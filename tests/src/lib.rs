@@ -12,9 +12,9 @@ pub mod nats;
 pub mod pods;
 pub mod process;
 pub mod s3;
+pub mod shard_log;
 pub mod site;
 pub mod tampering;
-pub mod shard_log;
 pub mod traffic;
 pub mod wait;
 

@@ -6,9 +6,9 @@
 mod admin;
 mod bus_tls;
 mod deployment;
+mod failures;
 mod memory_and_file;
 mod nats_and_s3;
-mod failures;
 mod nats_server;
 mod processes;
 mod s3_server;

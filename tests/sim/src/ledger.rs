@@ -1,0 +1,287 @@
+//! The books that the checker makes of the log alone: what each job went through, by rules that are
+//! written here once more, and not taken from the code that is checked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::TryStreamExt as _;
+use muster_core::id::{JobId, JobRef, ShardId};
+use muster_core::record::{Change, Changed, Record, Submitted};
+use muster_runtime::codec::{self, Columns, Kind};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore as _, ObjectStoreExt as _};
+
+use crate::client::TAG;
+use crate::history::Seen;
+use crate::store::Landings;
+
+/// Where a job or task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Queued,
+    /// Leased, pending or running.
+    Held,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl Standing {
+    pub(crate) fn is_final(self) -> bool {
+        match self {
+            Self::Queued | Self::Held => false,
+            Self::Succeeded | Self::Failed | Self::Cancelled => true,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Held => "held",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A job or a task.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Task {
+    pub(crate) standing: Standing,
+    attempt: u32,
+    /// When its last change landed.
+    pub(crate) at: Duration,
+}
+
+/// A submitted job or array.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) tag: String,
+    pub(crate) queue: String,
+    pub(crate) job_set: String,
+    pub(crate) submitted_at: Duration,
+    /// One for a job, one a task for an array.
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) is_array: bool,
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    /// Events by queue and job set, in order, and when each landed.
+    pub(crate) events: BTreeMap<(String, String), Vec<(Seen, Duration)>>,
+    pub(crate) findings: Vec<String>,
+    pub(crate) records: u64,
+    pub(crate) takeovers: u64,
+    /// How far each shard's log was read.
+    read: BTreeMap<ShardId, Read>,
+}
+
+/// How far a log was read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Read {
+    objects: usize,
+    epoch: u64,
+    last_job: Option<JobId>,
+}
+
+impl Ledger {
+    /// Reads what the logs of all shards have got since the last time.
+    pub(crate) async fn read(
+        &mut self,
+        objects: &InMemory,
+        landings: &Landings,
+        shards: u16,
+    ) -> anyhow::Result<()> {
+        for shard in (0..shards).map(ShardId) {
+            self.read_shard(objects, landings, shard).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_shard(
+        &mut self,
+        objects: &InMemory,
+        landings: &Landings,
+        shard: ShardId,
+    ) -> anyhow::Result<()> {
+        let folder = Path::from(format!("shards/{shard}/log"));
+        let listed: Vec<_> = objects.list(Some(&folder)).try_collect().await?;
+        let mut keys: Vec<Path> = listed.into_iter().map(|object| object.location).collect();
+        keys.sort_unstable();
+        let Read { objects: known, mut epoch, mut last_job } =
+            self.read.get(&shard).copied().unwrap_or_default();
+        for (place, key) in keys.iter().enumerate().skip(known) {
+            let bytes = objects.get(key).await?.bytes().await?;
+            let (header, records) = codec::decode(bytes.clone(), Columns::All)
+                .with_context(|| format!("object {key} cannot be read"))?;
+            let expected = place as u64 + 1;
+            if header.sequence != expected {
+                self.find(format!("{key} says {}, it is number {expected}", header.sequence));
+            }
+            if header.kind == Kind::Fence {
+                self.takeovers += 1;
+                if header.epoch != header.sequence {
+                    self.find(format!("fence {key} has epoch {}", header.epoch));
+                }
+                epoch = header.epoch;
+            } else if header.epoch != epoch {
+                self.find(format!("{key} has epoch {}, the last fence {epoch}", header.epoch));
+            }
+            let at = landings.of(key.as_ref()).context("an object that nobody wrote")?;
+            self.records += records.len() as u64;
+            for (row, record) in records.into_iter().enumerate() {
+                let cursor = format!("{}-{row}", header.sequence);
+                match record {
+                    Record::Submitted(submitted) => {
+                        if last_job.is_some_and(|last| last >= submitted.job) {
+                            self.find(format!("{} does not rise", submitted.job));
+                        }
+                        last_job = Some(submitted.job);
+                        self.submitted(&submitted, cursor, at);
+                    }
+                    Record::Changed(changed) => self.changed(&changed, cursor, at),
+                    _ => {}
+                }
+            }
+        }
+        self.read.insert(shard, Read { objects: keys.len(), epoch, last_job });
+        Ok(())
+    }
+
+    fn find(&mut self, what: String) {
+        self.findings.push(what);
+    }
+
+    fn submitted(&mut self, submitted: &Submitted, cursor: String, at: Duration) {
+        let annotations: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(&submitted.payload.annotations).unwrap_or_default();
+        let tag = annotations.get(TAG).and_then(|tag| tag.as_str()).unwrap_or_default().to_owned();
+        let task = Task { standing: Standing::Queued, attempt: 0, at };
+        let job = Job {
+            tag,
+            queue: submitted.queue.to_string(),
+            job_set: submitted.job_set.to_string(),
+            submitted_at: at,
+            tasks: vec![task; submitted.count.unwrap_or(1) as usize],
+            is_array: submitted.count.is_some(),
+        };
+        let seen = Seen {
+            cursor,
+            job: submitted.job.to_string(),
+            event: "submitted".to_owned(),
+            count: submitted.count.unwrap_or(1),
+            attempt: None,
+        };
+        let place = (job.queue.clone(), job.job_set.clone());
+        self.events.entry(place).or_default().push((seen, at));
+        if self.jobs.insert(submitted.job, job).is_some() {
+            self.find(format!("{} was submitted twice", submitted.job));
+        }
+    }
+
+    fn changed(&mut self, changed: &Changed, cursor: String, at: Duration) {
+        let (event, attempt) = describe(&changed.change);
+        let seen = Seen {
+            cursor: cursor.clone(),
+            job: changed.job.to_string(),
+            event: event.to_owned(),
+            count: changed.count,
+            attempt,
+        };
+        let place = (changed.queue.to_string(), changed.job_set.to_string());
+        self.events.entry(place).or_default().push((seen, at));
+        let Some(job) = self.jobs.get_mut(&changed.job.job) else {
+            self.find(format!("{} changed at {cursor} and was not submitted", changed.job));
+            return;
+        };
+        let wrong = if job.is_array && changed.job.index.is_none() {
+            cancel_all(job, changed, at)
+        } else {
+            let index = changed.job.index.unwrap_or(0) as usize;
+            match job.tasks.get_mut(index) {
+                Some(task) => step(task, &changed.change, at),
+                None => Some("there is no such task".to_owned()),
+            }
+        };
+        if let Some(what) = wrong {
+            self.find(format!("{} {event} at {cursor}: {what}", changed.job));
+        }
+    }
+
+    /// Every job and task with where it stands.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = (JobRef, &Job, &Task)> {
+        self.jobs.iter().flat_map(|(id, job)| {
+            job.tasks.iter().zip(0u32..).map(move |(task, index)| {
+                let reference =
+                    if job.is_array { JobRef::task(*id, index) } else { JobRef::whole(*id) };
+                (reference, job, task)
+            })
+        })
+    }
+}
+
+/// An array as a whole is cancelled: each task that is queued.
+fn cancel_all(job: &mut Job, changed: &Changed, at: Duration) -> Option<String> {
+    match &changed.change {
+        Change::Reprioritized { .. } => None,
+        Change::Cancelled { .. } => {
+            let mut count = 0;
+            for task in job.tasks.iter_mut().filter(|task| task.standing == Standing::Queued) {
+                (task.standing, task.at) = (Standing::Cancelled, at);
+                count += 1;
+            }
+            let is_right = count == changed.count;
+            (!is_right)
+                .then(|| format!("{} tasks by the record, {count} were queued", changed.count))
+        }
+        _ => Some("an array as a whole".to_owned()),
+    }
+}
+
+/// One change of one task; what is wrong with it, if anything is.
+fn step(task: &mut Task, change: &Change, at: Duration) -> Option<String> {
+    use Standing::{Cancelled, Failed, Held, Queued, Succeeded};
+    let (from, to, attempt) = match change {
+        Change::Leased { attempt, .. } => (Queued, Held, Some(*attempt)),
+        Change::Pending { attempt } | Change::Running { attempt } => (Held, Held, Some(*attempt)),
+        Change::Succeeded { attempt, .. } => (Held, Succeeded, Some(*attempt)),
+        Change::Failed { attempt, .. } => (Held, Failed, Some(*attempt)),
+        Change::Requeued { attempt, .. } => (Held, Queued, Some(*attempt)),
+        Change::Cancelled { .. } => (task.standing, Cancelled, None),
+        Change::Reprioritized { .. } => return None,
+    };
+    let before = *task;
+    let is_lease = matches!(change, Change::Leased { .. });
+    let expected = if is_lease { task.attempt + 1 } else { task.attempt };
+    (task.standing, task.at) = (to, at);
+    if is_lease {
+        task.attempt = expected;
+    }
+    if before.standing != from || before.standing.is_final() {
+        return Some(format!("it was {}", before.standing.name()));
+    }
+    match attempt {
+        Some(attempt) if attempt != expected => {
+            Some(format!("attempt {attempt}, expected was {expected}"))
+        }
+        Some(_) | None => None,
+    }
+}
+
+fn describe(change: &Change) -> (&'static str, Option<u32>) {
+    match change {
+        Change::Leased { attempt, .. } => ("leased", Some(*attempt)),
+        Change::Pending { attempt } => ("pending", Some(*attempt)),
+        Change::Running { attempt } => ("running", Some(*attempt)),
+        Change::Succeeded { attempt, .. } => ("succeeded", Some(*attempt)),
+        Change::Failed { attempt, .. } => ("failed", Some(*attempt)),
+        Change::Requeued { attempt, .. } => ("requeued", Some(*attempt)),
+        Change::Cancelled { .. } => ("cancelled", None),
+        Change::Reprioritized { .. } => ("reprioritized", None),
+    }
+}

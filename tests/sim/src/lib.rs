@@ -1,0 +1,262 @@
+//! The whole system in one thread, from one seed: gateways, shard workers, pool leaders and
+//! executors as they ship, on a bus, a store and clusters in memory, with time that stands still
+//! while anybody works. A nemesis breaks things; when everything was healed and has settled, the
+//! checker holds the promises against the log, the history and what clients were told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use muster_runtime::Random;
+use muster_runtime::bus::memory::Memory;
+use object_store::memory::InMemory;
+use serde_json::json;
+use tokio::time::Instant;
+
+mod background;
+mod check;
+mod client;
+mod faults;
+mod history;
+mod http;
+mod ledger;
+mod nemesis;
+mod net;
+mod observed;
+mod plan;
+mod process;
+mod soak;
+mod store;
+mod trace;
+mod watcher;
+mod world;
+
+pub use soak::{Soak, Summary, soak};
+
+use background::spawn;
+use faults::Faults;
+use ledger::Ledger;
+use plan::Plan;
+use process::Site;
+use store::Landings;
+use trace::{Trace, note};
+use world::Shared;
+
+/// Watchers of each job set.
+const WATCHERS: usize = 1;
+/// Job sets of each queue.
+const JOB_SETS: usize = 2;
+/// How long everything that can finish may take to finish once faults have stopped.
+const SETTLE_BOUND: Duration = Duration::from_secs(400);
+
+/// How to run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Whether every step is printed.
+    pub trace: bool,
+}
+
+/// What came of one seed.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What is wrong; empty when all promises were kept.
+    pub findings: Vec<String>,
+    /// A hash of everything that happened.
+    pub digest: u64,
+    /// How many things happened.
+    pub steps: u64,
+    /// How much time passed in the simulation.
+    pub simulated: Duration,
+    /// Faults injected, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Operations of clients whose outcome was checked.
+    pub operations: u64,
+    /// Jobs in the logs, tasks one by one.
+    pub jobs: u64,
+    /// Records in the logs.
+    pub records: u64,
+    /// Fences in the logs.
+    pub takeovers: u64,
+    /// Pods that were started.
+    pub pods: u64,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// When the simulation itself fails: it could not make its runtime or its directory.
+pub fn run(seed: u64, options: Options) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .context("a runtime")?;
+    let directory = tempfile::tempdir().context("a directory")?;
+    runtime.block_on(simulate(seed, options, directory.path().to_owned()))
+}
+
+async fn simulate(
+    seed: u64,
+    options: Options,
+    directory: std::path::PathBuf,
+) -> anyhow::Result<Outcome> {
+    let random = Random::seeded(seed);
+    let plan = Arc::new(Plan::draw(&random));
+    let trace = Trace::new(options.trace);
+    let began = Instant::now();
+    note!(trace, "seed {seed}: {plan:?}");
+    let site = Site {
+        bus: Memory::default(),
+        objects: Arc::new(InMemory::new()),
+        landings: Landings::new(began),
+        faults: Faults::new(random.fork()),
+        trace: trace.clone(),
+        random: random.fork(),
+        pods: observed::Pods::default(),
+        directory,
+        began,
+        plan: Arc::clone(&plan),
+    };
+    let shared = Shared::new(site, began + plan.busy);
+    shared.start_all();
+    spawn(shared.clone().orchestrate());
+    let mut findings = Vec::new();
+    let mut ledger = Ledger::default();
+    if create_queues(&shared).await {
+        findings.extend(work(&shared, &mut ledger, &random).await);
+    } else {
+        findings.push("queues could not be created in time".to_owned());
+    }
+    read(&shared, &mut ledger).await?;
+    findings.extend(check::check(&shared, &ledger).await?);
+    for slot in shared.processes().iter_mut() {
+        slot.process.kill();
+    }
+    let (digest, steps) = trace.digest();
+    let operations = shared.history.lock().operations;
+    Ok(Outcome {
+        seed,
+        findings,
+        digest,
+        steps,
+        simulated: began.elapsed(),
+        faults: shared.site.faults.counts(),
+        operations,
+        jobs: ledger.tasks().count() as u64,
+        records: ledger.records,
+        takeovers: ledger.takeovers,
+        pods: shared.site.pods.started(),
+    })
+}
+
+async fn read(shared: &Shared, ledger: &mut Ledger) -> anyhow::Result<()> {
+    let site = &shared.site;
+    ledger.read(&site.objects, &site.landings, site.plan.shards).await
+}
+
+async fn create_queues(shared: &Shared) -> bool {
+    for number in 0..shared.site.plan.queues {
+        let settings = json!({ "weight": 1 + number });
+        if !put_queue_until_done(shared, &client::queue(number), &settings).await {
+            return false;
+        }
+    }
+    true
+}
+
+async fn put_queue_until_done(shared: &Shared, queue: &str, settings: &serde_json::Value) -> bool {
+    for gateway in 0..60 {
+        if client::put_queue(shared, gateway, queue, settings).await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    false
+}
+
+/// Clients and nemesis at work, then peace; what did not come to its end.
+async fn work(shared: &Shared, ledger: &mut Ledger, random: &Random) -> Vec<String> {
+    let plan = &shared.site.plan;
+    let clients: Vec<_> = (0..plan.clients)
+        .map(|number| spawn(client::Client::new(shared.clone(), number, random.fork()).run()))
+        .collect();
+    for queue in (0..plan.queues).map(client::queue) {
+        for (job_set, number) in
+            (0..JOB_SETS).flat_map(|set| (0..WATCHERS).map(move |number| (set, number)))
+        {
+            let job_set = format!("set-{job_set}");
+            let watch =
+                watcher::watch(shared.clone(), queue.clone(), job_set, number, random.fork());
+            spawn(watch);
+        }
+    }
+    spawn(nemesis::run(shared.clone(), random.fork()));
+    tokio::time::sleep_until(shared.until).await;
+    nemesis::heal(shared);
+    let mut findings = Vec::new();
+    for client in clients {
+        if let Err(error) = client.await {
+            findings.push(format!("a client ended badly: {error}"));
+        }
+    }
+    // What troubles began, they end by themselves, at the latest when a cluster is back.
+    nemesis::heal(shared);
+    for queue in (0..plan.queues).map(client::queue) {
+        if !put_queue_until_done(shared, &queue, &json!({ "weight": 1 })).await {
+            findings.push(format!("{queue} could not be set once all was healed"));
+        }
+    }
+    if let Some(what) = settle(shared, ledger).await {
+        findings.push(what);
+    }
+    findings
+}
+
+/// Waits until all jobs have ended, history has them and watchers saw it.
+async fn settle(shared: &Shared, ledger: &mut Ledger) -> Option<String> {
+    let deadline = Instant::now() + SETTLE_BOUND;
+    loop {
+        let unsettled = match unsettled(shared, ledger).await {
+            Ok(None) => return None,
+            Ok(Some(what)) => what,
+            Err(error) => return Some(format!("{error:#}")),
+        };
+        if Instant::now() >= deadline {
+            return Some(format!("{SETTLE_BOUND:?} after all was healed {unsettled}"));
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+async fn unsettled(shared: &Shared, ledger: &mut Ledger) -> anyhow::Result<Option<String>> {
+    read(shared, ledger).await?;
+    let live: Vec<String> = ledger
+        .tasks()
+        .filter(|(_, _, task)| !task.standing.is_final())
+        .map(|(reference, _, task)| format!("{reference} is {}", task.standing.name()))
+        .collect();
+    if !live.is_empty() {
+        let some = live.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        return Ok(Some(format!("{} jobs live: {some}", live.len())));
+    }
+    let rows = check::history_rows(shared).await?.len();
+    let finished = ledger.tasks().count();
+    if rows < finished {
+        return Ok(Some(format!("history has {rows} rows of {finished}")));
+    }
+    let books = shared.history.lock();
+    for ((queue, job_set), events) in &ledger.events {
+        for number in 0..WATCHERS {
+            let place = (queue.clone(), job_set.clone(), number);
+            let seen = books.watched.get(&place).map_or(0, |watched| watched.events.len());
+            if seen < events.len() {
+                let all = events.len();
+                return Ok(Some(format!("a watcher of {queue}/{job_set} saw {seen} of {all}")));
+            }
+        }
+    }
+    Ok(None)
+}
