@@ -30,7 +30,8 @@ impl Publisher {
 }
 
 impl Owner {
-    /// When offers are to be told next; an owner that may not trust its lease tells none.
+    /// When offers are to be told next: not before the lease certainly holds, which every tick
+    /// looks at.
     pub(super) fn offers_due(&self) -> Option<Duration> {
         if !self.trust.holds() {
             return None;

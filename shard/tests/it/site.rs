@@ -64,16 +64,27 @@ impl Site {
     }
 
     pub(crate) async fn start_with(shards: u16, change: impl Fn(&mut Config)) -> Self {
-        let mut site = Self {
+        let mut site = Self::new(Arc::new(Memory::default()), shards);
+        site.start_worker(change).await;
+        site
+    }
+
+    /// On a bus of the test's own.
+    pub(crate) async fn start_on(bus: Arc<dyn Bus>, shards: u16) -> Self {
+        let mut site = Self::new(bus, shards);
+        site.start_worker(|_| {}).await;
+        site
+    }
+
+    fn new(bus: Arc<dyn Bus>, shards: u16) -> Self {
+        Self {
             clock: Clock::system(),
             store: store::open(&store::Config::at("memory:///")).unwrap(),
-            bus: Arc::new(Memory::default()),
+            bus,
             random: Random::seeded(1),
             shards,
             workers: Vec::new(),
-        };
-        site.start_worker(change).await;
-        site
+        }
     }
 
     pub(crate) async fn start_worker(&mut self, change: impl Fn(&mut Config)) {
@@ -145,6 +156,24 @@ impl Site {
         self.ask_shard(ShardId(0), Bytes::from_static(request)).await
     }
 
+    pub(crate) fn submission(
+        queue: &str,
+        job_set: &str,
+        command: u128,
+        jobs: &[NewJob],
+    ) -> ShardRequest {
+        let mut builder = muster_api::batch::Builder::new();
+        jobs.iter().for_each(|job| builder.push_new(job));
+        ShardRequest::Submit(Submit {
+            command: CommandId(command),
+            queue: queue.into(),
+            incarnation: 1,
+            job_set: job_set.into(),
+            key: None,
+            batch: builder.finish(),
+        })
+    }
+
     pub(crate) async fn try_submit(
         &self,
         queue: &str,
@@ -152,16 +181,7 @@ impl Site {
         command: u128,
         jobs: Vec<NewJob>,
     ) -> ShardReply {
-        let mut builder = muster_api::batch::Builder::new();
-        jobs.iter().for_each(|job| builder.push_new(job));
-        let request = ShardRequest::Submit(Submit {
-            command: CommandId(command),
-            queue: queue.into(),
-            incarnation: 1,
-            job_set: job_set.into(),
-            key: None,
-            batch: builder.finish(),
-        });
+        let request = Self::submission(queue, job_set, command, &jobs);
         self.ask_shard(shard_of_queue(queue, self.shards), bus::encode(&request)).await
     }
 

@@ -1,0 +1,137 @@
+//! A worker that does not learn that its leases ran out, as one that sleeps: the bus carries
+//! messages, and the bucket of leases does not answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use muster_api::bus::{self, ListJobSets, ShardRequest, subject};
+use muster_core::id::ShardId;
+use muster_runtime::Bus;
+use muster_runtime::bus::memory::Memory;
+use muster_runtime::bus::{Entry, Error, KeyValue, ReplyTo, Subscription, Watch};
+use tokio::sync::watch;
+
+use crate::site::{Site, job};
+
+/// Longer than a lease.
+const SLEEP: Duration = Duration::from_secs(10);
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A bus whose buckets can be kept from answering.
+struct Freezing {
+    bus: Memory,
+    frozen: watch::Sender<bool>,
+}
+
+struct Bucket {
+    bucket: Arc<dyn KeyValue>,
+    frozen: watch::Receiver<bool>,
+}
+
+impl Bucket {
+    async fn thawed(&self) -> &dyn KeyValue {
+        let mut frozen = self.frozen.clone();
+        frozen.wait_for(|frozen| !frozen).await.expect("the bus outlives its buckets");
+        &*self.bucket
+    }
+}
+
+#[async_trait]
+impl Bus for Freezing {
+    async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), Error> {
+        self.bus.publish(subject, payload).await
+    }
+
+    async fn request(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, Error> {
+        self.bus.request(subject, payload, timeout).await
+    }
+
+    async fn subscribe(&self, subject: &str, group: Option<&str>) -> Result<Subscription, Error> {
+        self.bus.subscribe(subject, group).await
+    }
+
+    async fn respond(&self, to: &ReplyTo, payload: Bytes) -> Result<(), Error> {
+        self.bus.respond(to, payload).await
+    }
+
+    async fn key_value(
+        &self,
+        bucket: &str,
+        ttl: Option<Duration>,
+    ) -> Result<Arc<dyn KeyValue>, Error> {
+        let bucket = self.bus.key_value(bucket, ttl).await?;
+        Ok(Arc::new(Bucket { bucket, frozen: self.frozen.subscribe() }))
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        self.bus.payload_bytes_max()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.bus.is_connected()
+    }
+
+    fn messages_dropped(&self) -> u64 {
+        self.bus.messages_dropped()
+    }
+}
+
+#[async_trait]
+impl KeyValue for Bucket {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
+        self.thawed().await.get(key).await
+    }
+
+    async fn put(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+        self.thawed().await.put(key, value).await
+    }
+
+    async fn create(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+        self.thawed().await.create(key, value).await
+    }
+
+    async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Error> {
+        self.thawed().await.update(key, value, revision).await
+    }
+
+    async fn delete(&self, key: &str, revision: Option<u64>) -> Result<(), Error> {
+        self.thawed().await.delete(key, revision).await
+    }
+
+    async fn entries(&self) -> Result<Vec<Entry>, Error> {
+        self.thawed().await.entries().await
+    }
+
+    async fn watch(&self) -> Result<Watch, Error> {
+        self.thawed().await.watch().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_lease_ran_out_unnoticed_answers_neither_reads_nor_commands() {
+    let bus = Arc::new(Freezing { bus: Memory::default(), frozen: watch::Sender::new(false) });
+    let site = Site::start_on(bus.clone(), 1).await;
+    let first = site.submit("q", "set", 1, vec![job(0)]).await;
+    bus.frozen.send_replace(true);
+    site.clock.sleep(SLEEP).await;
+
+    let read = ListJobSets { queue: "q".into(), only: Some("set".into()), after: None, limit: 1 };
+    for request in [ShardRequest::JobSets(read), Site::submission("q", "set", 2, &[job(0)])] {
+        let to = subject::shard(ShardId(0));
+        let answer = bus.request(&to, bus::encode(&request), PATIENCE).await;
+        // It listens, for it does not know; it knows that it does not know.
+        assert!(matches!(answer, Err(Error::Timeout { .. })), "{answer:?}");
+    }
+
+    bus.frozen.send_replace(false);
+    assert_eq!(site.counts("q", "set").await["queued"], 1, "the command was not carried out");
+    assert_eq!(site.submit("q", "set", 1, vec![job(0)]).await, first);
+}
