@@ -98,7 +98,8 @@ impl Parts {
         Ok(Self { base, bus })
     }
 
-    /// Opens the store, refuses an unsafe one, and reads the control data.
+    /// Opens the store, refuses an unsafe one, reads the control data, and refuses a number of
+    /// shards that is not the deployment's.
     pub(crate) async fn data(&self, settings: &Settings) -> anyhow::Result<Data> {
         self.health.not_ready(STORE, "has not been probed yet");
         let store = store::open(&settings.store)
@@ -110,6 +111,10 @@ impl Parts {
         self.metrics.register("store", |registry| store.register(registry));
         let control = ControlStore::new(store.clone(), self.random.clone());
         control.load_latest().await.context("the control data cannot be read")?;
+        control
+            .keep_shards(settings.shards)
+            .await
+            .with_context(|| format!("store `{}` was not accepted", settings.store.url))?;
         let view = control.view();
         Ok(Data { store, control, view })
     }

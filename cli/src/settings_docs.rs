@@ -7,7 +7,7 @@ use muster_runtime::config::FieldDoc;
 const SHARED: &[(&str, &str)] = &[
     (
         "shards",
-        "shards of the deployment; the same for every process, never changed once jobs were submitted",
+        "shards of the deployment; the store keeps the number of the first process, and another one is refused",
     ),
     ("shutdown_timeout", "how long each part of the process may take to end tidily"),
     ("log_format", "how the log on standard error looks: `text` or `json`"),

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Listen on an address that others can reach, although nobody is asked who they are
     #[arg(long)]
     insecure: bool,
-    /// Shards; never changed for a directory once jobs were submitted
+    /// Shards; a directory keeps the number that it was first used with
     #[arg(long, default_value_t = 4)]
     shards: u16,
     /// Cpu that the local executor gives away (default: the machine's)

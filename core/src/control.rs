@@ -1,4 +1,4 @@
-//! Control data: the queues, kept as one small versioned document.
+//! Control data: the queues and the number of shards, kept as one small versioned document.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,9 @@ pub struct Queue {
 pub struct Control {
     /// Rises by one with each change; 0 before the first.
     pub version: u64,
+    /// How many shards the deployment has: the first process writes it, and it never changes, for
+    /// queues and jobs stay where they are. `None` before that.
+    pub shards: Option<u16>,
     /// Queues by name.
     pub queues: BTreeMap<String, Queue>,
 }
@@ -43,6 +46,17 @@ pub enum Error {
     /// Too many queues.
     #[error("deployment has {0} queues, which is the limit")]
     TooManyQueues(usize),
+    /// Another number of shards than the deployment's.
+    #[error(
+        "this process is set to {given} shards, but the deployment has {kept} and keeps them: \
+         queues would be looked for where they are not"
+    )]
+    Shards {
+        /// What the deployment has.
+        kept: u16,
+        /// What this process is set to.
+        given: u16,
+    },
 }
 
 /// A weight as given by people, in thousandths.
@@ -60,6 +74,18 @@ pub fn weight_millis(weight: f64) -> Result<u64, Error> {
 }
 
 impl Control {
+    /// The same, or the next version, which keeps the number of shards.
+    ///
+    /// # Errors
+    /// When another number is kept.
+    pub fn with_shards(&self, given: u16) -> Result<Self, Error> {
+        match self.shards {
+            Some(kept) if kept == given => Ok(self.clone()),
+            Some(kept) => Err(Error::Shards { kept, given }),
+            None => Ok(Self { version: self.version + 1, shards: Some(given), ..self.clone() }),
+        }
+    }
+
     /// The next version, with the queue created or changed.
     ///
     /// # Errors
@@ -105,6 +131,15 @@ mod tests {
         let again = changed.without_queue("a").unwrap().with_queue("a", queue(1000)).unwrap();
         assert_eq!(again.queues["a"].incarnation, 4);
         assert_eq!(again.without_queue("b"), None);
+    }
+
+    #[test]
+    fn the_number_of_shards_is_kept_for_ever() {
+        let kept = Control::default().with_shards(8).unwrap();
+        assert_eq!((kept.version, kept.shards), (1, Some(8)));
+        let changed = kept.with_queue("a", queue(1000)).unwrap().without_queue("a").unwrap();
+        assert_eq!(changed.with_shards(8), Ok(changed.clone()), "nothing new to write");
+        assert_eq!(changed.with_shards(4), Err(Error::Shards { kept: 8, given: 4 }));
     }
 
     #[test]

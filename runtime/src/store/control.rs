@@ -183,6 +183,17 @@ impl ControlStore {
         Err(Error::Contended(LOSSES_MAX).into())
     }
 
+    /// Keeps the number of shards that this process is set to, if none is kept yet.
+    ///
+    /// # Errors
+    /// When another number is kept, or the store fails.
+    pub async fn keep_shards(
+        &self,
+        shards: u16,
+    ) -> Result<Arc<Control>, ChangeError<muster_core::control::Error>> {
+        self.change(|control| control.with_shards(shards)).await
+    }
+
     /// Creates the object of `next`. Where the store's answer leaves it open what came of it, the
     /// object is read; where nothing is there, the same object is written again, for the first
     /// write may land yet.
@@ -272,6 +283,8 @@ struct Document {
     format_version: u32,
     version: u64,
     nonce: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shards: Option<u16>,
     queues: BTreeMap<String, QueueDocument>,
 }
 
@@ -306,6 +319,7 @@ fn encode(control: &Control, nonce: &str) -> Bytes {
         format_version: FORMAT_VERSION,
         version: control.version,
         nonce: nonce.to_owned(),
+        shards: control.shards,
         queues: queues.collect(),
     };
     let text = serde_json::to_vec_pretty(&document);
@@ -324,8 +338,9 @@ fn decode(data: &[u8]) -> Result<(Control, String), String> {
         return Err(format!("format version {} is not {FORMAT_VERSION}", format.format_version));
     }
     let document: Document = serde_json::from_slice(data).map_err(|error| error.to_string())?;
-    let queues = document.queues.into_iter().map(|(name, queue)| (name, queue.into())).collect();
-    Ok((Control { version: document.version, queues }, document.nonce))
+    let Document { version, nonce, shards, queues, .. } = document;
+    let queues = queues.into_iter().map(|(name, queue)| (name, queue.into())).collect();
+    Ok((Control { version, shards, queues }, nonce))
 }
 
 fn key(version: u64) -> Path {
@@ -403,6 +418,28 @@ mod tests {
         assert_eq!((same.version, store.requests().put), (0, 0));
     }
 
+    #[tokio::test]
+    async fn the_first_process_keeps_its_number_of_shards_and_another_is_refused() {
+        use muster_core::control::Error::Shards;
+        let store = open("memory:///", &Config::default()).unwrap();
+        // A deployment of a version that did not keep it yet.
+        control_store(&store, 1).change(add("a".to_owned())).await.unwrap();
+        let (one, two) = (control_store(&store, 1), control_store(&store, 2));
+        let (one, two) = tokio::join!(one.keep_shards(8), two.keep_shards(4));
+        let kept = if one.is_ok() { 8 } else { 4 };
+        assert_ne!(one.is_ok(), two.is_ok());
+        let later = control_store(&store, 3);
+        later.load_latest().await.unwrap();
+        let before = store.requests();
+        assert_eq!(later.keep_shards(kept).await.unwrap().shards, Some(kept));
+        assert_eq!(store.requests().since(&before).put, 0);
+        let refused = later.keep_shards(kept + 1).await;
+        assert!(
+            matches!(refused, Err(ChangeError::Refused(Shards { kept: k, given: g })) if (k, g) == (kept, kept + 1)),
+            "{refused:?}"
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn changes_of_many_writers_all_land() {
         let faulty = Faulty::new();
@@ -444,7 +481,11 @@ mod tests {
             {"weightMillis":1500,"labels":{"team":"a"},"cordoned":true,"incarnation":1}}}"#;
         let json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
         assert_eq!(json(&text), json(expected.as_bytes()));
-        assert_eq!(decode(&text), Ok((control, "00ff".to_owned())));
+        assert_eq!(decode(&text), Ok((control.clone(), "00ff".to_owned())));
+        let control = control.with_shards(8).unwrap();
+        let text = encode(&control, "01");
+        assert_eq!(json(&text)["shards"], 8);
+        assert_eq!(decode(&text), Ok((control, "01".to_owned())));
         let later = r#"{"formatVersion":1,"version":0,"nonce":"","queues":{},"classes":{}}"#;
         assert!(decode(later.as_bytes()).is_ok(), "fields that are not known are left alone");
         assert!(decode(br#"{"formatVersion":2,"version":1}"#).unwrap_err().contains("version 2"));

@@ -99,7 +99,7 @@ impl Site {
             config,
             Arc::clone(&self.bus),
             self.store.clone(),
-            ControlView::fixed(Control { version: 1, queues }),
+            ControlView::fixed(Control { version: 1, shards: None, queues }),
             self.clock.clone(),
             self.random.fork(),
             tasks.clone(),

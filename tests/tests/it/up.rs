@@ -56,4 +56,10 @@ async fn it_goes_on_where_it_was_and_keeps_a_second_one_out() {
     audited(&client, all, WAIT).await.unwrap();
     process.interrupt().unwrap();
     assert!(process.wait(WAIT).await.unwrap().success());
+
+    // Jobs would be looked for in shards where they are not.
+    let other = program.args(["--shards", "8"]).output().unwrap();
+    let refusal = String::from_utf8_lossy(&other.stderr);
+    let says = refusal.contains("set to 8 shards") && refusal.contains("has 4");
+    assert!(!other.status.success() && says, "{refusal}");
 }
