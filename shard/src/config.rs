@@ -107,6 +107,16 @@ impl Config {
                 problems.add(key, format!("{value} is shorter than 500ms"));
             }
         }
+        if self.commit_bytes_max < ByteSize::mib(2) {
+            let problem = format!(
+                "{} is less than 2MiB, what one message holds and more",
+                self.commit_bytes_max
+            );
+            problems.add("commit_bytes_max", problem);
+        }
+        if self.round_jobs_max == 0 {
+            problems.add("round_jobs_max", "it is at least 1");
+        }
         if self.checkpoint_records == 0 || self.history_rows == 0 || self.offer_runs_max == 0 {
             problems
                 .add("checkpoint_records", "it, history_rows and offer_runs_max are at least 1");

@@ -1,9 +1,14 @@
 //! Leases on the bus: who owns which shard, who leads which pool.
 //!
-//! A lease is a key of a bucket whose entries disappear unless written again. The holder trusts its
-//! lease only until it would have run out by its own monotonic clock, counted from before it asked.
-//! A key that is seen is remembered with when it was first seen: once that is a lease's time ago
-//! and the key is gone, its holder has stopped trusting it.
+//! A lease is a key of a bucket. The holder writes it anew often, and trusts it for the time-out
+//! only, by its own monotonic clock and counted from before it asked. So a key that stays at one
+//! revision for longer than the time-out, by the clock of whoever watches it, has nobody who trusts
+//! it. Such a key is taken by comparing and swapping that very revision: its holder may yet wake,
+//! but cannot renew what was taken.
+//!
+//! A key that is missing proves nothing: it may have been given back, but also deleted, expired by
+//! a server's clock that was set, or lost with its bucket. Whoever takes that has to assume that
+//! somebody renewed it at the last moment, unless the log says that it was given up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +18,15 @@ use std::time::Duration;
 use muster_api::bus::{self, Holder};
 use muster_runtime::Clock;
 use muster_runtime::bus::{Entry, Error, KeyValue};
+
+#[cfg(test)]
+mod tests;
+
+/// How long the bucket keeps a key that is not written again, in lease times: longer than anybody
+/// needs to see that it is not. Expiry by the server only tidies up.
+pub(crate) const KEPT_TTLS: u32 = 5;
+/// Clocks may run apart by one part in this many.
+const DRIFT: u32 = 20;
 
 /// Until when a holder may trust its lease. Clones share it.
 #[derive(Debug, Clone)]
@@ -44,15 +58,25 @@ impl Trust {
     }
 }
 
-/// What is known of a key that somebody else holds or held.
+/// What is known of a key that somebody else wrote.
 #[derive(Debug, Clone)]
 struct Seen {
     worker: String,
     revision: u64,
-    /// When this revision was first seen.
+    /// When this revision was first seen: it was written before.
     at: Duration,
     /// Whether the key is still there.
     live: bool,
+}
+
+/// Another worker.
+#[derive(Debug, Clone)]
+struct Peer {
+    /// Since when it is known to live.
+    since: Duration,
+    revision: u64,
+    /// When this revision of its key was first seen.
+    at: Duration,
 }
 
 /// A lease that this worker holds.
@@ -70,13 +94,8 @@ pub(crate) struct Leases {
     ttl: Duration,
     held: BTreeMap<String, Held>,
     seen: BTreeMap<String, Seen>,
-    /// Workers that live, and since when that is known.
-    workers: BTreeMap<String, Duration>,
-    /// The last revision that a write of this worker got: it rises as long as the bucket lives.
-    revision: u64,
-    /// When the bucket was last known to be new: at the start, and whenever revisions began anew.
-    /// What others held before it they may trust for a lease's time longer.
-    reset_at: Duration,
+    /// Workers that live.
+    workers: BTreeMap<String, Peer>,
     started: Duration,
 }
 
@@ -96,43 +115,41 @@ impl Leases {
     ) -> Self {
         let started = clock.monotonic();
         let (held, seen, workers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (revision, reset_at) = (0, started);
-        Self { bucket, clock, worker, ttl, held, seen, workers, revision, reset_at, started }
+        Self { bucket, clock, worker, ttl, held, seen, workers, started }
     }
 
-    fn wrote(&mut self, revision: u64) {
-        if revision <= self.revision {
-            tracing::warn!("the bucket of leases was lost and is new");
-            self.reset_at = self.clock.monotonic();
-        }
-        self.revision = revision;
+    /// How long after its last renewal nobody trusts a lease any more, by any clock.
+    fn patience(&self) -> Duration {
+        self.ttl + self.ttl / DRIFT
     }
 
     fn value(&self) -> bytes::Bytes {
         bus::encode(&Holder { worker: self.worker.clone() })
     }
 
-    /// Says that this worker lives, renews its leases, and looks at all of them. What it lost,
+    /// Says that this worker lives, looks at all leases, and renews its own. What it lost,
     /// [`Leases::take_lost`] tells, also where this failed halfway.
     pub(crate) async fn renew(&mut self) -> Result<(), Error> {
         let alive = format!("worker.{}", self.worker);
-        let revision = self.bucket.put(&alive, self.value()).await?;
-        self.wrote(revision);
+        self.bucket.put(&alive, self.value()).await?;
+        let entries = self.bucket.entries().await?;
+        let lost = self.look(&entries);
         let value = self.value();
         for (name, held) in &mut self.held {
+            if lost.contains(name) {
+                held.trust.end();
+                continue;
+            }
             let before = self.clock.monotonic();
             match self.bucket.update(name, value.clone(), held.revision).await {
                 Ok(revision) => {
                     held.revision = revision;
                     held.trust.extend(before + self.ttl);
-                    self.revision = self.revision.max(revision);
                 }
                 Err(Error::Conflict { .. }) => held.trust.end(),
                 Err(error) => return Err(error),
             }
         }
-        let entries = self.bucket.entries().await?;
-        self.look(&entries);
         Ok(())
     }
 
@@ -147,21 +164,32 @@ impl Leases {
         lost
     }
 
-    fn look(&mut self, entries: &[Entry]) {
+    /// Takes in who holds what. Returns own leases that somebody else holds: in a bucket that was
+    /// lost and is new, the number of another's revision may happen to be the one held here, and a
+    /// renewal would take the lease from it.
+    fn look(&mut self, entries: &[Entry]) -> Vec<String> {
         let now = self.clock.monotonic();
         for seen in self.seen.values_mut() {
             seen.live = false;
         }
         let mut workers = BTreeMap::new();
+        let mut lost = Vec::new();
         for entry in entries {
             let Ok(holder) = bus::decode::<Holder>(&entry.value) else {
                 tracing::warn!(key = %entry.key, "a lease's value cannot be read");
                 continue;
             };
             if entry.key.starts_with("worker.") {
-                let since = self.workers.get(&holder.worker).copied().unwrap_or(now);
-                workers.insert(holder.worker, since);
+                let fresh = Peer { since: now, revision: entry.revision, at: now };
+                let mut peer = self.workers.get(&holder.worker).cloned().unwrap_or(fresh);
+                if peer.revision != entry.revision {
+                    (peer.revision, peer.at) = (entry.revision, now);
+                }
+                workers.insert(holder.worker, peer);
                 continue;
+            }
+            if holder.worker != self.worker && self.held.contains_key(&entry.key) {
+                lost.push(entry.key.clone());
             }
             let fresh = || Seen {
                 worker: holder.worker.clone(),
@@ -176,10 +204,11 @@ impl Leases {
             seen.live = true;
         }
         self.workers = workers;
+        lost
     }
 
-    /// Whether this worker should try to take a lease: nobody has it, and it is the one to have it,
-    /// or who is does not seem to want it.
+    /// Whether this worker should try to take a lease: nobody trusts it or nobody has it, and this
+    /// worker is the one to have it, or who is does not seem to want it.
     pub(crate) fn should_take(&self, name: &str) -> bool {
         if self.held.contains_key(name) {
             return false;
@@ -187,23 +216,29 @@ impl Leases {
         let now = self.clock.monotonic();
         let preferred = self.preferred(name) == Some(self.worker.as_str());
         match self.seen.get(name) {
-            Some(seen) if seen.live => false,
+            Some(seen) if seen.live && !self.is_stale(seen.at) => false,
             Some(seen) => preferred || now.saturating_sub(seen.at) > self.ttl * 3,
             None => preferred || now.saturating_sub(self.started) > self.ttl * 2,
         }
+    }
+
+    /// Whether what was first seen then, and is the same still, is trusted by nobody.
+    fn is_stale(&self, at: Duration) -> bool {
+        self.clock.monotonic().saturating_sub(at) > self.patience()
     }
 
     /// Whether another worker, that has been there for a while, is the one to have a lease held
     /// here.
     pub(crate) fn should_give(&self, name: &str) -> bool {
         let Some(preferred) = self.preferred(name) else { return false };
-        let since = self.workers.get(preferred).copied();
+        let since = self.workers.get(preferred).map(|peer| peer.since);
         let settled = |at: Duration| self.clock.monotonic().saturating_sub(at) > self.ttl;
         preferred != self.worker && since.is_some_and(settled)
     }
 
     fn preferred(&self, name: &str) -> Option<&str> {
-        let mut workers: Vec<&str> = self.workers.keys().map(String::as_str).collect();
+        let live = self.workers.iter().filter(|(_, peer)| !self.is_stale(peer.at));
+        let mut workers: Vec<&str> = live.map(|(worker, _)| worker.as_str()).collect();
         if !workers.contains(&self.worker.as_str()) {
             workers.push(&self.worker);
         }
@@ -217,22 +252,24 @@ impl Leases {
 
     /// Tries to take a lease.
     pub(crate) async fn take(&mut self, name: &str) -> Result<Option<Won>, Error> {
+        let watched = self.seen.get(name).filter(|seen| seen.live && self.is_stale(seen.at));
+        let watched = watched.map(|seen| (seen.revision, seen.at));
         let before = self.clock.monotonic();
-        match self.bucket.create(name, self.value()).await {
-            Ok(revision) => {
-                let trust = Trust::new(&self.clock, before + self.ttl);
-                self.held.insert(name.to_owned(), Held { revision, trust: trust.clone() });
-                self.wrote(revision);
-                // A key that was seen and is gone ran out or was given back: nobody trusts it any
-                // more. One that was never seen in this bucket may have been held in one that was
-                // lost.
-                let gone = self.seen.get(name).is_some_and(|seen| seen.at > self.reset_at);
-                let clear_at = if gone { before } else { self.reset_at + self.ttl };
-                Ok(Some(Won { trust, clear_at }))
-            }
-            Err(Error::Exists { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let written = match watched {
+            Some((revision, _)) => self.bucket.update(name, self.value(), revision).await,
+            None => self.bucket.create(name, self.value()).await,
+        };
+        let revision = match written {
+            Ok(revision) => revision,
+            Err(Error::Exists { .. } | Error::Conflict { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Whoever held it can have renewed it until it was taken, unless the swap shows that nobody
+        // did.
+        let renewed_before = watched.map_or_else(|| self.clock.monotonic(), |(_, at)| at);
+        let trust = Trust::new(&self.clock, before + self.ttl);
+        self.held.insert(name.to_owned(), Held { revision, trust: trust.clone() });
+        Ok(Some(Won { trust, clear_at: renewed_before + self.patience() }))
     }
 
     /// Stops trusting a lease without giving it away: what it stood for has ended by itself.

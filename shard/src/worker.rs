@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::lease::{Leases, Won};
+use crate::lease::{KEPT_TTLS, Leases, Won};
 use crate::metrics::Metrics;
 use crate::{leader, owner};
 
@@ -118,7 +118,8 @@ pub async fn run(deps: Deps, cancel: CancellationToken) -> Result<(), Error> {
     deps.health.not_ready(PART, "is not registered yet");
     let ttl = deps.config.lease_ttl.0;
     let name = format!("{:016x}", deps.random.u64());
-    let bucket = deps.bus.key_value(subject::LEASES_BUCKET, Some(ttl)).await?;
+    let kept = Some(ttl * KEPT_TTLS);
+    let bucket = deps.bus.key_value(subject::LEASES_BUCKET, kept).await?;
     let mut heartbeats = deps.bus.subscribe(subject::HEARTBEATS, None).await?;
     let leases = Leases::new(bucket, deps.clock.clone(), name.clone(), ttl);
     let mut worker = Worker { deps, leases, running: BTreeMap::new(), pools: BTreeSet::new() };

@@ -165,7 +165,7 @@ impl Leader<'_> {
         };
         let now = self.deps.clock.monotonic();
         self.status_changed |= !request.nodes.nodes.is_empty() || !request.nodes.removed.is_empty();
-        if !self.table.request(&request, now) {
+        if !self.table.request(&request, now, self.deps.clock.now()) {
             self.answer(&reply, &LeaseReply::TellAll).await;
             return;
         }

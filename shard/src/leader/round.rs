@@ -250,7 +250,7 @@ pub(super) fn status(table: &Table, control: &Control, at: &str) -> http::Pool {
     for (row, share) in rows.iter_mut().zip(solve::fair_shares(&total, &demands)) {
         row.ideal_share = share.ideal;
     }
-    let clusters = table.clusters.iter().map(|(name, c)| cluster_status(&table.pool, name, c, at));
+    let clusters = table.clusters.iter().map(|(name, c)| cluster_status(&table.pool, name, c));
     http::Pool {
         name: table.pool.clone(),
         capacity: quantities(&numbers.resources, &total),
@@ -272,7 +272,7 @@ fn quantities(names: &[Name], amounts: &[i64]) -> BTreeMap<String, String> {
     pairs.map(|(name, amount)| (name.to_string(), from_dense(name, *amount).to_string())).collect()
 }
 
-fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState, at: &str) -> http::Cluster {
+fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState) -> http::Cluster {
     let mut capacity = Resources::new();
     let mut free = Resources::new();
     for node in cluster.nodes.values() {
@@ -286,6 +286,31 @@ fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState, at: &str) -> 
         runs: cluster.nodes.values().map(|node| u64::from(node.runs)).sum(),
         capacity: convert::quantities(&capacity),
         free: convert::quantities(&free),
-        last_contact: at.to_owned(),
+        last_contact: http::time_text(cluster.contact),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use muster_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_shown_with_the_time_at_which_it_asked_last() {
+        let mut table = Table::new("default");
+        let request = bus::LeaseRequest {
+            cluster: "c".into(),
+            instance: "i".into(),
+            seen: None,
+            nodes: bus::NodeUpdate { base: None, version: 1, nodes: vec![], removed: vec![] },
+            leases_max: 1,
+            wait_ms: 0,
+        };
+        assert!(table.request(&request, Duration::from_secs(1), Timestamp(5_000)));
+        let shown = status(&table, &Control::default(), &http::time_text(Timestamp(9_000)));
+        assert_eq!(shown.clusters[0].last_contact, http::time_text(Timestamp(5_000)));
     }
 }

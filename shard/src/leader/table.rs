@@ -9,6 +9,7 @@ use muster_core::Name;
 use muster_core::quantity::Quantity;
 use muster_core::resources::Resources;
 use muster_core::shape::{Shape, Taint};
+use muster_core::time::Timestamp;
 
 /// One queue as its shard offers it.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +53,8 @@ pub(super) struct ClusterState {
     pub(super) nodes: BTreeMap<Name, NodeState>,
     /// When it last asked, by the leader's monotonic clock.
     pub(super) asked_at: Duration,
+    /// The same by the time of day, for people.
+    pub(super) contact: Timestamp,
     /// The number of the last answer, and what was in it if it is not known to have arrived.
     pub(super) answer: u64,
     pub(super) unseen: Vec<bus::LeasedRun>,
@@ -160,7 +163,12 @@ impl Table {
     }
 
     /// Takes in what a request says of a cluster; `false` when everything has to be told.
-    pub(super) fn request(&mut self, request: &bus::LeaseRequest, now: Duration) -> bool {
+    pub(super) fn request(
+        &mut self,
+        request: &bus::LeaseRequest,
+        now: Duration,
+        time: Timestamp,
+    ) -> bool {
         let name = Name::from(request.cluster.as_str());
         let cluster = self.clusters.entry(name).or_default();
         let update = &request.nodes;
@@ -171,6 +179,7 @@ impl Table {
                 ClusterState { instance: request.instance.clone(), answer, ..Default::default() };
         }
         cluster.asked_at = now;
+        cluster.contact = time;
         match update.base {
             None => cluster.nodes.clear(),
             Some(base) if !other && base <= cluster.version => {}

@@ -82,6 +82,8 @@ struct Owner {
     recent: Arc<Recent>,
     /// When each cluster was last heard of.
     contacts: BTreeMap<Name, Duration>,
+    /// When it was last looked after what is due by time.
+    ticked_at: Duration,
     offers: offers::Publisher,
     background: Background,
 }
@@ -107,7 +109,8 @@ pub(crate) async fn run(
         () = cancel.cancelled() => return Ok(()),
         taken = taking => taken?,
     };
-    if !released && !deps.config.exclusive {
+    // The first object of a log has nobody before it.
+    if !released && epoch > 1 && !deps.config.exclusive {
         // The owner before may still believe in its lease, and answer reads from a state that is
         // old.
         tokio::select! {
@@ -164,6 +167,7 @@ impl Owner {
             durable: Durable::new(log.next_sequence() - 1),
             recent: Arc::new(Recent::default()),
             contacts,
+            ticked_at: now,
             offers: offers::Publisher::default(),
             background,
             log: Arc::new(log),
@@ -247,6 +251,14 @@ impl Owner {
 
     fn on_tick(&mut self) {
         let now = self.deps.clock.monotonic();
+        // Who was not awake heard nobody: that time is no silence of theirs.
+        let asleep = now.saturating_sub(self.ticked_at).saturating_sub(TICK);
+        self.contacts.values_mut().for_each(|at| *at += asleep);
+        self.ticked_at = now;
+        // Without a lease that certainly holds, somebody else may be the one to decide.
+        if !self.trust.holds() {
+            return;
+        }
         self.state.forget(self.deps.clock.now());
         let timeout = self.deps.config.cluster_timeout.0;
         let silent: Vec<Name> = self

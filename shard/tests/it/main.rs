@@ -13,6 +13,7 @@ use muster_api::bus::{
 };
 use muster_api::http::ErrorCode;
 use muster_core::id::{CommandId, JobRef, run_digest};
+use muster_runtime::config::HumanDuration;
 
 use site::{Site, job};
 
@@ -126,6 +127,49 @@ async fn a_silent_clusters_runs_are_given_up_and_its_reports_not_believed() {
     assert_eq!(site.report(&first, RunStatus::Succeeded).await, [false]);
     let second = site.lease(10).await;
     assert_eq!((second[0].job, second[0].attempt), (first[0].job, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_frozen_past_its_lease_gives_up_nobodys_runs() {
+    let site = Site::start(1).await;
+    site.submit("q", "set", 1, vec![job(0)]).await;
+    let leases = site.lease(10).await;
+    site.report(&leases, RunStatus::Running).await;
+    tokio::time::advance(Duration::from_secs(70)).await;
+    assert_eq!(site.counts("q", "set").await["running"], 1);
+    assert_eq!(site.report(&leases, RunStatus::Succeeded).await, [true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_in_which_the_owner_was_not_awake_is_no_silence_of_a_cluster() {
+    let lease_ttl = HumanDuration::secs(1_000);
+    let site = Site::start_with(1, |config| config.lease_ttl = lease_ttl).await;
+    site.submit("q", "set", 1, vec![job(0)]).await;
+    let leases = site.lease(10).await;
+    site.report(&leases, RunStatus::Running).await;
+    tokio::time::advance(Duration::from_secs(70)).await;
+    site.clock.sleep(Duration::from_secs(30)).await;
+    assert_eq!(site.counts("q", "set").await["running"], 1);
+    site.clock.sleep(Duration::from_secs(60)).await;
+    assert_eq!(site.counts("q", "set").await["queued"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_was_given_up_is_answered_for_at_once_and_another_after_a_lease_time() {
+    let mut site = Site::start(1).await;
+    let began = site.clock.monotonic();
+    site.submit("q", "set", 1, vec![job(0)]).await;
+    assert!(site.clock.monotonic() - began < Duration::from_secs(1), "nobody had it before");
+    let began = site.clock.monotonic();
+    site.restart().await;
+    site.counts("q", "set").await;
+    assert!(site.clock.monotonic() - began < Duration::from_secs(1));
+    site.kill().await;
+    site.wipe_leases().await;
+    let began = site.clock.monotonic();
+    site.start_worker(|_| {}).await;
+    assert_eq!(site.counts("q", "set").await["queued"], 1);
+    assert!(site.clock.monotonic() - began > Duration::from_secs(4));
 }
 
 #[tokio::test(start_paused = true)]

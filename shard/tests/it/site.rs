@@ -125,6 +125,14 @@ impl Site {
         drop(tasks.shutdown(Duration::ZERO).await);
     }
 
+    /// The bus forgets all leases.
+    pub(crate) async fn wipe_leases(&self) {
+        let bucket = self.bus.key_value(subject::LEASES_BUCKET, None).await.unwrap();
+        for entry in bucket.entries().await.unwrap() {
+            bucket.delete(&entry.key, None).await.unwrap();
+        }
+    }
+
     /// Stops the first worker tidily, and starts another.
     pub(crate) async fn restart(&mut self) {
         let (tasks, cancel) = self.workers.remove(0);

@@ -1,0 +1,152 @@
+//! Two workers at one bucket, and what the bus may do to it: whoever takes a lease answers only
+//! once nobody else can trust it.
+
+use muster_runtime::Bus;
+use muster_runtime::bus::memory::Memory;
+
+use super::*;
+
+const TTL: Duration = Duration::from_secs(4);
+const NAME: &str = "shard.0";
+
+async fn bucket() -> Arc<dyn KeyValue> {
+    Memory::default().key_value("leases", Some(TTL * KEPT_TTLS)).await.unwrap()
+}
+
+fn worker(name: &str, bucket: &Arc<dyn KeyValue>, clock: &Clock) -> Leases {
+    Leases::new(Arc::clone(bucket), clock.clone(), name.to_owned(), TTL)
+}
+
+async fn take(leases: &mut Leases) -> Won {
+    leases.take(NAME).await.unwrap().expect("it can be had")
+}
+
+/// Whether the winner may answer at a moment at which the other still might.
+async fn both_answer(clock: &Clock, won: &Won, other: &Trust) -> bool {
+    clock.sleep_until(won.clear_at).await;
+    other.holds()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_watched_run_out_is_taken_without_a_further_wait() {
+    let (clock, bucket) = (Clock::system(), bucket().await);
+    let (mut old, mut new) = (worker("old", &bucket, &clock), worker("new", &bucket, &clock));
+    let held = take(&mut old).await.trust;
+    for _ in 0..10 {
+        clock.sleep(TTL / 5).await;
+        assert_eq!(old.renew().await.unwrap(), Vec::<String>::new());
+        new.renew().await.unwrap();
+        assert!(held.holds() && !new.should_take(NAME));
+        assert!(new.take(NAME).await.unwrap().is_none());
+    }
+    // The old worker falls silent.
+    let silent_at = clock.monotonic();
+    while !new.should_take(NAME) {
+        clock.sleep(TTL / 5).await;
+        new.renew().await.unwrap();
+        assert!(clock.monotonic() - silent_at < TTL * 4, "it never runs out");
+    }
+    assert!(!held.holds());
+    let won = take(&mut new).await;
+    assert!(won.clear_at <= clock.monotonic() && won.trust.holds());
+    // It wakes, and finds that it has nothing.
+    assert_eq!(old.renew().await.unwrap(), [NAME]);
+    assert!(!held.holds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_nobody_saw_keeps_a_lease_from_being_taken() {
+    let (clock, bucket) = (Clock::system(), bucket().await);
+    let (mut old, mut new) = (worker("old", &bucket, &clock), worker("new", &bucket, &clock));
+    let held = take(&mut old).await.trust;
+    new.renew().await.unwrap();
+    clock.sleep(TTL * 2).await;
+    old.renew().await.unwrap();
+    assert!(new.take(NAME).await.unwrap().is_none());
+    assert!(held.holds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_key_was_deleted_early_nobody_answers_beside_its_holder() {
+    let (clock, bucket) = (Clock::system(), bucket().await);
+    let (mut old, mut new) = (worker("old", &bucket, &clock), worker("new", &bucket, &clock));
+    clock.sleep(TTL * 3).await;
+    let held = take(&mut old).await.trust;
+    new.renew().await.unwrap();
+    clock.sleep(TTL - TTL / 10).await;
+    // A renewal that the new worker does not see, and then the server forgets the key.
+    old.renew().await.unwrap();
+    bucket.delete(NAME, None).await.unwrap();
+    new.renew().await.unwrap();
+    let won = take(&mut new).await;
+    assert!(held.holds());
+    assert!(!both_answer(&clock, &won, &held).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_bucket_was_wiped_nobody_answers_beside_the_old_holder() {
+    let (clock, first) = (Clock::system(), bucket().await);
+    let (mut old, mut new) = (worker("old", &first, &clock), worker("new", &first, &clock));
+    let held = take(&mut old).await.trust;
+    new.renew().await.unwrap();
+    clock.sleep(TTL * 3).await;
+    old.renew().await.unwrap();
+    // Others have written to the new bucket more than was written to the old one.
+    let second = bucket().await;
+    for _ in 0..50 {
+        second.put("worker.other", new.value()).await.unwrap();
+    }
+    (old.bucket, new.bucket) = (Arc::clone(&second), second);
+    new.renew().await.unwrap();
+    let won = take(&mut new).await;
+    assert!(held.holds());
+    assert!(!both_answer(&clock, &won, &held).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_never_saw_the_key_waits_as_long() {
+    let (clock, bucket) = (Clock::system(), bucket().await);
+    let mut old = worker("old", &bucket, &clock);
+    let held = take(&mut old).await.trust;
+    clock.sleep(TTL / 2).await;
+    old.renew().await.unwrap();
+    bucket.delete(NAME, None).await.unwrap();
+    // It has been there for long, and looks at the bucket for the first time.
+    let mut new = worker("new", &bucket, &clock);
+    new.started = Duration::ZERO;
+    let won = take(&mut new).await;
+    assert!(held.holds());
+    assert!(!both_answer(&clock, &won, &held).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_two_buckets_have_in_common_does_not_take_a_lease_back() {
+    let (clock, first) = (Clock::system(), bucket().await);
+    let (mut old, mut new) = (worker("old", &first, &clock), worker("new", &first, &clock));
+    let held = take(&mut old).await.trust;
+    let second = bucket().await;
+    (old.bucket, new.bucket) = (Arc::clone(&second), second);
+    let won = take(&mut new).await;
+    assert_eq!(old.held[NAME].revision, new.held[NAME].revision);
+    assert_eq!(old.renew().await.unwrap(), [NAME]);
+    assert!(!held.holds() && won.trust.holds());
+    assert_eq!(new.renew().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_worker_is_not_waited_for_although_its_key_is_still_there() {
+    let (clock, bucket) = (Clock::system(), bucket().await);
+    let (mut old, mut new) = (worker("old", &bucket, &clock), worker("new", &bucket, &clock));
+    old.renew().await.unwrap();
+    new.renew().await.unwrap();
+    let names: Vec<String> = (0..32).map(|n| format!("shard.{n}")).collect();
+    let to_take = |leases: &Leases| names.iter().filter(|n| leases.should_take(n)).count();
+    let shared = to_take(&new);
+    assert!(shared > 0 && shared < names.len());
+    while to_take(&new) < names.len() {
+        clock.sleep(TTL / 5).await;
+        new.renew().await.unwrap();
+        assert!(clock.monotonic() < TTL * 2, "the old worker still counts");
+    }
+    assert!(bucket.get("worker.old").await.unwrap().is_some());
+}
