@@ -48,7 +48,7 @@ pub struct SubmitSummary {
     pub accepted: u64,
     /// Jobs that are not.
     pub rejected: u64,
-    /// The first few refusals: the line, from 1, and why.
+    /// The first few refusals, and the first retryable one: the line, from 1, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<LineError>,
 }

@@ -13,6 +13,7 @@ use muster_runtime::{http, signal};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::args::NoClient;
+use crate::exit::Usage;
 use crate::process::{Base, Parts, Role, run_until_stopped};
 use crate::roles;
 use crate::settings::Settings;
@@ -69,13 +70,12 @@ fn executors(args: &Args, settings: &Settings) -> anyhow::Result<Vec<muster_exec
     if args.cluster == "local" {
         return Ok(vec![base]);
     }
-    let Some(spec) = args.cluster.strip_prefix("simulated:") else {
-        bail!(
-            "--cluster `{}` is neither `local` nor `simulated:COUNTxNODESxCPUxMEMORY`",
-            args.cluster
-        );
-    };
-    let spec = SimulatedSpec::parse(spec)?;
+    let usage = |reason: String| Usage(format!("--cluster: {reason}"));
+    let spec = args
+        .cluster
+        .strip_prefix("simulated:")
+        .ok_or_else(|| usage(format!("`{}` is neither `local` nor `simulated:…`", args.cluster)))?;
+    let spec = SimulatedSpec::parse(spec).map_err(|error| usage(error.to_string()))?;
     let configs = spec.names().map(|cluster| muster_executor::Config {
         state_dir: base.state_dir.join(&cluster),
         cluster,
@@ -100,6 +100,7 @@ fn lock(data: &std::path::Path) -> anyhow::Result<Flock<std::fs::File>> {
 /// Runs it until the process is asked to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let settings = settings(&args)?;
+    let executors = executors(&args, &settings)?;
     roles::log(muster_runtime::telemetry::Format::Text)?;
     let lock = lock(&args.data)?;
     let listener = http::bind(args.listen, args.insecure).await?;
@@ -112,7 +113,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let gateway = roles::gateway(&parts, &data, &settings, listener);
     let mut executors_started = Vec::new();
     let metrics = roles::executor_metrics(&parts);
-    for config in executors(&args, &settings)? {
+    for config in executors {
         std::fs::create_dir_all(&config.state_dir)?;
         executors_started.push(roles::executor(&parts, config, metrics.clone()));
     }

@@ -43,6 +43,12 @@ pub enum Error {
     /// Too many labels.
     #[error("queue has {0} labels, limit is {max}", max = limits::QUEUE_LABELS_MAX)]
     Labels(usize),
+    /// A label that is too long.
+    #[error(
+        "a queue's label has a name or value of {0} bytes, limit is {max}",
+        max = limits::QUEUE_LABEL_BYTES_MAX
+    )]
+    LabelBytes(usize),
     /// Too many queues.
     #[error("deployment has {0} queues, which is the limit")]
     TooManyQueues(usize),
@@ -95,6 +101,10 @@ impl Control {
         if queue.labels.len() > limits::QUEUE_LABELS_MAX {
             return Err(Error::Labels(queue.labels.len()));
         }
+        let lengths = queue.labels.iter().map(|(name, value)| name.len().max(value.len()));
+        if let Some(bytes) = lengths.max().filter(|bytes| *bytes > limits::QUEUE_LABEL_BYTES_MAX) {
+            return Err(Error::LabelBytes(bytes));
+        }
         let mut next = self.clone();
         next.version += 1;
         queue.incarnation = self.queues.get(name).map_or(next.version, |old| old.incarnation);
@@ -140,6 +150,18 @@ mod tests {
         let changed = kept.with_queue("a", queue(1000)).unwrap().without_queue("a").unwrap();
         assert_eq!(changed.with_shards(8), Ok(changed.clone()), "nothing new to write");
         assert_eq!(changed.with_shards(4), Err(Error::Shards { kept: 8, given: 4 }));
+    }
+
+    #[test]
+    fn a_label_is_taken_at_the_limit_and_refused_one_past_it() {
+        let of = |name: usize, value: usize| {
+            let labels = [("n".repeat(name), "v".repeat(value))].into_iter().collect();
+            Control::default().with_queue("a", Queue { labels, ..queue(1) })
+        };
+        let max = limits::QUEUE_LABEL_BYTES_MAX;
+        assert!(of(max, max).is_ok());
+        assert_eq!(of(max + 1, 0), Err(Error::LabelBytes(max + 1)));
+        assert_eq!(of(1, max + 1), Err(Error::LabelBytes(max + 1)));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const REASON_BYTES_MAX: usize = 512;
 /// Labels of a queue.
 pub const QUEUE_LABELS_MAX: usize = 64;
+/// Bytes of the name, and of the value, of a queue's label.
+pub const QUEUE_LABEL_BYTES_MAX: usize = 317;
 /// Queues of a deployment.
 pub const QUEUES_MAX: usize = 10_000;
 /// Seconds of a pod's termination grace period.

@@ -234,10 +234,21 @@ impl Config {
             ("lease_wait", self.lease_wait),
             ("heartbeat_interval", self.heartbeat_interval),
             ("sync_interval", self.sync_interval),
+            ("sync_first_timeout", self.sync_first_timeout),
         ];
         for (key, interval) in intervals {
             if interval.0.is_zero() {
                 problems.add(key, "is 0, more is needed");
+            }
+        }
+        let counts = [
+            ("local.pods", self.local.pods),
+            ("simulated.nodes", self.simulated.nodes),
+            ("simulated.pods", self.simulated.pods),
+        ];
+        for (key, count) in counts {
+            if count == 0 {
+                problems.add(key, "is 0, at least 1 is needed");
             }
         }
         problems.within("local", |problems| {

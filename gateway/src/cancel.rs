@@ -18,7 +18,7 @@ pub(crate) async fn cancel(
     request: Request<Body>,
 ) -> Answer<Json<Applied>> {
     let (head, content) = request.into_parts();
-    let request: CancelRequest = body::json(&head.headers, content).await?;
+    let request: CancelRequest = body::json(&gateway, &head.headers, content).await?;
     let reason = request.reason.filter(|reason| !reason.is_empty());
     if let Some(len) = reason.as_ref().map(String::len).filter(|len| *len > REASON_BYTES_MAX) {
         let detail = format!("reason has {len} bytes, limit is {REASON_BYTES_MAX}");

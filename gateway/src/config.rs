@@ -31,6 +31,8 @@ pub struct Config {
     pub submit_bytes_max: ByteSize,
     /// How long a client may take to send the headers of a request.
     pub header_timeout: HumanDuration,
+    /// How long a client may send nothing of a body before the rest is given up.
+    pub body_timeout: HumanDuration,
     /// Time between signs of life on a stream of events that has none.
     pub keep_alive: HumanDuration,
     /// How long requests may go on after the gateway was asked to stop.
@@ -49,6 +51,7 @@ impl Default for Config {
             submissions_max: 256,
             submit_bytes_max: ByteSize::mib(256),
             header_timeout: HumanDuration::secs(10),
+            body_timeout: HumanDuration::secs(30),
             keep_alive: HumanDuration::secs(15),
             drain_timeout: HumanDuration::secs(20),
         }
@@ -74,6 +77,10 @@ impl Config {
                 "bytes of submissions held at once; further ones are read when there is room",
             ),
             ("header_timeout", "how long a client may take to send the headers of a request"),
+            (
+                "body_timeout",
+                "how long a client may send nothing of a body before the rest is given up",
+            ),
             ("keep_alive", "time between signs of life on a stream of events that has none"),
             ("drain_timeout", "how long requests may go on after the gateway was asked to stop"),
         ]
@@ -100,6 +107,7 @@ impl Config {
             ("write_timeout", self.write_timeout),
             ("read_timeout", self.read_timeout),
             ("header_timeout", self.header_timeout),
+            ("body_timeout", self.body_timeout),
             ("keep_alive", self.keep_alive),
         ] {
             if value.0 < std::time::Duration::from_millis(100) {

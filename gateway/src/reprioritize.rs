@@ -17,7 +17,7 @@ pub(crate) async fn reprioritize(
     request: Request<Body>,
 ) -> Answer<Json<Applied>> {
     let (head, content) = request.into_parts();
-    let request: ReprioritizeRequest = body::json(&head.headers, content).await?;
+    let request: ReprioritizeRequest = body::json(&gateway, &head.headers, content).await?;
     let priority = request.priority;
     let named = Named {
         job_ids: request.job_ids,

@@ -231,6 +231,12 @@ impl<'a> Submitter<'a> {
                 }
             }
             Submitted::Summary(summary) => {
+                let answered_for = summary.accepted + summary.rejected;
+                anyhow::ensure!(
+                    answered_for == answered.places.len() as u64,
+                    "the deployment answered for {answered_for} of {} jobs",
+                    answered.places.len()
+                );
                 self.tally.accepted += summary.accepted;
                 self.tally.rejected += summary.rejected;
                 for error in &summary.errors {

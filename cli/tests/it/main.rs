@@ -71,6 +71,42 @@ fn exit_codes_are_as_documented() {
     assert_eq!(code(&["submit", "nothing.txt"]), Some(2));
     assert_eq!(code(&["submit", "nothing.yaml"]), Some(1));
     assert_eq!(code(&["exit-codes"]), Some(0));
+    assert_eq!(code(&["up", "--data", "/none/such", "--cluster", "simulated:2x"]), Some(2));
+    assert_eq!(code(&["up", "--data", "/none/such", "--cluster", "remote"]), Some(2));
+    assert_eq!(code(&["demo", "--jobs", "100"]), Some(2));
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_by_the_check() {
+    let server = Server::start(Vec::new());
+    let check = |role: &str, more: &[&str]| {
+        let arguments = [&[role, "--check-config"], more].concat();
+        let output = run(&server, &arguments);
+        (output.status.code(), text(&output.stderr).to_owned())
+    };
+    let store = ["--store", "memory:///"];
+    assert_eq!(check("gateway", &store), (Some(0), String::new()));
+    assert_eq!(check("shard", &store), (Some(0), String::new()));
+    assert_eq!(check("executor", &[]), (Some(0), String::new()));
+    let cases: [(&str, &[&str], &str); 12] = [
+        ("gateway", &["--listen", "0.0.0.0:80"], "`gateway.listen`"),
+        ("gateway", &["--set", "gateway.submissions_max=0"], "`gateway.connections_max`"),
+        ("gateway", &["--set", "gateway.submit_bytes_max=1KiB"], "`gateway.submit_bytes_max`"),
+        ("gateway", &["--set", "gateway.write_timeout=0s"], "`gateway.write_timeout`"),
+        ("gateway", &["--store", "nonsense"], "`store.url`"),
+        ("shard", &["--store", "nonsense"], "`store.url`"),
+        ("shard", &["--bus", "nonsense"], "`bus.url`"),
+        ("shard", &["--bus", "nats://a b"], "`bus.url`"),
+        ("shard", &["--set", "shard.round_jobs_max=0"], "`shard.round_jobs_max`"),
+        ("shard", &["--set", "shard.commit_bytes_max=1KiB"], "`shard.commit_bytes_max`"),
+        ("executor", &["--set", "bus.replicas=0"], "`bus.replicas`"),
+        ("executor", &["--set", "executor.simulated.nodes=0"], "simulated.nodes is 0"),
+    ];
+    for (role, more, key) in cases {
+        let store = if role == "executor" || more.contains(&"--store") { &[][..] } else { &store };
+        let (code, said) = check(role, &[store, more].concat());
+        assert!(code == Some(1) && said.contains(key), "{role} {more:?}: {code:?} {said}");
+    }
 }
 
 #[test]

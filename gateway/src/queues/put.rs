@@ -18,7 +18,7 @@ pub(crate) async fn put(
     request: Request<Body>,
 ) -> Answer<Json<http::Queue>> {
     let (head, content) = request.into_parts();
-    let settings: QueueSettings = body::json(&head.headers, content).await?;
+    let settings: QueueSettings = body::json(&gateway, &head.headers, content).await?;
     let queue = Queue {
         weight_millis: weight_millis(settings.weight).map_err(Failure::bad_request)?,
         labels: settings.labels,

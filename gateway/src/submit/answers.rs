@@ -131,6 +131,25 @@ mod tests {
     use muster_core::id::{JobId, ShardId};
     use muster_core::time::Timestamp;
 
+    #[tokio::test]
+    async fn a_summary_tells_of_a_passing_refusal_behind_however_many_others() {
+        let rejected = |lines: std::ops::Range<u64>, code| {
+            let rejected = lines.map(|line| (line, Problem::new(code, "no"))).collect();
+            (Answered { lines: Vec::new(), rejected, outcome: Ok(Vec::new()) }, ())
+        };
+        let max = limits::SUMMARY_ERRORS_MAX as u64;
+        let answers = [
+            rejected(0..max + 50, ErrorCode::InvalidJob),
+            rejected(max + 50..max + 53, ErrorCode::Unavailable),
+        ];
+        let body = summary(stream::iter(answers)).await.into_body();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let summary: SubmitSummary = serde_json::from_slice(&body).unwrap();
+        assert_eq!((summary.rejected, summary.errors.len() as u64), (max + 53, max + 1));
+        let last = summary.errors.last().unwrap();
+        assert_eq!((last.line, last.error.code), (max + 51, ErrorCode::Unavailable));
+    }
+
     #[test]
     fn answers_come_in_the_order_of_lines() {
         let first = JobId::new(Timestamp(1), ShardId(0), 5);

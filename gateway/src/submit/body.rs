@@ -13,6 +13,7 @@ use muster_api::http::ErrorCode;
 use serde::de::DeserializeOwned;
 use tokio_util::io::{ReaderStream, StreamReader};
 
+use crate::gateway::Gateway;
 use crate::limits;
 use crate::problem::{Answer, Failure};
 
@@ -61,20 +62,57 @@ pub(crate) fn open(headers: &HeaderMap, body: Body, bytes_max: u64) -> Answer<Pi
     Ok(limited.boxed())
 }
 
+/// The next piece of a body. A client that sends nothing for `body_timeout` is not waited for, and
+/// none is once the gateway is about to stop.
+pub(crate) async fn next(gateway: &Gateway, pieces: &mut Pieces) -> Option<Answer<Bytes>> {
+    let patience = gateway.config().body_timeout;
+    tokio::select! {
+        biased;
+        piece = pieces.next() => piece,
+        () = gateway.draining().cancelled() => Some(Err(about_to_stop())),
+        () = gateway.clock().sleep(patience.0) => Some(Err(Failure::bad_request(format!(
+            "the body cannot be read to its end: nothing came for {patience}"
+        )))),
+    }
+}
+
+/// Why a body is not read on when the gateway is to stop: the same request finds another gateway.
+pub(crate) fn about_to_stop() -> Failure {
+    Failure::unavailable("the gateway is about to stop and reads no more of the body")
+}
+
 /// The whole body.
-pub(crate) async fn whole(headers: &HeaderMap, body: Body, bytes_max: usize) -> Answer<Bytes> {
+pub(crate) async fn whole(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+) -> Answer<Bytes> {
     let mut pieces = open(headers, body, bytes_max as u64)?;
     let mut all = BytesMut::new();
-    while let Some(piece) = pieces.next().await {
+    while let Some(piece) = next(gateway, &mut pieces).await {
         all.extend_from_slice(&piece?);
     }
     Ok(all.freeze())
 }
 
 /// The value that a small JSON body holds.
-pub(crate) async fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Answer<T> {
-    let bytes = whole(headers, body, limits::REQUEST_BYTES_MAX).await?;
-    serde_json::from_slice(&bytes).map_err(|error| Failure::bad_request(format!("body: {error}")))
+pub(crate) async fn json<T: DeserializeOwned>(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer<T> {
+    let bytes = whole(gateway, headers, body, limits::REQUEST_BYTES_MAX).await?;
+    object(&bytes)
+}
+
+/// The value behind a JSON object. serde would take an array of the values of all fields as well,
+/// and nobody means one.
+pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Failure::bad_request("body: an array is no object"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| Failure::bad_request(format!("body: {error}")))
 }
 
 fn too_large(bytes_max: u64) -> Failure {

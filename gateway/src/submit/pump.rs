@@ -12,7 +12,7 @@ use muster_runtime::tasks::{BoxError, OnCancel, OnError, Policy};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Target;
-use super::body::Pieces;
+use super::body::{self, Pieces};
 use super::commands::{self, Answered, Command};
 use super::lines::{Block, Lines};
 use crate::gateway::Gateway;
@@ -143,7 +143,8 @@ pub(super) fn start(
     admitted: OwnedSemaphorePermit,
 ) -> Answers {
     let (tx, rx) = mpsc::channel(limits::ANSWERS_WAITING_MAX);
-    let policy = Policy { on_error: OnError::Log, on_cancel: OnCancel::Drain };
+    // The gateway has drained before its tasks are cancelled: nobody is there to be answered.
+    let policy = Policy { on_error: OnError::Log, on_cancel: OnCancel::Abort };
     let for_task = gateway.clone();
     gateway.deps().tasks.spawn_once("submission", policy, move |_| async move {
         pump(&for_task, &target, source, tx).await;
@@ -233,14 +234,18 @@ async fn next_lines(
             return Ok(Some(block));
         }
         let piece = if lines.has_lines() {
-            match tokio::time::timeout(limits::CHUNK_WAIT, pieces.next()).await {
+            match tokio::time::timeout(limits::CHUNK_WAIT, body::next(gateway, pieces)).await {
                 Ok(piece) => piece,
                 Err(_) => return Ok(lines.take()),
             }
         } else {
-            pieces.next().await
+            body::next(gateway, pieces).await
         };
         match piece {
+            // However fast it comes: the rest of a long body is for another gateway.
+            Some(Ok(_)) if lines.line() > 0 && gateway.draining().is_cancelled() => {
+                *pieces = stream::once(async { Err::<Bytes, _>(body::about_to_stop()) }).boxed();
+            }
             Some(Ok(piece)) => {
                 gateway.counted().submit_bytes.inc_by(piece.len() as u64);
                 lines.push(&piece);
@@ -269,7 +274,7 @@ async fn next_rows(
         if let Some(rows) = arrow.next_batch().map_err(Failure::bad_request)? {
             return Ok(Some(rows));
         }
-        match pieces.next().await {
+        match body::next(gateway, pieces).await {
             Some(piece) => {
                 let piece = piece?;
                 gateway.counted().submit_bytes.inc_by(piece.len() as u64);

@@ -24,7 +24,7 @@ pub(super) async fn submit(
     body: Body,
     ids: Ids,
 ) -> Answer {
-    let bytes = body::whole(headers, body, JSON_BODY_BYTES_MAX).await?;
+    let bytes = body::whole(gateway, headers, body, JSON_BODY_BYTES_MAX).await?;
     gateway.counted().submit_bytes.inc_by(bytes.len() as u64);
     let held = gateway.admit_bytes(2 * bytes.len()).await;
     let parsed = gateway.blocking().run(move || parse(&bytes)).await;
@@ -81,8 +81,7 @@ struct Parsed {
 }
 
 fn parse(body: &[u8]) -> Answer<Parsed> {
-    let request: SubmitRequest = serde_json::from_slice(body)
-        .map_err(|error| Failure::bad_request(format!("body: {error}")))?;
+    let request: SubmitRequest = body::object(body)?;
     let count = request.jobs.len();
     if count == 0 {
         return Err(Failure::bad_request("body: jobs is empty"));

@@ -232,6 +232,81 @@ async fn too_many_submissions_at_once_are_refused() {
     assert_eq!(got.headers["retry-after"], "1");
 }
 
+/// Begins a submission, sends one job of it and nothing more; answers have begun.
+async fn stalled(harness: &Harness) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    let head = format!(
+        "POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: {LINES}\r\ncontent-length: 100000\r\n\r\n"
+    );
+    stream.write_all(format!("{head}{JOB}\n").as_bytes()).await.unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    stream
+}
+
+async fn rest(mut stream: tokio::net::TcpStream) -> String {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    String::from_utf8(rest).unwrap()
+}
+
+#[tokio::test]
+async fn a_stalled_upload_does_not_keep_the_gateway_from_stopping() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let stream = stalled(&harness).await;
+    harness.cancel.cancel();
+    let text = rest(stream).await;
+    assert!(text.contains(&id(shard(), 0).to_string()), "{text}");
+    assert!(text.contains(r#""code":"unavailable""#), "{text}");
+    harness.tasks.shutdown(std::time::Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_sends_nothing_more_loses_its_place() {
+    let body_timeout = HumanDuration::millis(300);
+    let config = Config { submissions_max: 1, body_timeout, ..Config::default() };
+    let harness =
+        Harness::with(config, Arc::new(|shard, request| Some(take(shard, request)))).await;
+    harness.queue("a").await;
+    let text = rest(stalled(&harness).await).await;
+    assert!(text.contains("nothing came for 300ms"), "{text}");
+    assert_eq!(harness.post(URL, LINES, JOB).await.status, StatusCode::OK);
+    assert_eq!(harness.submitted().len(), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_outlasts_the_time_to_drain_is_cut_off() {
+    let drain_timeout = HumanDuration::millis(200);
+    let read_timeout = HumanDuration::secs(60);
+    let config = Config { drain_timeout, read_timeout, ..Config::default() };
+    // The shard never answers.
+    let harness = Harness::with(config, Arc::new(|_, _| None)).await;
+    let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    let request = format!("GET /api/v1/jobs/{} HTTP/1.1\r\nhost: x\r\n\r\n", id(0, 0));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    while harness.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    harness.cancel.cancel();
+    harness.tasks.shutdown(std::time::Duration::from_secs(10)).await.unwrap();
+    assert_eq!(rest(stream).await, "");
+}
+
+#[tokio::test]
+async fn an_array_in_place_of_an_object_is_refused() {
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let got = harness.post(URL, "application/json", format!(r#" ["s",[{JOB}]]"#)).await;
+    assert_eq!(&*got.code(), "bad_request");
+    for settings in ["[]", "[5]"] {
+        let got = harness.send("PUT", "/api/v1/queues/a", &[], settings).await;
+        assert_eq!(&*got.code(), "bad_request", "{settings}");
+    }
+    assert!(harness.submitted().is_empty());
+}
+
 #[tokio::test]
 async fn what_is_no_arrow_stream_is_refused() {
     let harness = Harness::start().await;

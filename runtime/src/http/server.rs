@@ -41,6 +41,8 @@ pub struct Server {
     connections: Gauge,
     permits: Arc<Semaphore>,
     graceful: GracefulShutdown,
+    /// Ends what has not ended when the time to drain is over.
+    cut: CancellationToken,
 }
 
 impl Server {
@@ -61,6 +63,7 @@ impl Server {
             clock,
             tasks,
             connections,
+            cut: CancellationToken::new(),
         }
     }
 
@@ -76,10 +79,12 @@ impl Server {
         }
     }
 
-    /// Lets requests under way end, for `timeout` at most; idle connections are closed.
+    /// Lets requests under way end, for `timeout` at most, then cuts them off; idle connections are
+    /// closed.
     pub async fn drain(self, timeout: Duration) {
         if tokio::time::timeout(timeout, self.graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests had not ended when the time to drain was over");
+            tracing::warn!("requests had not ended when the time to drain was over, and are cut off");
+            self.cut.cancel();
         }
     }
 
@@ -90,10 +95,15 @@ impl Server {
         let connections = self.connections.clone();
         connections.inc();
         let policy = Policy { on_error: OnError::Log, on_cancel: OnCancel::Drain };
+        let cut = self.cut.clone();
         self.tasks.spawn_once("connection", policy, move |_| async move {
-            if let Err(error) = connection.await {
-                // Clients come and go as they like.
-                tracing::debug!(%error, "connection ended");
+            tokio::select! {
+                biased;
+                ended = connection => if let Err(error) = ended {
+                    // Clients come and go as they like.
+                    tracing::debug!(%error, "connection ended");
+                },
+                () = cut.cancelled() => {}
             }
             connections.dec();
             drop(permit);
