@@ -41,7 +41,11 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     _client: NoClient,
     /// Jobs of each queue, at least 500: fewer are over before shares can be measured
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(500..=100_000))]
+    #[arg(
+        long,
+        default_value_t = 2000,
+        value_parser = clap::value_parser!(u32).range(500..=100_000)
+    )]
     jobs: u32,
 }
 
