@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::http::{ErrorCode, Problem};
 
+mod affinity;
 mod json;
 mod pod;
 #[cfg(test)]
@@ -28,6 +29,10 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 pub const POOL_ANNOTATION: &str = POOL_LABEL;
 /// The annotation that forbids a second attempt: `"true"`.
 pub const AT_MOST_ONCE_ANNOTATION: &str = "muster.dev/at-most-once";
+
+/// The annotations by which Armada's jobs say that they run together or not at all.
+const GANG_ANNOTATION: &str = "armadaproject.io/gangId";
+const GANG_SIZE_ANNOTATION: &str = "armadaproject.io/gangCardinality";
 
 /// Shapes remembered by one parser; more are forgotten all at once.
 const SHAPES_MAX: usize = 4096;
@@ -361,9 +366,11 @@ fn strings<'a>(
     Ok(pairs.0)
 }
 
-/// The pool that the annotations name, and whether there is to be no second attempt.
+/// The pool that the annotations name, and whether there is to be no second attempt. A member of a
+/// gang is refused: run by itself it would wait for the others and hold what they need.
 fn annotated(text: Option<&str>) -> Result<(Option<Cow<'_, str>>, bool), Error> {
     let (mut pool, mut at_most_once) = (None, false);
+    let (mut is_member, mut is_alone) = (false, false);
     for (name, value) in strings(text, "annotations")? {
         if name.0 == POOL_ANNOTATION {
             let path = || format!("annotations.{POOL_ANNOTATION}");
@@ -371,7 +378,14 @@ fn annotated(text: Option<&str>) -> Result<(Option<Cow<'_, str>>, bool), Error> 
             pool = Some(value.0);
         } else if name.0 == AT_MOST_ONCE_ANNOTATION {
             at_most_once = truth(&value.0)?;
+        } else if name.0 == GANG_ANNOTATION {
+            is_member = !value.0.is_empty();
+        } else if name.0 == GANG_SIZE_ANNOTATION {
+            is_alone = matches!(&*value.0, "0" | "1");
         }
+    }
+    if is_member && !is_alone {
+        return Err(Error::Unsupported { path: "annotations.armadaproject.io/gangId" });
     }
     Ok((pool, at_most_once))
 }

@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::Error;
+use super::affinity::{self, Affinity};
 use super::json::{Object, Pairs, Text, filled};
 
 /// Bytes of a name in a pod spec: resource, label, taint, priority class. Kubernetes allows 253 + 1
@@ -32,7 +33,9 @@ struct PodSpec<'a> {
     overhead: Option<Quantities<'a>>,
     node_selector: Option<Pairs<'a, Text<'a>>>,
     tolerations: Option<Vec<Object<TolerationText<'a>>>>,
-    affinity: Option<Object<Affinity>>,
+    affinity: Option<Object<Affinity<'a>>>,
+    topology_spread_constraints: Option<Vec<IgnoredAny>>,
+    node_name: Option<Text<'a>>,
     priority_class_name: Option<Text<'a>>,
     termination_grace_period_seconds: Option<i64>,
     active_deadline_seconds: Option<i64>,
@@ -44,6 +47,33 @@ struct Container<'a> {
     #[serde(borrow)]
     resources: Option<Object<Requirements<'a>>>,
     restart_policy: Option<Text<'a>>,
+    // Named so that none of them is there twice: back ends read them.
+    #[serde(rename = "command")]
+    _command: Option<IgnoredAny>,
+    #[serde(rename = "args")]
+    _args: Option<IgnoredAny>,
+    #[serde(rename = "env")]
+    _env: Option<Vec<Object<EnvVar>>>,
+    #[serde(rename = "envFrom")]
+    _env_from: Option<IgnoredAny>,
+    #[serde(rename = "image")]
+    _image: Option<IgnoredAny>,
+    #[serde(rename = "name")]
+    _name: Option<IgnoredAny>,
+    #[serde(rename = "volumeMounts")]
+    _volume_mounts: Option<IgnoredAny>,
+    #[serde(rename = "workingDir")]
+    _working_dir: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct EnvVar {
+    #[serde(rename = "name")]
+    _name: Option<IgnoredAny>,
+    #[serde(rename = "value")]
+    _value: Option<IgnoredAny>,
+    #[serde(rename = "valueFrom")]
+    _value_from: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -65,18 +95,6 @@ struct TolerationText<'a> {
     effect: Option<Text<'a>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Affinity {
-    node_affinity: Option<Object<NodeAffinity>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NodeAffinity {
-    required_during_scheduling_ignored_during_execution: Option<IgnoredAny>,
-}
-
 /// Amounts by name, few enough to be searched one by one.
 type Amounts<'a> = Vec<(Cow<'a, str>, Quantity)>;
 
@@ -90,6 +108,9 @@ pub(super) fn shape(text: &str, names: &mut Vec<Name>) -> Result<Shape, Error> {
     );
     for (key, value) in spec.node_selector.iter().flat_map(|pairs| &pairs.0) {
         select(&mut shape, &key.0, &value.0, || "podSpec.nodeSelector".to_owned())?;
+    }
+    if let Some(Object(affinity)) = &spec.affinity {
+        affinity::select(affinity, &mut shape)?;
     }
     for (at, Object(toleration)) in spec.tolerations.unwrap_or_default().into_iter().enumerate() {
         let path = || format!("podSpec.tolerations[{at}]");
@@ -148,14 +169,12 @@ fn check(spec: &PodSpec<'_>) -> Result<(), Error> {
     if spec.containers.as_ref().is_none_or(Vec::is_empty) {
         return Err(Error::field("podSpec.containers", "a pod has at least one"));
     }
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.0.node_affinity.as_ref())
-        .and_then(|node| node.0.required_during_scheduling_ignored_during_execution.as_ref());
-    if required.is_some() {
-        let path = "podSpec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution";
-        return Err(Error::Unsupported { path });
+    let spread = spec.topology_spread_constraints.as_ref();
+    if spread.is_some_and(|constraints| !constraints.is_empty()) {
+        return Err(Error::Unsupported { path: "podSpec.topologySpreadConstraints" });
+    }
+    if spec.node_name.as_ref().is_some_and(|name| !name.0.is_empty()) {
+        return Err(Error::Unsupported { path: "podSpec.nodeName" });
     }
     let tolerations = spec.tolerations.as_ref().map_or(0, Vec::len);
     if tolerations > limits::TOLERATIONS_MAX {

@@ -203,6 +203,14 @@ fn what_is_wrong_is_said_with_its_path() {
             "podSpec.containers[0].resources.limits.cpu: `-1` is negative",
         ),
         (container(r#"{"requests":{"cpu":"1","cpu":"2"}}"#), "duplicate key `cpu`"),
+        (
+            pod(r#"{"containers":[{"command":["a"],"command":["b"]}]}"#),
+            "podSpec: duplicate field `command`",
+        ),
+        (
+            pod(r#"{"containers":[{"env":[{"name":"A","value":"1","value":"2"}]}]}"#),
+            "podSpec: duplicate field `value`",
+        ),
         (pod(r#"{"containers":[]}"#), "podSpec.containers: a pod has at least one"),
         (pod("null"), "podSpec: a job has one"),
         (pod("7"), "podSpec: invalid type"),
@@ -254,10 +262,61 @@ fn what_is_wrong_is_said_with_its_path() {
 }
 
 #[test]
-fn preferred_affinity_is_taken_and_ignored() {
-    let text = r#"{"containers":[{}],"affinity":{"podAntiAffinity":{},"nodeAffinity":
-        {"preferredDuringSchedulingIgnoredDuringExecution":[{"weight":1}]}}}"#;
-    assert_eq!(shape(text), shape(r#"{"containers":[{}]}"#));
+fn affinity_that_says_what_a_node_selector_says_is_taken_as_one() {
+    let text = r#"{"containers":[{}],"nodeSelector":{"b":"2"},"affinity":{"podAntiAffinity":{},
+        "nodeAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[],
+        "requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchExpressions":
+        [{"key":"a","operator":"In","values":["1"]}]}]}}}}"#;
+    assert_eq!(shape(text), shape(r#"{"containers":[{}],"nodeSelector":{"a":"1","b":"2"}}"#));
+    let required = |terms: &str| {
+        refusal(&format!(
+            r#"{{"podSpec":{{"containers":[{{}}],"affinity":{{"nodeAffinity":
+            {{"requiredDuringSchedulingIgnoredDuringExecution":{{"nodeSelectorTerms":{terms}}}}}}}}}}}"#
+        ))
+    };
+    let one = r#"{"matchExpressions":[{"key":"a","operator":"In","values":["1"]}]}"#;
+    for terms in [
+        "[]".to_owned(),
+        "[{}]".to_owned(),
+        format!("[{one},{one}]"),
+        format!("[{}]", one.replace(r#""1""#, r#""1","2""#)),
+        format!("[{}]", one.replace("In", "NotIn")),
+        format!("[{}]", one.replace("]}", r#"],"matchFields":[{}]}"#)),
+    ] {
+        let said = required(&terms);
+        assert!(said.contains("requiredDuring") || said.contains("podSpec"), "{terms}: {said}");
+    }
+}
+
+/// What docs/armada.md shows is what happens: each row has a job and the answer to it.
+#[test]
+fn the_table_of_differences_from_armada_is_true() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/armada.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let rows = document.lines().filter_map(|line| {
+        let cells: Vec<&str> =
+            line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
+        let [_, job, answer] = cells[..] else { return None };
+        Some((job.strip_prefix("`{")?.strip_suffix('`')?.to_owned(), answer.trim_matches('`')))
+    });
+    let (mut taken, mut refused) = (0, 0);
+    for (job, answer) in rows {
+        // What every job needs and no row is about.
+        let job = job.replace("\"podSpec\":…", r#""podSpec":{"containers":[{}]}"#);
+        let text = format!("{{{}", job.replace("\"containers\":…", r#""containers":[{}]"#));
+        match Parser::new().parse(text.as_bytes()) {
+            Ok(_) => {
+                assert!(answer.starts_with("taken"), "{text} is taken, not `{answer}`");
+                taken += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.to_string(), answer, "{text}");
+                assert_eq!(error.problem().code, ErrorCode::InvalidJob);
+                refused += 1;
+            }
+        }
+    }
+    assert!(taken >= 8 && refused >= 10, "{taken} rows are taken, {refused} refused");
 }
 
 #[test]
