@@ -49,6 +49,10 @@ const EXECUTOR: &[(&str, &str)] = &[
     ("executor.heartbeat_interval", "time between two signs of life"),
     ("executor.sync_interval", "time between two comparisons with each shard of what runs here"),
     ("executor.sync_first_timeout", "how long the first comparison may hold up leasing"),
+    (
+        "executor.record_runs",
+        "whether each real start and end of a run is written to a file in the state directory, for audits",
+    ),
     ("executor.shutdown_timeout", "how long reports under way may take when the executor stops"),
     ("executor.stop_runs_on_exit", "whether local processes are stopped with the executor"),
     ("executor.local.cpu", "cpu that is given away; the machine's when empty"),

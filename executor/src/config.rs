@@ -42,6 +42,9 @@ pub struct Config {
     pub sync_interval: HumanDuration,
     /// How long, at the start, shards that do not answer keep the executor from asking for leases.
     pub sync_first_timeout: HumanDuration,
+    /// Whether every real start and end of a run is written to a file in the state directory that
+    /// only grows: for tests and audits.
+    pub record_runs: bool,
     /// How long the executor may take to hand in its reports when it is told to end.
     pub shutdown_timeout: HumanDuration,
     /// Whether runs are stopped when the executor ends; otherwise they run on and its next start
@@ -183,6 +186,7 @@ impl Default for Config {
             sync_first_timeout: HumanDuration::secs(10),
             shutdown_timeout: HumanDuration::secs(5),
             stop_runs_on_exit: false,
+            record_runs: false,
         }
     }
 }

@@ -24,7 +24,7 @@ use muster_runtime::{Blocking, Clock, Random};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{self, ClusterBackend, Event, Grace, Opened, local, simulated};
+use crate::backend::{self, ClusterBackend, Event, Grace, Opened, journal, local, simulated};
 use crate::config::{BackendKind, Config};
 use crate::limits;
 use crate::metrics::{ClusterLabels, EndLabels, Metrics, StatusLabel};
@@ -168,7 +168,8 @@ fn part(cluster: &str) -> String {
 async fn open(config: &Config, deps: &Deps, tasks: Supervisor) -> Result<Opened, backend::Error> {
     let (cluster, state_dir) = (config.cluster.clone(), config.state_dir.clone());
     let (clock, blocking) = (deps.clock.clone(), deps.blocking.clone());
-    match config.backend {
+    let supervisor = tasks.clone();
+    let opened = match config.backend {
         BackendKind::Local => {
             let config = config.local.clone();
             local::open(local::Params { cluster, config, state_dir, clock, tasks }).await
@@ -178,7 +179,12 @@ async fn open(config: &Config, deps: &Deps, tasks: Supervisor) -> Result<Opened,
             let params = simulated::Params { cluster, config, state_dir, clock, blocking, tasks };
             simulated::open(params).await
         }
+    }?;
+    if !config.record_runs {
+        return Ok(opened);
     }
+    let path = journal::path(&config.state_dir, &config.cluster);
+    journal::record(opened, path, deps.clock.clone(), &supervisor).await
 }
 
 impl Executor {

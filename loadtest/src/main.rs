@@ -132,6 +132,10 @@ struct AuditArguments {
     /// How long jobs may still live
     #[arg(long, default_value = "60s", value_name = "DURATION")]
     drain: HumanDuration,
+    /// State directory of an executor that records its runs (`executor.record_runs`), to compare
+    /// with; may be repeated
+    #[arg(long, value_name = "DIR")]
+    executor_state: Vec<PathBuf>,
     /// Write the report as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -291,7 +295,10 @@ async fn run_audit(
     let name = arguments.ids.display().to_string();
     let file = File::open(&arguments.ids).with_context(|| name.clone())?;
     let acknowledged = Acknowledged::read(&mut BufReader::new(file)).context(name)?;
-    let report = audit::audit(client, clock, acknowledged, arguments.drain.0).await?;
+    let mut report = audit::audit(client, clock, acknowledged, arguments.drain.0).await?;
+    if !arguments.executor_state.is_empty() {
+        report.take_runs(&audit::runs::Runs::read(&arguments.executor_state)?);
+    }
     print!("{}", report.text());
     write_json(arguments.json.as_deref(), &report)?;
     Ok(report.passed())

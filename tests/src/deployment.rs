@@ -167,6 +167,7 @@ impl Deployment {
             .args(["--bus", &self.nats.url(), "--shards", "4"])
             .envs(self.s3.env())
             .env("MUSTER_SHARD__LEASE_TTL", "2s")
+            .env("MUSTER_EXECUTOR__RECORD_RUNS", "true")
             .env("MUSTER_EXECUTOR__SIMULATED__NODES", "20")
             .env("MUSTER_EXECUTOR__SIMULATED__CPU", "16")
             .env("MUSTER_EXECUTOR__SIMULATED__RUNTIME", "200ms")
@@ -180,6 +181,20 @@ impl Deployment {
     /// Where the logs are.
     pub fn log_dir(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Holds the executors' own records of what ran, `runs` at least, to what is promised: no
+    /// attempt twice, no two of a job at once.
+    ///
+    /// # Errors
+    /// When they say otherwise.
+    pub fn audit_runs(&self, runs: u64) -> Result<()> {
+        let directories = (0..self.executors.len()).map(|number| self.state_dir(number));
+        let recorded = audit::runs::Runs::read(&directories.collect::<Vec<_>>())?;
+        let findings = recorded.findings();
+        ensure!(findings.is_empty(), "{findings:?}");
+        ensure!(recorded.count() >= runs, "{} runs were recorded", recorded.count());
+        Ok(())
     }
 
     /// Where an executor keeps what must survive it.

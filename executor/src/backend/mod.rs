@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::runs::RunKey;
 
+pub mod journal;
 pub mod local;
 pub mod pod;
 pub mod simulated;

@@ -66,6 +66,41 @@ async fn ten_thousand_pods_run_and_end_once_each() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_real_start_and_end_is_written_down_across_restarts() {
+    let world = World::new(Clock::starting_at(START)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = || Config { record_runs: true, ..simulated(folder.path(), 1, 10) };
+    let executor = world.start(config());
+    let job = |seconds: u32| {
+        let annotations = format!(r#"{{"muster.dev/simulated-runtime":"{seconds}s"}}"#);
+        let job = JobRef::whole(world.job("{}", &annotations, None));
+        world.lease(job, 1, "sim-node-1", &[("pods", "1")]);
+        job
+    };
+    let (quick, slow, forgotten) = (job(1), job(20), job(600));
+    world.end_of(quick).await;
+    world.reported(slow, RunStatus::Running).await;
+    world.reported(forgotten, RunStatus::Running).await;
+    executor.end().await;
+    let executor = world.start(config());
+    world.end_of(slow).await;
+    executor.end().await;
+    // The cluster loses what it has.
+    std::fs::remove_file(folder.path().join("simulated-sim.json")).unwrap();
+    let executor = world.start(config());
+    world.end_of(forgotten).await;
+    executor.end().await;
+    let diary = std::fs::read_to_string(folder.path().join("runs-sim.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        diary.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (job, end) in [(quick, "succeeded"), (slow, "succeeded"), (forgotten, "gone")] {
+        let of_job = lines.iter().filter(|line| line["job"] == job.to_string());
+        let what: Vec<&str> = of_job.map(|line| line["what"].as_str().unwrap()).collect();
+        assert_eq!(what, ["started", end], "{job}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_outlive_the_executor() {
     let world = World::new(Clock::starting_at(START)).await;
     let folder = tempfile::tempdir().unwrap();

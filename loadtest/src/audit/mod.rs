@@ -2,6 +2,7 @@
 //! once; no two attempts at one job overlapped; nothing is there that nobody submitted.
 
 mod ledger;
+pub mod runs;
 
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ pub struct Report {
     pub unanswered: u64,
     /// Records found that were not acknowledged: at most as many as were not answered.
     pub unacknowledged: u64,
+    /// Runs that executors wrote down themselves, if their diaries were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<u64>,
     /// How many things are wrong.
     pub findings: u64,
     /// The first of them.
@@ -80,6 +84,9 @@ impl Report {
             self.unacknowledged,
             self.findings
         );
+        if let Some(recorded) = self.recorded {
+            text += &format!("  {recorded} runs by the executors' own records\n");
+        }
         for finding in &self.named {
             let id = finding.job_id.as_deref().unwrap_or("-");
             text += &format!("  {}/{} {id}: {}\n", finding.queue, finding.job_set, finding.what);
@@ -88,6 +95,18 @@ impl Report {
             text += &format!("  and {} more\n", self.findings - self.named.len() as u64);
         }
         text
+    }
+
+    /// Adds what the clusters' own diaries say.
+    pub fn take_runs(&mut self, runs: &runs::Runs) {
+        self.recorded = Some(self.recorded.unwrap_or_default() + runs.count());
+        for (job_id, what) in runs.findings() {
+            self.findings += 1;
+            if self.named.len() < FINDINGS_NAMED {
+                let (queue, job_set) = ("-".to_owned(), "-".to_owned());
+                self.named.push(Finding { queue, job_set, job_id: Some(job_id), what });
+            }
+        }
     }
 
     fn take(&mut self, queue: &str, job_set: &str, ledger: ledger::Result) {

@@ -10,7 +10,7 @@ use muster_loadtest::submit::Progress;
 use muster_tests::deployment::{Deployment, Size, audited, create_queues, submit_jobs};
 use muster_tests::nats::NatsServer;
 use muster_tests::process::Program;
-use muster_tests::s3::{Effect, Fault, S3Server};
+use muster_tests::s3::{Effect, Fault, Operation, S3Server};
 use muster_tests::wait::eventually;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -64,6 +64,7 @@ async fn a_bus_that_comes_back_empty_is_made_anew() {
     };
     let (acknowledged, ()) = tokio::join!(submitting, wiping);
     audited(&client, acknowledged.unwrap(), DRAIN).await.unwrap();
+    deployment.audit_runs(5_000).unwrap();
 }
 
 #[tokio::test]
@@ -84,7 +85,25 @@ async fn a_store_that_fails_and_loses_replies_costs_time_only() {
     let progress = Arc::new(Progress::default());
     let acknowledged = submit_jobs(&client, &queues, "faulty", 5_000, progress).await.unwrap();
     audited(&client, acknowledged, DRAIN).await.unwrap();
+    deployment.audit_runs(5_000).unwrap();
     assert!(faults.injected() > 0);
+}
+
+#[tokio::test]
+async fn puts_that_land_and_time_out_cost_time_only() {
+    let _turn = TURN.lock().await;
+    let deployment = Deployment::start(SMALL).await.unwrap();
+    let client = deployment.client(0).unwrap();
+    let queues = create_queues(&client, 4).await.unwrap();
+    let faults = deployment.s3.faults();
+    // A shard waits 10 s for one attempt at a put, and a little more for a large one.
+    let late = Fault::new(Effect::DelayReply(Duration::from_secs(15))).on(Operation::Put);
+    faults.add(late.under("prefix/shards/").times(3));
+    let progress = Arc::new(Progress::default());
+    let acknowledged = submit_jobs(&client, &queues, "late", 2_000, progress).await.unwrap();
+    audited(&client, acknowledged, DRAIN).await.unwrap();
+    deployment.audit_runs(2_000).unwrap();
+    assert_eq!(faults.injected(), 3);
 }
 
 #[tokio::test]

@@ -95,6 +95,7 @@ async fn kill_9_of_every_role_in_the_middle_loses_nothing_and_repeats_nothing() 
     assert!(count(&client, &queues, JOB_SET, "succeeded").await.unwrap() < JOBS);
 
     audited(&client, acknowledged, DRAIN).await.unwrap();
+    deployment.audit_runs(JOBS).unwrap();
     check_runs_succeeded(&client, &queues, JOB_SET, &adopted).await.unwrap();
     assert!(!deployment.gateways[0].process().is_running().unwrap());
 }
