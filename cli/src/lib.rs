@@ -28,6 +28,10 @@ pub use args::Cli;
 /// When the system gives no threads.
 #[must_use]
 pub fn main() -> ExitCode {
+    // A local executor starts this program once more for each run.
+    if let Some(code) = muster_executor::keep_run(std::env::args_os()) {
+        return code;
+    }
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -63,7 +63,7 @@ pub enum BackendKind {
     Simulated,
 }
 
-/// Settings of the `local` back end. It needs Linux and a POSIX shell at `/bin/sh`.
+/// Settings of the `local` back end. It needs Linux.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LocalConfig {
@@ -79,6 +79,9 @@ pub struct LocalConfig {
     pub retention: HumanDuration,
     /// How many directories of ended runs are kept at most.
     pub ended_runs_max: usize,
+    /// The program that keeps runs, if not the running one: [`crate::keep_run`] is what it does.
+    #[serde(skip)]
+    pub keeper: Option<PathBuf>,
 }
 
 /// Settings of the `simulated` back end.
@@ -200,6 +203,7 @@ impl Default for LocalConfig {
             output_max: ByteSize::mib(64),
             retention: HumanDuration::secs(3600),
             ended_runs_max: 10_000,
+            keeper: None,
         }
     }
 }

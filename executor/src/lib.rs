@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod runs;
 mod service;
 
+pub use backend::local::keep_run;
 pub use config::Config;
 pub use metrics::Metrics;
 pub use service::{Deps, Error, run, run_through};

@@ -57,6 +57,14 @@ async fn a_job_runs_and_its_end_and_output_are_told() {
     let end = world.end_of(killed).await;
     assert_eq!((end.status, end.exit.code, end.exit.signal), (RunStatus::Failed, None, Some(11)));
     assert_eq!(world.output("local", killed, 1).await, "");
+
+    // Codes that a shell gives to signals are codes all the same.
+    for code in [130, 137, 255] {
+        let job = JobRef::whole(world.job(&shell(&format!("exit {code}")), "", None));
+        world.lease(job, 1, &host(), &[]);
+        let end = world.end_of(job).await;
+        assert_eq!((end.exit.code, end.exit.signal), (Some(code), None));
+    }
     executor.end().await;
     assert!(world.lock().believed.is_empty() && world.lock().heartbeats > 0);
 }

@@ -420,9 +420,11 @@ pub(crate) fn pod(script: &str, more: &str) -> String {
 
 /// Settings of a local executor.
 pub(crate) fn local(folder: &Path) -> Config {
+    let keeper = Some(env!("CARGO_BIN_EXE_muster-keep-run").into());
     Config {
         shards: SHARDS,
         state_dir: folder.to_owned(),
+        local: muster_executor::config::LocalConfig { keeper, ..Default::default() },
         shutdown_timeout: muster_runtime::config::HumanDuration::secs(2),
         ..Config::default()
     }

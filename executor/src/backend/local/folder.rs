@@ -5,15 +5,17 @@
 //! | --- | --- | --- |
 //! | `run.json` | executor, before the start | job, attempt, node, shape, times |
 //! | `output` | the command | stdout and stderr |
-//! | `pid` | shell | the shell's line of `/proc/PID/stat`: process id and start time |
-//! | `exit` | shell (`CODE`), or executor (`signal N`) | how it ended; ends in a newline |
+//! | `pid` | keeper | its line of `/proc/PID/stat`: process id and start time |
+//! | `exit` | keeper, or executor if it was killed | `CODE` or `signal N`, and a newline |
 //! | `stop` | executor | why it is being stopped, and when it is to be killed |
-//! | `gone` | executor | the run was given up: a shell that starts late starts nothing |
+//! | `gone` | executor | the run was given up: a keeper that starts late starts nothing |
 //! | `work/` | the command | its scratch directory |
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::UNIX_EPOCH;
 
 use muster_core::time::Timestamp;
@@ -81,7 +83,7 @@ impl Folders {
     pub(super) fn open(root: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(root.join(RUNS))?;
         fs::create_dir_all(root.join(ENDED))?;
-        // The shell is told absolute paths: it runs elsewhere.
+        // The keeper is told absolute paths: it runs elsewhere.
         Ok(Self { root: root.canonicalize()? })
     }
 
@@ -134,6 +136,11 @@ impl Folders {
 }
 
 impl Folder {
+    /// The directory of a run at that path.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
@@ -164,13 +171,18 @@ impl Folder {
         let text = text.strip_suffix('\n')?;
         let ended = match text.strip_prefix("signal ") {
             Some(signal) => Ended::Signal(signal.parse().ok()?),
-            // A shell has one number for both.
-            None => match text.parse().ok()? {
-                code @ 129..=192 => Ended::Signal(code - 128),
-                code => Ended::Code(code),
-            },
+            None => Ended::Code(text.parse().ok()?),
         };
         Some((ended, modified(&fs::metadata(&path).ok()?)))
+    }
+
+    /// Writes down how the command ended.
+    pub(super) fn write_ended(&self, status: ExitStatus) -> io::Result<()> {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => fs::write(self.0.join("exit"), format!("{code}\n")),
+            (None, Some(signal)) => self.write_killed(signal),
+            (None, None) => Err(io::Error::other("the command neither ended nor was killed")),
+        }
     }
 
     pub(super) fn write_killed(&self, signal: i32) -> io::Result<()> {
@@ -192,12 +204,22 @@ impl Folder {
         fs::write(self.0.join("stop"), format!("{why} {}\n", stopping.kill_at.0))
     }
 
-    /// Gives the run up: whichever shell reads this starts nothing.
+    /// Gives the run up: whichever keeper reads this starts nothing.
     pub(super) fn write_gone(&self) -> io::Result<()> {
         fs::write(self.0.join("gone"), "")
     }
 
-    /// The shell's process, as it wrote itself down.
+    /// Whether the run was given up.
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.join("gone").exists()
+    }
+
+    /// Writes this very process down as the keeper.
+    pub(super) fn write_process(&self) -> io::Result<()> {
+        fs::write(self.0.join("pid"), fs::read("/proc/self/stat")?)
+    }
+
+    /// The keeper's process, as it wrote itself down.
     pub(super) fn process(&self) -> Option<Process> {
         let text = fs::read_to_string(self.0.join("pid")).ok()?;
         Process::from_stat(text.strip_suffix('\n')?)

@@ -1,6 +1,6 @@
 //! This machine as a cluster of one node: a pod's container runs as a process group.
 //!
-//! Needs Linux and a POSIX shell. Processes are not children to be waited for only: what there is
+//! Needs Linux. Processes are not children to be waited for only: what there is
 //! to know of them is in their directory, so that they outlive the executor and the next one takes
 //! them over.
 
@@ -24,12 +24,14 @@ use crate::limits;
 use crate::runs::RunKey;
 
 mod folder;
+mod keeper;
 mod output;
 mod plan;
 mod process;
 mod worker;
 
 use folder::Folders;
+pub use keeper::keep_run;
 use worker::{Command, Shared, Worker};
 
 /// Processes that are being started at the same time.
@@ -65,12 +67,17 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
     let what = format!("opening `{}`", root.display());
     let folders = Folders::open(root).map_err(|source| Error::Io { what, source })?;
     let node = node(&config, &state_dir)?;
+    let keeper = match config.keeper.clone() {
+        Some(keeper) => keeper,
+        None => std::env::current_exe().map_err(io("finding this program"))?,
+    };
     let (commands, commands_out) = mpsc::channel(limits::COMMANDS_MAX);
     let (events, events_out) = mpsc::channel(limits::EVENTS_MAX);
     let inherited = worker::inherited_variables();
     let blocking = Blocking::new(STARTS_AT_ONCE);
     let cleaning = Blocking::new(1);
-    let shared = Arc::new(Shared { config, folders, clock, blocking, cleaning, inherited, events });
+    let shared =
+        Arc::new(Shared { config, keeper, folders, clock, blocking, cleaning, inherited, events });
     let worker = Worker::new(Arc::clone(&shared), commands_out);
     tasks.spawn_once(format!("local-cluster-{cluster}"), Policy::VITAL, |c| worker.run(c));
     Ok(Opened { backend: Arc::new(Local { node, shared, commands }), events: events_out })

@@ -4,12 +4,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_api::bus::JobPayload;
+use muster_core::quantity::Quantity;
+use muster_core::shape::Shape;
 
 use crate::backend::pod::{Container, PodSpec, expand};
 use crate::runs::RunKey;
 
-/// The grace period of a pod that names none, as in Kubernetes.
-const GRACE_DEFAULT: Duration = Duration::from_secs(30);
+/// The grace period of a pod that names none, or none to speak of, as in Armada.
+const GRACE_DEFAULT: Duration = Duration::from_secs(1);
+/// How long a pod may run that does not say so, as in Armada …
+const DEADLINE_DEFAULT: Duration = Duration::from_hours(72);
+/// … and one that asks for a graphics processor.
+const DEADLINE_DEFAULT_GPU: Duration = Duration::from_hours(336);
+/// The resource that such a pod asks for.
+const GPU: &str = "nvidia.com/gpu";
 
 /// A process to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +29,7 @@ pub(super) struct Plan {
     /// Where it runs, if not in its scratch directory.
     pub(super) working_dir: Option<String>,
     /// How long it may run.
-    pub(super) deadline: Option<Duration>,
+    pub(super) deadline: Duration,
     /// How long it may take to end when it is told to.
     pub(super) grace: Duration,
 }
@@ -39,6 +47,7 @@ pub(super) struct Refusal {
 pub(super) fn plan(
     key: RunKey,
     payload: &JobPayload,
+    shape: &Shape,
     inherited: &BTreeMap<String, String>,
 ) -> Result<Plan, Refusal> {
     let spec: PodSpec = serde_json::from_slice(&payload.pod_spec).map_err(|error| {
@@ -59,10 +68,19 @@ pub(super) fn plan(
     Ok(Plan {
         command,
         working_dir: container.working_dir.clone().filter(|folder| !folder.is_empty()),
-        deadline: spec.active_deadline_seconds.map(Duration::from_secs),
-        grace: spec.termination_grace_period_seconds.map_or(GRACE_DEFAULT, Duration::from_secs),
+        deadline: deadline(&spec, shape),
+        grace: spec
+            .termination_grace_period_seconds
+            .filter(|seconds| *seconds > 0)
+            .map_or(GRACE_DEFAULT, Duration::from_secs),
         env,
     })
+}
+
+fn deadline(spec: &PodSpec, shape: &Shape) -> Duration {
+    let asks_for_gpu = shape.request.get(GPU) > Quantity::ZERO;
+    let default = if asks_for_gpu { DEADLINE_DEFAULT_GPU } else { DEADLINE_DEFAULT };
+    spec.active_deadline_seconds.map_or(default, Duration::from_secs)
 }
 
 fn single_container(spec: &PodSpec) -> Result<&Container, Refusal> {
@@ -123,10 +141,16 @@ fn refusal(reason: &'static str, message: impl Into<String>) -> Refusal {
 mod tests {
     use bytes::Bytes;
     use muster_core::id::{JobId, JobRef};
+    use muster_core::resources::Resources;
 
     use super::*;
 
     fn planned(pod_spec: &'static str) -> Result<Plan, Refusal> {
+        planned_with(pod_spec, Resources::new())
+    }
+
+    fn planned_with(pod_spec: &'static str, request: Resources) -> Result<Plan, Refusal> {
+        let shape = Shape::of_request(request);
         let job = JobId::default();
         let payload = JobPayload {
             job,
@@ -140,7 +164,18 @@ mod tests {
             pod_spec: Bytes::from_static(pod_spec.as_bytes()),
         };
         let inherited = BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]);
-        plan(RunKey { job: JobRef::task(job, 7), attempt: 2 }, &payload, &inherited)
+        plan(RunKey { job: JobRef::task(job, 7), attempt: 2 }, &payload, &shape, &inherited)
+    }
+
+    #[test]
+    fn a_pod_that_does_not_say_how_long_has_the_times_of_armada() {
+        let plain = planned(r#"{"containers":[{"command":["a"]}]}"#).unwrap();
+        assert_eq!((plain.deadline, plain.grace), (DEADLINE_DEFAULT, Duration::from_secs(1)));
+        let request = [(GPU.into(), Quantity::from_units(1))].into_iter().collect();
+        let gpu = planned_with(r#"{"containers":[{"command":["a"]}]}"#, request).unwrap();
+        assert_eq!(gpu.deadline, DEADLINE_DEFAULT_GPU);
+        let zero = r#"{"containers":[{"command":["a"]}],"terminationGracePeriodSeconds":0}"#;
+        assert_eq!(planned(zero).unwrap().grace, Duration::from_secs(1));
     }
 
     #[test]
@@ -148,14 +183,15 @@ mod tests {
         let plan = planned(
             r#"{"containers":[{"command":["run","$(B)"],"args":["$(MUSTER_ARRAY_INDEX)","$$(B)"],
                 "env":[{"name":"A","value":"1"},{"name":"B","value":"$(A)$(C)"},{"name":"C"}]}],
-                "activeDeadlineSeconds":5,"terminationGracePeriodSeconds":0}"#,
+                "activeDeadlineSeconds":5,"terminationGracePeriodSeconds":7}"#,
         )
         .unwrap();
         assert_eq!(plan.command, ["run", "1$(C)", "7", "$(B)"]);
         assert_eq!(plan.env["C"], "");
         assert_eq!(plan.env["PATH"], "/bin");
         assert_eq!((&*plan.env["MUSTER_QUEUE"], &*plan.env["MUSTER_ATTEMPT"]), ("q", "2"));
-        assert_eq!((plan.deadline, plan.grace), (Some(Duration::from_secs(5)), Duration::ZERO));
+        let seconds = Duration::from_secs;
+        assert_eq!((plan.deadline, plan.grace), (seconds(5), seconds(7)));
     }
 
     #[test]

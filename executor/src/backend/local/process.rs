@@ -1,8 +1,5 @@
-//! One run as a process group: started through a small shell, watched until it ends, stopped on
+//! One run as a process group: started through its keeper, watched until it ends, stopped on
 //! request or at its deadline.
-//!
-//! The shell writes down who it is and how the command ended, so that both outlive the executor;
-//! then it kills what is left of the group, as a container ends with its first process.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,31 +18,18 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::folder::{Ended, Folder, Process, Stopping, Why};
+use super::keeper::KEEP_RUN;
 use super::plan::Plan;
-
-/// `$0` is the run's directory, the arguments are the command. Caught signals are the default ones
-/// in the command. What the shell itself has to say of signals is not output. It ends by its own
-/// last line.
-const SHELL: &str = r#"trap : HUP INT QUIT TERM USR1 USR2
-read -r muster_shell </proc/$$/stat
-echo "$muster_shell" >"$0/pid"
-unset muster_shell
-[ -e "$0/gone" ] && exit
-exec 3>&2 2>/dev/null
-(exec "$@" 2>&3 3>&-)
-echo "$?" >"$0/exit"
-kill -s KILL 0
-"#;
 
 /// How often a process that is no child of ours is looked at.
 const ADOPTED_POLL: Duration = Duration::from_millis(200);
 /// How often the size of the output is looked at.
 const OUTPUT_POLL: Duration = Duration::from_secs(1);
-/// How long a shell that was just started is given to get to its command before it is told to stop
+/// How long a keeper that was just started is given to get to its command before it is told to stop
 /// …
-const SHELL_SETTLE: Duration = Duration::from_millis(50);
+const KEEPER_SETTLE: Duration = Duration::from_millis(50);
 /// … counted from when it has written itself down, for which it has so long.
-const SHELL_START_MAX: Duration = Duration::from_secs(2);
+const KEEPER_START_MAX: Duration = Duration::from_secs(2);
 
 /// A run's process group.
 pub(super) struct Running {
@@ -58,7 +42,7 @@ pub(super) struct Running {
     pub(super) clock: Clock,
 }
 
-/// How the shell is watched.
+/// How the keeper is watched.
 pub(super) enum Handle {
     /// It is our child.
     Child(Box<Child>),
@@ -74,8 +58,8 @@ pub(super) struct Outcome {
     pub(super) exit: Exit,
 }
 
-/// Starts the shell and its command.
-pub(super) fn spawn(folder: &Folder, plan: &Plan) -> io::Result<Child> {
+/// Starts the keeper and its command.
+pub(super) fn spawn(keeper: &Path, folder: &Folder, plan: &Plan) -> io::Result<Child> {
     let work = folder.work();
     let folder_of_command = match &plan.working_dir {
         Some(named) => work.join(named),
@@ -83,20 +67,13 @@ pub(super) fn spawn(folder: &Folder, plan: &Plan) -> io::Result<Child> {
     };
     let output = std::fs::OpenOptions::new().append(true).create(true).open(folder.output())?;
     let program = find_program(&plan.command[0], &plan.env, &folder_of_command)?;
-    let (names, odd_names): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        plan.env.iter().partition(|(name, _)| is_shell_name(name));
-    let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(SHELL).arg(folder.path());
-    if !odd_names.is_empty() {
-        // The shell drops names that it cannot spell.
-        command.arg("/usr/bin/env");
-        command.args(odd_names.iter().map(|(name, value)| format!("{name}={value}")));
-    }
-    command
+    Command::new(keeper)
+        .arg(KEEP_RUN)
+        .arg(folder.path())
         .arg(program)
         .args(&plan.command[1..])
         .env_clear()
-        .envs(names)
+        .envs(&plan.env)
         .current_dir(folder_of_command)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
@@ -143,11 +120,11 @@ impl Running {
             let run = self.folder.path().display();
             tracing::warn!(%run, %error, "stop of a run is not written down");
         }
-        // A shell that has not come to its command yet would take the signal for itself.
-        let tries = SHELL_START_MAX.as_millis() / SHELL_SETTLE.as_millis();
+        // A keeper that has not come to its command yet would take the signal for itself.
+        let tries = KEEPER_START_MAX.as_millis() / KEEPER_SETTLE.as_millis();
         for _ in 0..tries {
             let is_started = self.folder.process().is_some();
-            self.clock.sleep(SHELL_SETTLE).await;
+            self.clock.sleep(KEEPER_SETTLE).await;
             if is_started {
                 break;
             }
@@ -172,7 +149,8 @@ impl Running {
         if self.folder.ended().is_none()
             && let Some(signal) = status.or(stopping.map(|_| Signal::SIGKILL as i32))
         {
-            // The shell died before it could write: nobody but us knows, and its group may live on.
+            // The keeper died before it could write: nobody but us knows, and its group may live
+            // on.
             if let Handle::Child(_) = self.child {
                 let pid = self.folder.process().map(|process| process.pid);
                 let _ = pid.map(|pid| killpg(Pid::from_raw(pid), Signal::SIGKILL));
@@ -188,7 +166,7 @@ impl Running {
 }
 
 impl Handle {
-    /// Waits for the shell's end; gives the signal that ended it, if that is known.
+    /// Waits for the keeper's end; gives the signal that ended it, if that is known.
     async fn ended(&mut self, clock: &Clock) -> Option<i32> {
         match self {
             Self::Child(child) => match child.wait().await {
@@ -260,7 +238,7 @@ async fn sleep(clock: &Clock, duration: Option<Duration>) {
     }
 }
 
-/// The program behind a name: what the shell has under the same name is not meant.
+/// The program behind a name.
 fn find_program(name: &str, env: &BTreeMap<String, String>, folder: &Path) -> io::Result<PathBuf> {
     let is_program = |path: &Path| {
         std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
@@ -277,9 +255,4 @@ fn find_program(name: &str, env: &BTreeMap<String, String>, folder: &Path) -> io
     let mut places = path.split(':').map(|place| folder.join(place).join(name));
     let found = places.find(|place| is_program(place));
     found.ok_or_else(|| missing(format!("there is no program `{name}` in PATH")))
-}
-
-fn is_shell_name(name: &str) -> bool {
-    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && !name.starts_with(|c: char| c.is_ascii_digit())
 }

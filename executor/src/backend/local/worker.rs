@@ -37,6 +37,8 @@ pub(super) enum Command {
 /// What every run needs.
 pub(super) struct Shared {
     pub(super) config: LocalConfig,
+    /// The program that keeps runs.
+    pub(super) keeper: PathBuf,
     pub(super) folders: Folders,
     pub(super) clock: Clock,
     /// Starts processes.
@@ -190,7 +192,7 @@ async fn clean(shared: Arc<Shared>) {
 async fn run(shared: Arc<Shared>, start: Start, stop: watch::Receiver<Option<Duration>>) -> RunKey {
     let key = start.key;
     let started_at = shared.clock.now();
-    let planned = plan(key, &start.payload, &shared.inherited);
+    let planned = plan(key, &start.payload, &start.shape, &shared.inherited);
     let plan = match planned {
         Ok(plan) => plan,
         Err(refusal) => {
@@ -201,10 +203,11 @@ async fn run(shared: Arc<Shared>, start: Start, stop: watch::Receiver<Option<Dur
     };
     let folder = shared.folders.live(key);
     let about = about(&start, &plan, started_at);
-    let (deadline, grace) = (plan.deadline, plan.grace);
+    let (deadline, grace) = (Some(plan.deadline), plan.grace);
     let spawned = {
         let folder = folder.clone();
-        let work = move || folder.create(&about).and_then(|()| spawn(&folder, &plan));
+        let keeper = shared.keeper.clone();
+        let work = move || folder.create(&about).and_then(|()| spawn(&keeper, &folder, &plan));
         shared.blocking.run(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
     };
     let child = match spawned {
@@ -245,7 +248,7 @@ fn about(start: &Start, plan: &Plan, started_at: Timestamp) -> About {
         node: start.node.to_string(),
         shape: start.shape.canonical(),
         started_at_ms: started_at.0,
-        deadline_ms: plan.deadline.map(millis),
+        deadline_ms: Some(millis(plan.deadline)),
         grace_ms: millis(plan.grace),
     }
 }
@@ -316,7 +319,7 @@ fn whereabouts(
 ) -> io::Result<(Outcome, Option<super::folder::Process>)> {
     let running = Outcome { status: RunStatus::Running, at: started_at, exit: Exit::default() };
     if folder.process().is_none() {
-        // Either the shell sees this before it starts the command, or we see that it has started.
+        // Either the keeper sees this before it starts the command, or we see that it has started.
         folder.write_gone()?;
     }
     match folder.process() {
