@@ -235,8 +235,12 @@ impl Config {
         if let Err(error) = names::pool(&self.pool) {
             problems.add("pool", error.to_string());
         }
-        if self.leases_max == 0 {
-            problems.add("leases_max", "is 0, at least 1 is needed");
+        for (key, is_missing) in
+            [("shards", self.shards == 0), ("leases_max", self.leases_max == 0)]
+        {
+            if is_missing {
+                problems.add(key, "is 0, at least 1 is needed");
+            }
         }
         let intervals = [
             ("lease_wait", self.lease_wait),
