@@ -344,6 +344,6 @@ fn every_setting_has_its_explanation() {
     Config::default().validate(&mut problems);
     assert!(problems.list().is_empty());
     let listen = "0.0.0.0:8080".parse().unwrap();
-    Config { listen, ..Config::default() }.validate_exposure(&mut problems);
+    Config { listen, ..Config::default() }.validate(&mut problems);
     assert_eq!(problems.list().len(), 1);
 }

@@ -83,7 +83,9 @@ impl Server {
     /// closed.
     pub async fn drain(self, timeout: Duration) {
         if tokio::time::timeout(timeout, self.graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests had not ended when the time to drain was over, and are cut off");
+            tracing::warn!(
+                "requests had not ended when the time to drain was over, and are cut off"
+            );
             self.cut.cancel();
         }
     }

@@ -1,8 +1,14 @@
 //! Two workers at one bucket, and what the bus may do to it: whoever takes a lease answers only
 //! once nobody else can trust it.
 
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use muster_core::time::Timestamp;
 use muster_runtime::Bus;
 use muster_runtime::bus::memory::Memory;
+use muster_runtime::bus::{Options, Watch};
 
 use super::*;
 
@@ -21,6 +27,12 @@ async fn take(leases: &mut Leases) -> Won {
     leases.take(NAME).await.unwrap().expect("it can be had")
 }
 
+/// Renews, and gives what was lost.
+async fn renewed(leases: &mut Leases) -> Vec<String> {
+    leases.renew().await.unwrap();
+    leases.take_lost()
+}
+
 /// Whether the winner may answer at a moment at which the other still might.
 async fn both_answer(clock: &Clock, won: &Won, other: &Trust) -> bool {
     clock.sleep_until(won.clear_at).await;
@@ -34,7 +46,7 @@ async fn a_lease_that_was_watched_run_out_is_taken_without_a_further_wait() {
     let held = take(&mut old).await.trust;
     for _ in 0..10 {
         clock.sleep(TTL / 5).await;
-        assert_eq!(old.renew().await.unwrap(), Vec::<String>::new());
+        assert_eq!(renewed(&mut old).await, Vec::<String>::new());
         new.renew().await.unwrap();
         assert!(held.holds() && !new.should_take(NAME));
         assert!(new.take(NAME).await.unwrap().is_none());
@@ -50,7 +62,7 @@ async fn a_lease_that_was_watched_run_out_is_taken_without_a_further_wait() {
     let won = take(&mut new).await;
     assert!(won.clear_at <= clock.monotonic() && won.trust.holds());
     // It wakes, and finds that it has nothing.
-    assert_eq!(old.renew().await.unwrap(), [NAME]);
+    assert_eq!(renewed(&mut old).await, [NAME]);
     assert!(!held.holds());
 }
 
@@ -128,9 +140,9 @@ async fn a_number_that_two_buckets_have_in_common_does_not_take_a_lease_back() {
     (old.bucket, new.bucket) = (Arc::clone(&second), second);
     let won = take(&mut new).await;
     assert_eq!(old.held[NAME].revision, new.held[NAME].revision);
-    assert_eq!(old.renew().await.unwrap(), [NAME]);
+    assert_eq!(renewed(&mut old).await, [NAME]);
     assert!(!held.holds() && won.trust.holds());
-    assert_eq!(new.renew().await.unwrap(), Vec::<String>::new());
+    assert_eq!(renewed(&mut new).await, Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,4 +161,66 @@ async fn a_silent_worker_is_not_waited_for_although_its_key_is_still_there() {
         assert!(clock.monotonic() < TTL * 2, "the old worker still counts");
     }
     assert!(bucket.get("worker.old").await.unwrap().is_some());
+}
+
+/// A bucket that can be kept from listing.
+struct Unlisted {
+    bucket: Arc<dyn KeyValue>,
+    fails: AtomicBool,
+}
+
+#[async_trait]
+impl KeyValue for Unlisted {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
+        self.bucket.get(key).await
+    }
+
+    async fn put(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+        self.bucket.put(key, value).await
+    }
+
+    async fn create(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+        self.bucket.create(key, value).await
+    }
+
+    async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Error> {
+        self.bucket.update(key, value, revision).await
+    }
+
+    async fn delete(&self, key: &str, revision: Option<u64>) -> Result<(), Error> {
+        self.bucket.delete(key, revision).await
+    }
+
+    async fn entries(&self) -> Result<Vec<Entry>, Error> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(Error::Unavailable("it does not list".to_owned()));
+        }
+        self.bucket.entries().await
+    }
+
+    async fn watch(&self) -> Result<Watch, Error> {
+        self.bucket.watch().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_another_took_is_lost_also_when_leases_cannot_be_listed() {
+    let bus = Memory::new(&Options::default());
+    let bucket = bus.key_value("leases", Some(TTL * KEPT_TTLS)).await.unwrap();
+    let unlisted = Arc::new(Unlisted { bucket: bucket.clone(), fails: AtomicBool::new(false) });
+    let clock = Clock::starting_at(Timestamp(0));
+    let mut sleeper = Leases::new(unlisted.clone(), clock.clone(), "sleeper".into(), TTL);
+    let mut other = Leases::new(bucket, clock.clone(), "other".into(), TTL);
+    sleeper.renew().await.unwrap();
+    let won = sleeper.take(NAME).await.unwrap().unwrap();
+    sleeper.renew().await.unwrap();
+    assert_eq!(sleeper.take_lost(), Vec::<String>::new());
+
+    clock.sleep(TTL * 2).await;
+    assert!(!won.trust.holds());
+    assert!(other.take(NAME).await.unwrap().is_some());
+    unlisted.fails.store(true, Ordering::Relaxed);
+    assert!(sleeper.renew().await.is_err());
+    assert_eq!(sleeper.take_lost(), [NAME]);
+    assert!(!won.trust.holds() && sleeper.held().is_empty());
 }
