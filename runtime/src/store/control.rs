@@ -421,7 +421,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_process_keeps_its_number_of_shards_and_another_is_refused() {
         use muster_core::control::Error::Shards;
-        let store = open("memory:///", &Config::default()).unwrap();
+        let store = open(&Config::at("memory:///")).unwrap();
         // A deployment of a version that did not keep it yet.
         control_store(&store, 1).change(add("a".to_owned())).await.unwrap();
         let (one, two) = (control_store(&store, 1), control_store(&store, 2));
