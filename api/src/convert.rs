@@ -121,6 +121,25 @@ pub fn finished_job(done: &Finished) -> http::Job {
     }
 }
 
+/// An array that is in the history, as it is shown: by one of its tasks, how many ended in each
+/// state, and when the last of them did.
+#[must_use]
+pub fn finished_array(task: &Finished, by_state: &Counts, finished_at: Timestamp) -> http::Job {
+    let whole = Finished {
+        job: JobRef::whole(task.job.job),
+        state: JobState::of_array(by_state),
+        finished_at,
+        reason: None,
+        runs: Vec::new(),
+        ..task.clone()
+    };
+    http::Job {
+        count: u32::try_from(by_state.total()).ok(),
+        counts: Some(counts(by_state)),
+        ..finished_job(&whole)
+    }
+}
+
 /// A job set as it is shown.
 #[must_use]
 pub fn job_set(queue: &str, view: &JobSetView) -> http::JobSet {
@@ -139,6 +158,7 @@ pub fn event(position: Position, record: &Record) -> Option<http::Event> {
         Record::Changed(changed) => Some(changed_event(position, changed)),
         Record::Command(_)
         | Record::QueueClosed { .. }
+        | Record::Forgotten { .. }
         | Record::HistoryPlanned(_)
         | Record::HistoryWritten(_)
         | Record::Job(_)
@@ -216,6 +236,7 @@ pub fn job_set_of(record: &Record) -> Option<(&Name, &Name)> {
         Record::Changed(changed) => Some((&changed.queue, &changed.job_set)),
         Record::Command(_)
         | Record::QueueClosed { .. }
+        | Record::Forgotten { .. }
         | Record::HistoryPlanned(_)
         | Record::HistoryWritten(_)
         | Record::Job(_)

@@ -53,6 +53,23 @@ impl JobState {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 
+    /// An array's state as one: queued while all of it waits, running while any of it lives, and
+    /// then the worst that befell a task.
+    #[must_use]
+    pub fn of_array(counts: &Counts) -> Self {
+        if counts[Self::Queued] == counts.total() {
+            Self::Queued
+        } else if counts.live() > 0 {
+            Self::Running
+        } else if counts[Self::Failed] > 0 {
+            Self::Failed
+        } else if counts[Self::Cancelled] > 0 {
+            Self::Cancelled
+        } else {
+            Self::Succeeded
+        }
+    }
+
     /// Whether nothing can happen to the job any more.
     #[must_use]
     pub fn is_final(self) -> bool {

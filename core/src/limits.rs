@@ -48,7 +48,13 @@ pub const TOLERATIONS_MAX: usize = 64;
 pub const JOBS_PER_COMMAND_MAX: usize = 4096;
 /// Past runs remembered of one live job.
 pub const PAST_RUNS_MAX: usize = 16;
-/// How long an `Idempotency-Key` (and a client id) is remembered, in hours.
+/// How long an `Idempotency-Key` (and a client id) is remembered, in hours; the client id of a job
+/// that lives is remembered as long as it lives.
 pub const IDEMPOTENCY_HOURS: u64 = 24;
 /// How long the outcome of any other command is remembered, in minutes.
 pub const COMMAND_MINUTES: u64 = 15;
+/// Commands, and client ids whose time is not over, that a shard remembers; beyond it the oldest
+/// are forgotten before their time.
+pub const REMEMBERED_MAX: usize = 4_000_000;
+/// How long a job set is remembered after its last change once nothing of it lives, in days.
+pub const JOB_SET_DAYS: u64 = 7;

@@ -30,6 +30,12 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
+    /// What is kept for a time only was forgotten as far as it was too old at that time: answers to
+    /// commands, client ids, job sets of which nothing lives.
+    Forgotten {
+        /// When.
+        at: Timestamp,
+    },
     /// The finished jobs up to a place in the log will be written to history objects with fixed
     /// names.
     HistoryPlanned(HistorySpan),
@@ -61,7 +67,8 @@ pub struct Done {
     pub id: CommandId,
     /// When it was carried out.
     pub at: Timestamp,
-    /// The hash of queue and `Idempotency-Key` that it came with: its lines keep their ids.
+    /// The hash of queue, job set and `Idempotency-Key` that it came with: its lines keep their
+    /// ids.
     pub key: Option<u128>,
     /// What it was answered.
     pub outcome: Outcome,

@@ -1,13 +1,11 @@
 //! Applying records: the only thing that changes a shard's state.
 
-use std::sync::Arc;
-
+use super::commands::client_key;
 use super::job::{Active, Array, Body, Extra, Job};
 use super::order::Place;
 use super::ranges::Ranges;
 use super::sets::JobSet;
-use super::{Shard, Stop, checkpoint};
-use crate::Name;
+use super::{Shard, Stop, checkpoint, finished, sets};
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position, run_digest};
 use crate::job::{Counts, Exit, JobState};
@@ -23,12 +21,17 @@ pub(super) fn apply(shard: &mut Shard, position: Position, record: &Record) {
             let closed = shard.closed.entry(queue.clone()).or_default();
             *closed = (*closed).max(*incarnation);
         }
+        Record::Forgotten { at } => {
+            let jobs = &shard.jobs;
+            shard.commands.forget(*at, |id| jobs.get(id).is_some_and(|job| job.live() > 0));
+            sets::forget(shard, *at);
+        }
         Record::HistoryPlanned(span) => shard.history_planned = Some(*span),
-        Record::HistoryWritten(span) => history_written(shard, span.through),
+        Record::HistoryWritten(span) => finished::written(shard, span.through),
         Record::Job(live) => checkpoint::restore(shard, live),
         Record::LastJob(id) => shard.last_id = shard.last_id.max(*id),
         Record::JobSet(totals) => checkpoint::restore_set(shard, totals),
-        Record::Finished(finished) => keep_finished(shard, Finished::clone(finished)),
+        Record::Finished(finished) => finished::keep(shard, Finished::clone(finished)),
     }
 }
 
@@ -43,22 +46,19 @@ fn submit(shard: &mut Shard, position: Position, submitted: &Submitted) {
         }
     };
     let waiting = u64::from(submitted.count.unwrap_or(1));
-    let (queue, job_set) = insert(shard, submitted, position, 0, body, Vec::new());
-    let set = shard.sets.0.entry((queue, job_set)).or_insert_with(|| {
+    let key = insert(shard, submitted, position, 0, body, Vec::new());
+    let at = submitted.job.submitted_at();
+    if !shard.sets.by_key.contains_key(&key) {
         shard.names.take(&submitted.queue, 1);
         shard.names.take(&submitted.job_set, 1);
-        JobSet {
-            first: position,
-            changed_at: submitted.job.submitted_at(),
-            counts: Counts::default(),
-        }
-    });
-    set.counts[JobState::Queued] += waiting;
-    set.changed_at = set.changed_at.max(submitted.job.submitted_at());
+        let set = JobSet { first: position, changed_at: at, counts: Counts::default() };
+        shard.sets.insert(key, set);
+    }
+    shard.sets.add(key, waiting, at);
     shard.last_id = shard.last_id.max(submitted.job);
     if let Some(client_id) = &submitted.client_id {
-        let key = super::commands::client_key(&submitted.queue, client_id);
-        shard.commands.remember_client(key, submitted.job, submitted.job.submitted_at());
+        let key = client_key(&submitted.queue, client_id);
+        shard.commands.remember_client(key, submitted.job, at);
     }
 }
 
@@ -236,8 +236,8 @@ fn end_run(
     }
     shard.sets.shift(set, from, to, 1, changed.at);
     if to.is_final() {
-        let finished = finished_of(shard, position, changed, to, target, 1, runs);
-        keep_finished(shard, finished);
+        let finished = finished::of(shard, position, changed, to, target, 1, runs);
+        finished::keep(shard, finished);
         finish(shard, target, 1);
     } else {
         keep_past(shard, target, runs);
@@ -314,8 +314,8 @@ fn cancel(shard: &mut Shard, position: Position, changed: &Changed) {
     };
     shard.sets.shift(set, JobState::Queued, JobState::Cancelled, 1, changed.at);
     let runs = runs.unwrap_or_default();
-    let finished = finished_of(shard, position, changed, JobState::Cancelled, target, 1, runs);
-    keep_finished(shard, finished);
+    let finished = finished::of(shard, position, changed, JobState::Cancelled, target, 1, runs);
+    finished::keep(shard, finished);
     finish(shard, target, 1);
 }
 
@@ -352,8 +352,8 @@ fn cancel_waiting_tasks(shard: &mut Shard, position: Position, changed: &Changed
     for (first, count, runs) in parts {
         let task = JobRef::task(id, first);
         let state = JobState::Cancelled;
-        let finished = finished_of(shard, position, changed, state, task, count, runs);
-        keep_finished(shard, finished);
+        let finished = finished::of(shard, position, changed, state, task, count, runs);
+        finished::keep(shard, finished);
     }
     finish(shard, changed.job, waiting);
 }
@@ -413,59 +413,21 @@ fn finish(shard: &mut Shard, target: JobRef, n: u64) {
     let queue = shard.queues.get_mut(&job.queue).expect("a job's queue is known");
     queue.live -= n;
     shard.changed.insert(job.queue);
+    let is_done = match &job.body {
+        Body::Array(array) => array.counts.live() == 0,
+        Body::Queued | Body::Active(_) => true,
+    };
+    if is_done && let Some(client_id) = job.client_id() {
+        let key = client_key(shard.names.value(job.queue), client_id);
+        shard.commands.finished(key, target.job);
+    }
     match (&mut job.body, target.index) {
-        // An array stays, so that it can be read as a whole; see `sets::forget`.
+        // An array stays until history has all of it, so that it can be read as a whole; see
+        // `finished::written`.
         (Body::Array(array), Some(index)) => {
             array.touched.remove(&index);
         }
         (Body::Array(_), None) => {}
         (Body::Queued | Body::Active(_), _) => drop_job(shard, target.job),
-    }
-}
-
-fn finished_of(
-    shard: &Shard,
-    position: Position,
-    changed: &Changed,
-    state: JobState,
-    first: JobRef,
-    count: u32,
-    runs: Vec<Run>,
-) -> Finished {
-    let job = shard.jobs.get(first.job).expect("it is dropped later");
-    let reason: Option<Name> = match &changed.change {
-        Change::Cancelled { reason } => reason.clone(),
-        _ => None,
-    };
-    Finished {
-        job: first,
-        count,
-        queue: changed.queue.clone(),
-        job_set: changed.job_set.clone(),
-        client_id: job.client_id().cloned(),
-        priority: job.priority,
-        shape: shard.shapes.value(job.shape).clone(),
-        state,
-        finished_at: changed.at,
-        reason,
-        runs,
-        spec: job.spec(),
-        at: position,
-    }
-}
-
-fn keep_finished(shard: &mut Shard, finished: Finished) {
-    shard.finished_at.insert((finished.at, finished.job));
-    shard.finished.insert(finished.job, Arc::new(finished));
-}
-
-fn history_written(shard: &mut Shard, through: Position) {
-    shard.history_planned = None;
-    shard.history_through = shard.history_through.max(through);
-    while let Some(&(at, job)) = shard.finished_at.first()
-        && at <= through
-    {
-        shard.finished_at.pop_first();
-        shard.finished.remove(&job);
     }
 }

@@ -3,7 +3,7 @@
 use super::job::{Active, Array, Body, Job};
 use super::ranges::Ranges;
 use super::sets::JobSet;
-use super::{Shard, apply};
+use super::{Shard, apply, finished};
 use crate::id::{JobId, JobRef, Position, run_digest};
 use crate::record::{ArrayTasks, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted};
 use crate::record::{Run, Task};
@@ -13,7 +13,7 @@ impl Shard {
     /// The records that make this state when they are applied to an empty shard.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
-        let sets = self.sets.0.iter().map(|(&(queue, job_set), set)| {
+        let sets = self.sets.by_key.iter().map(|(&(queue, job_set), set)| {
             Record::JobSet(JobSetTotals {
                 queue: self.names.value(queue).clone(),
                 job_set: self.names.value(job_set).clone(),
@@ -94,9 +94,14 @@ pub(super) fn restore(shard: &mut Shard, live: &LiveJob) {
         }
         (None, None) => Body::Queued,
     };
+    shard.last_id = shard.last_id.max(id);
+    // Older versions kept arrays in memory that are done and that the history has whole.
+    let is_done = live.array.as_ref().is_some_and(|tasks| tasks.counts.live() == 0);
+    if is_done && !finished::any_task(shard, id) {
+        return;
+    }
     let task = &live.task;
     apply::insert(shard, submitted, live.spec, task.attempts, body, task.past.clone());
-    shard.last_id = shard.last_id.max(id);
     let whole = live.task.active.iter().map(|(_, run)| (JobRef::whole(id), run));
     let touched = live.array.iter().flat_map(|tasks| &tasks.touched);
     let tasks = touched.filter_map(|(index, task): &(u32, Task)| {
@@ -119,5 +124,5 @@ pub(super) fn restore_set(shard: &mut Shard, totals: &JobSetTotals) {
     let queue = shard.names.take(&totals.queue, 1);
     let name = shard.names.take(&totals.job_set, 1);
     let set = JobSet { first: totals.first, changed_at: totals.changed_at, counts: totals.counts };
-    shard.sets.0.insert((queue, name), set);
+    shard.sets.insert((queue, name), set);
 }

@@ -10,8 +10,10 @@ mod apply;
 mod checkpoint;
 mod commands;
 mod decide;
+mod finished;
 mod intern;
 mod job;
+mod lines;
 mod order;
 mod query;
 mod ranges;
@@ -22,6 +24,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Name;
 use crate::command::{Command, Outcome};
@@ -32,6 +35,10 @@ use crate::shape::{Shape, ShapeKey};
 use crate::time::Timestamp;
 
 pub use query::{JobFilter, JobSetView, JobView, RunView};
+
+/// How much longer than it must be something may be remembered, so that forgetting is one record
+/// for much and not one for each.
+const FORGET_SLACK: Duration = Duration::from_secs(60);
 
 /// The state of one shard.
 #[derive(Debug)]
@@ -145,7 +152,13 @@ impl Shard {
         if let Some(outcome) = self.commands.outcome(id) {
             return outcome.clone();
         }
-        let mut writer = Writer { base: records.len(), position: ctx.position, records };
+        let mut position = ctx.position;
+        if self.is_forgetting_due(ctx.now) {
+            let mut writer = Writer { base: records.len(), position, records };
+            writer.write(self, Record::Forgotten { at: ctx.now });
+            position.row += 1;
+        }
+        let mut writer = Writer { base: records.len(), position, records };
         decide::decide(self, id, command, ctx, &mut writer)
     }
 
@@ -154,10 +167,12 @@ impl Shard {
         apply::apply(self, position, record);
     }
 
-    /// Forgets what is kept for a time only: answers to old commands, job sets long done.
-    pub fn forget(&mut self, now: Timestamp) {
-        self.commands.forget(now);
-        sets::forget(self, now);
+    /// Whether something is kept for a time only and that time is over: answers to old commands,
+    /// job sets long done. What is forgotten is said by a record, and so with the next command: an
+    /// idle shard writes nothing.
+    fn is_forgetting_due(&self, now: Timestamp) -> bool {
+        self.commands.is_forgetting_due(now, FORGET_SLACK)
+            || self.sets.is_forgetting_due(now, FORGET_SLACK)
     }
 
     /// The pods to be stopped since this was last asked.

@@ -84,7 +84,7 @@ impl Shard {
         let found = self.jobs.get(job.job)?;
         match (&found.body, job.index) {
             (Body::Array(array), None) => {
-                Some(self.view(job, found, array_state(&array.counts), Vec::new()))
+                Some(self.view(job, found, JobState::of_array(&array.counts), Vec::new()))
             }
             (_, index) => Some(self.view(job, found, found.state(index)?, runs_of(found, index))),
         }
@@ -237,7 +237,7 @@ impl Shard {
     #[must_use]
     pub fn job_sets(&self, queue: &str) -> Vec<JobSetView> {
         let Some(queue) = self.names.number(&queue.into()) else { return Vec::new() };
-        let sets = self.sets.0.range((queue, 0)..=(queue, u32::MAX));
+        let sets = self.sets.by_key.range((queue, 0)..=(queue, u32::MAX));
         let mut found: Vec<JobSetView> = sets
             .map(|(&(_, name), set)| JobSetView {
                 job_set: self.names.value(name).clone(),
@@ -253,7 +253,7 @@ impl Shard {
     #[must_use]
     pub fn job_set(&self, queue: &str, job_set: &str) -> Option<JobSetView> {
         let key = (self.names.number(&queue.into())?, self.names.number(&job_set.into())?);
-        let set = self.sets.0.get(&key)?;
+        let set = self.sets.by_key.get(&key)?;
         Some(JobSetView { job_set: job_set.into(), first: set.first, counts: set.counts })
     }
 
@@ -381,7 +381,7 @@ impl Shard {
     #[must_use]
     pub fn totals(&self) -> BTreeMap<(Name, Name), Counts> {
         let name = |number: u32| self.names.value(number).clone();
-        self.sets.0.iter().map(|((q, s), set)| ((name(*q), name(*s)), set.counts)).collect()
+        self.sets.by_key.iter().map(|((q, s), set)| ((name(*q), name(*s)), set.counts)).collect()
     }
 }
 
@@ -397,20 +397,4 @@ fn runs_of(job: &Job, index: Option<u32>) -> Vec<Run> {
     };
     runs.extend(job.active(index).map(|(_, run)| run.clone()));
     runs
-}
-
-/// An array's state as one: queued while all of it waits, running while any of it lives, and then
-/// the worst that befell a task.
-fn array_state(counts: &Counts) -> JobState {
-    if counts[JobState::Queued] == counts.total() {
-        JobState::Queued
-    } else if counts.live() > 0 {
-        JobState::Running
-    } else if counts[JobState::Failed] > 0 {
-        JobState::Failed
-    } else if counts[JobState::Cancelled] > 0 {
-        JobState::Cancelled
-    } else {
-        JobState::Succeeded
-    }
 }

@@ -13,6 +13,7 @@ use crate::command::{
 };
 use crate::id::{CommandId, JobRef, Position, ShardId};
 use crate::job::{Counts, Exit, JobState, StateSet};
+use crate::limits;
 use crate::quantity::Quantity;
 use crate::record::{HistorySpan, Payload, Record};
 use crate::resources::Resources;
@@ -22,11 +23,28 @@ use crate::time::Timestamp;
 /// A shard with its log: what a worker does, without any IO.
 struct Driven {
     shard: Shard,
-    log: Vec<Record>,
-    /// Where the checkpoint that recovery starts from was taken.
+    /// What lies in the store or is on its way there, a commit each; the last one is still open.
+    commits: Vec<Vec<Record>>,
+    /// How many of them are known to be stored.
+    durable: usize,
+    /// Where the checkpoint that recovery starts from was taken: behind so many commits.
     checkpoint: Option<(usize, Vec<Record>)>,
     now: Timestamp,
+    /// The latest that it ever was.
+    latest: Timestamp,
     next_command: u128,
+    /// Commands that changed something, for those who ask again.
+    answered: Vec<Answered>,
+}
+
+#[derive(Clone)]
+struct Answered {
+    id: CommandId,
+    command: Command,
+    outcome: Outcome,
+    at: Timestamp,
+    /// The commit that holds it.
+    commit: usize,
 }
 
 fn shape(cpu: i64) -> Arc<Shape> {
@@ -41,8 +59,16 @@ fn at(index: usize) -> Position {
 
 impl Driven {
     fn new() -> Self {
-        let shard = Shard::new(ShardId(3));
-        Self { shard, log: Vec::new(), checkpoint: None, now: Timestamp(1_000), next_command: 1 }
+        Self {
+            shard: Shard::new(ShardId(3)),
+            commits: vec![Vec::new()],
+            durable: 0,
+            checkpoint: None,
+            now: Timestamp(1_000),
+            latest: Timestamp(1_000),
+            next_command: 1,
+            answered: Vec::new(),
+        }
     }
 
     fn run(&mut self, command: Command) -> Outcome {
@@ -51,38 +77,79 @@ impl Driven {
     }
 
     fn run_as(&mut self, id: CommandId, command: Command) -> Outcome {
-        let ctx = Context { now: self.now, random: 77, position: at(self.log.len()) };
+        let row = u32::try_from(self.commits.last().unwrap().len()).unwrap();
+        let position = Position { sequence: self.commits.len() as u64, row };
+        // No two owners give the same id.
+        let random = (self.next_command as u64) << 20;
+        let ctx = Context { now: self.now, random, position };
         let mut records = Vec::new();
-        let outcome = self.shard.execute(id, command, ctx, &mut records);
-        self.log.extend(records);
+        let outcome = self.shard.execute(id, command.clone(), ctx, &mut records);
+        if records.iter().any(|record| matches!(record, Record::Command(done) if done.id == id)) {
+            let (at, commit, outcome) = (self.now, self.commits.len() - 1, outcome.clone());
+            self.answered.push(Answered { id, command, outcome, at, commit });
+        }
+        self.commits.last_mut().unwrap().extend(records);
         outcome
     }
 
+    fn written(&self) -> usize {
+        self.commits.iter().map(Vec::len).sum()
+    }
+
+    /// The open commit goes on its way.
+    fn seal(&mut self) {
+        if !self.commits.last().unwrap().is_empty() {
+            self.commits.push(Vec::new());
+        }
+    }
+
+    /// All that is on its way arrives.
+    fn store(&mut self) {
+        self.seal();
+        self.durable = self.commits.len() - 1;
+    }
+
+    /// The process dies; of what was on its way, some arrived.
+    fn crash(&mut self, arrived: usize) {
+        let on_its_way = self.commits.len() - 1 - self.durable;
+        self.durable += arrived % (on_its_way + 1);
+        self.commits.truncate(self.durable);
+        self.answered.retain(|answered| answered.commit < self.durable);
+        self.commits.push(Vec::new());
+        self.shard = self.recovered();
+    }
+
     fn recovered(&self) -> Shard {
+        self.replayed(self.checkpoint.as_ref())
+    }
+
+    fn replayed(&self, checkpoint: Option<&(usize, Vec<Record>)>) -> Shard {
         let mut shard = Shard::new(ShardId(3));
         let mut from = 0;
-        if let Some((len, records)) = &self.checkpoint {
+        if let Some((commits, records)) = checkpoint {
             for record in records {
                 shard.apply(Position::default(), record);
             }
-            from = *len;
+            from = *commits;
         }
-        for (index, record) in self.log.iter().enumerate().skip(from) {
-            shard.apply(at(index), record);
+        for (index, commit) in self.commits.iter().enumerate().skip(from) {
+            for (row, record) in commit.iter().enumerate() {
+                let row = u32::try_from(row).unwrap();
+                shard.apply(Position { sequence: index as u64 + 1, row }, record);
+            }
         }
         shard
+    }
+
+    fn wait(&mut self, hours: i64) {
+        self.now = Timestamp(self.now.0 + hours * HOUR);
+        self.latest = self.latest.max(self.now);
     }
 
     fn submit(&mut self, queue: &str, jobs: Vec<NewJob>, key: Option<u128>) -> Vec<JobRef> {
         let submit =
             Submit { queue: queue.into(), incarnation: 1, job_set: "set".into(), key, jobs };
-        match self.run(Command::Submit(submit)) {
-            Outcome::Submitted(runs) => runs
-                .iter()
-                .flat_map(|run| (0..run.count).map(|n| JobRef::whole(run.first.plus(n.into()))))
-                .collect(),
-            other => panic!("{other:?}"),
-        }
+        jobs_of(&self.run(Command::Submit(submit)))
     }
 
     fn lease(&mut self, queue: &str, cpu: i64, count: u32) -> Vec<(JobRef, u32)> {
@@ -120,6 +187,14 @@ impl Driven {
     }
 }
 
+const HOUR: i64 = 3_600_000;
+
+fn jobs_of(outcome: &Outcome) -> Vec<JobRef> {
+    let Outcome::Submitted(runs) = outcome else { panic!("{outcome:?}") };
+    let jobs = runs.iter().flat_map(|run| (0..run.count).map(|n| run.first.plus(n.into())));
+    jobs.map(JobRef::whole).collect()
+}
+
 fn new_job(line: u64, cpu: i64, priority: u32, count: Option<u32>) -> NewJob {
     NewJob {
         line,
@@ -144,52 +219,127 @@ fn picture(shard: &Shard) -> impl PartialEq + std::fmt::Debug + use<> {
         offer.waiting.sort();
         offer.held.sort();
     }
+    let names =
+        |key: (u32, u32)| (shard.names.value(key.0).clone(), shard.names.value(key.1).clone());
+    let sets = shard.sets.by_key.iter();
+    let sets: BTreeMap<_, _> =
+        sets.map(|(key, set)| (names(*key), (set.first, set.changed_at, set.counts))).collect();
     (
-        shard.live_jobs(&filter, None, usize::MAX),
-        finished,
-        shard.totals(),
-        offers,
+        (shard.live_jobs(&filter, None, usize::MAX), finished),
+        (sets, offers),
         shard.last_id,
         shard.cluster_runs("c"),
         shard.runs("c", None, usize::MAX),
         (shard.history_through(), shard.history_planned(), shard.live(), shard.table_len()),
+        (shard.commands.picture(), shard.closed.clone()),
     )
 }
 
-/// Counts per state as the jobs say, one by one.
-fn recount(shard: &Shard) -> BTreeMap<(Name, Name), Counts> {
+/// The counts of each job set are those of its jobs, one by one; finished ones may have left
+/// memory.
+fn assert_counted(shard: &Shard) {
     let filter = JobFilter { queue: None, job_set: None, states: StateSet::ALL };
     let mut all: BTreeMap<(Name, Name), Counts> = BTreeMap::new();
     for job in shard.live_jobs(&filter, None, usize::MAX) {
         all.entry((job.queue, job.job_set)).or_default()[job.state] += 1;
     }
     for done in shard.finished() {
+        // It may be of a set that was forgotten since, and began anew.
+        let set = shard.job_set(&done.queue, &done.job_set);
+        if set.is_none_or(|set| done.at < set.first) {
+            continue;
+        }
         let counts = all.entry((done.queue.clone(), done.job_set.clone())).or_default();
         counts[done.state] += u64::from(done.count);
     }
-    all
+    let totals = shard.totals();
+    for (set, counted) in &all {
+        assert!(counted.live() == 0 || totals.contains_key(set), "{set:?} lives and is forgotten");
+    }
+    for (set, counts) in &totals {
+        let counted = all.get(set).copied().unwrap_or_default();
+        for state in JobState::ALL {
+            let is_counted = if state.is_final() {
+                counts[state] >= counted[state]
+            } else {
+                counts[state] == counted[state]
+            };
+            assert!(is_counted, "{set:?} {state:?}: {counts:?}, one by one {counted:?}");
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Submit { queue: u8, jobs: Vec<(u8, u8, Option<u8>)>, key: Option<u8>, client: Option<u8> },
-    Lease { queue: u8, cpu: u8, count: u8 },
-    Report { which: u8, status: u8, stale: bool },
-    Cancel { which: u8, task: Option<u8> },
-    CancelSet { queue: u8, states: u8 },
-    Reprioritize { which: u8, priority: u8 },
+    Submit {
+        queue: u8,
+        set: u8,
+        jobs: Vec<RandomJob>,
+        key: Option<u8>,
+        client: Option<u8>,
+    },
+    Again {
+        which: u8,
+    },
+    Lease {
+        queue: u8,
+        cpu: u8,
+        count: u8,
+    },
+    Report {
+        which: u8,
+        status: u8,
+        stale: bool,
+    },
+    Cancel {
+        which: u8,
+        task: Option<u8>,
+    },
+    CancelSet {
+        queue: u8,
+        states: u8,
+    },
+    Reprioritize {
+        which: u8,
+        priority: u8,
+    },
+    CloseQueue {
+        queue: u8,
+    },
     Expire,
-    History,
+    PlanHistory,
+    NoteHistory,
+    Seal,
+    Store,
     Checkpoint,
-    Crash,
-    Wait(u16),
+    Crash {
+        arrived: u8,
+    },
+    Wait(u32),
+    /// Hours; clocks go back too.
+    Leap(i16),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct RandomJob {
+    cpu: u8,
+    priority: u8,
+    count: Option<u8>,
+    at_most_once: bool,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let job = (0u8..3, 0u8..3, prop::option::weighted(0.2, 1u8..6));
+    let job =
+        (0u8..3, 0u8..3, prop::option::weighted(0.2, 1u8..6), prop::bool::weighted(0.2)).prop_map(
+            |(cpu, priority, count, at_most_once)| RandomJob { cpu, priority, count, at_most_once },
+        );
+    let key = prop::option::weighted(0.3, 0u8..3);
+    let client = prop::option::weighted(0.3, 0u8..4);
     prop_oneof![
-        4 => (0u8..2, vec(job, 1..5), prop::option::of(0u8..3), prop::option::weighted(0.3, 0u8..4))
-            .prop_map(|(queue, jobs, key, client)| Step::Submit { queue, jobs, key, client }),
+        4 => (0u8..2, 0u8..2, vec(job, 1..5), key, client).prop_map(
+            |(queue, set, jobs, key, client)| Step::Submit { queue, set, jobs, key, client }
+        ),
+        1 => any::<u8>().prop_map(|which| Step::Again { which }),
         5 => (0u8..2, 0u8..3, 1u8..5)
             .prop_map(|(queue, cpu, count)| Step::Lease { queue, cpu, count }),
         8 => (any::<u8>(), 0u8..6, prop::bool::weighted(0.1))
@@ -199,11 +349,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u8..2, any::<u8>()).prop_map(|(queue, states)| Step::CancelSet { queue, states }),
         2 => (any::<u8>(), 0u8..3)
             .prop_map(|(which, priority)| Step::Reprioritize { which, priority }),
+        1 => (0u8..2).prop_map(|queue| Step::CloseQueue { queue }),
         1 => Just(Step::Expire),
-        1 => Just(Step::History),
+        2 => Just(Step::PlanHistory),
+        2 => Just(Step::NoteHistory),
+        3 => Just(Step::Seal),
+        2 => Just(Step::Store),
         1 => Just(Step::Checkpoint),
-        1 => Just(Step::Crash),
-        2 => (0u16..2000).prop_map(Step::Wait),
+        2 => any::<u8>().prop_map(|arrived| Step::Crash { arrived }),
+        2 => prop_oneof![0u32..2_000, 0u32..600_000].prop_map(Step::Wait),
+        2 => prop_oneof![Just(1i16), Just(26), Just(200), -30i16..0].prop_map(Step::Leap),
     ]
 }
 
@@ -211,41 +366,69 @@ fn exit() -> Exit {
     Exit { code: Some(0), ..Exit::default() }
 }
 
+fn queue(n: u8) -> Name {
+    format!("q{n}").into()
+}
+
+/// The incarnation that a queue has: the one after the last that was closed.
+fn incarnation(shard: &Shard, queue: &Name) -> u64 {
+    shard.closed.get(queue).copied().unwrap_or_default() + 1
+}
+
+fn submission(shard: &Shard, step: &Step) -> Option<Submit> {
+    let Step::Submit { queue: q, set, jobs, key, client } = step else { return None };
+    let jobs = jobs.iter().enumerate().map(|(line, job)| {
+        // The lines of a key are the same whenever it comes, and may be cut off anywhere.
+        let job = match key {
+            Some(key) => RandomJob { cpu: (key + line as u8) % 3, count: None, ..RandomJob::PLAIN },
+            None => *job,
+        };
+        NewJob {
+            client_id: client.filter(|_| line == 0).map(|c| format!("client-{c}").into()),
+            at_most_once: job.at_most_once,
+            ..new_job(
+                line as u64,
+                i64::from(job.cpu) + 1,
+                job.priority.into(),
+                job.count.map(u32::from),
+            )
+        }
+    });
+    let jobs = jobs.map(|job| match key {
+        Some(key) if job.line == 0 => {
+            NewJob { client_id: (*key == 1).then(|| "client-9".into()), ..job }
+        }
+        Some(_) | None => job,
+    });
+    let (jobs, queue) = (jobs.collect(), queue(*q));
+    let set = if key.is_some() { 0 } else { *set };
+    Some(Submit {
+        incarnation: incarnation(shard, &queue),
+        job_set: format!("set{set}").into(),
+        // As the gateway makes it: a key in another queue is another one.
+        key: key.map(|key| 1_000_000 + u128::from(key) * 2 + u128::from(*q)),
+        queue,
+        jobs,
+    })
+}
+
+impl RandomJob {
+    const PLAIN: Self = Self { cpu: 0, priority: 0, count: None, at_most_once: false };
+}
+
 /// Carries out one step as a careless world would.
 fn take(driven: &mut Driven, step: &Step, ids: &mut Vec<JobRef>) {
-    let queue = |n: &u8| Name::from(format!("q{n}"));
     let pick = |ids: &[JobRef], which: u8| ids.get(usize::from(which) % ids.len().max(1)).copied();
     match step {
-        Step::Submit { queue: q, jobs, key, client } => {
-            let jobs = jobs.iter().enumerate().map(|(line, (cpu, priority, count))| NewJob {
-                client_id: client.filter(|_| line == 0).map(|c| format!("client-{c}").into()),
-                ..new_job(
-                    line as u64,
-                    i64::from(*cpu) + 1,
-                    (*priority).into(),
-                    count.map(u32::from),
-                )
-            });
-            ids.extend(driven.submit(&queue(q), jobs.collect(), key.map(u128::from)));
+        Step::Submit { .. } => {
+            let submit = submission(&driven.shard, step).unwrap();
+            ids.extend(jobs_of(&driven.run(Command::Submit(submit))));
         }
+        Step::Again { which } => ask_again(driven, *which),
         Step::Lease { queue: q, cpu, count } => {
-            driven.lease(&queue(q), i64::from(*cpu) + 1, (*count).into());
+            driven.lease(&queue(*q), i64::from(*cpu) + 1, (*count).into());
         }
-        Step::Report { which, status, stale } => {
-            let runs = driven.shard.runs("c", None, usize::MAX);
-            let Some(run) = runs.get(usize::from(*which) % runs.len().max(1)) else { return };
-            let attempt = if *stale { run.attempt + 1 } else { run.attempt };
-            let status = match status {
-                0 => RunStatus::Pending,
-                1 => RunStatus::Running,
-                2 => RunStatus::Succeeded(exit()),
-                3 => RunStatus::Failed(exit()),
-                4 => RunStatus::Returned(exit()),
-                _ => RunStatus::Lost(exit()),
-            };
-            let verdict = driven.report(run.job, attempt, status);
-            assert_eq!(verdict, if *stale { Verdict::Stale } else { Verdict::Taken });
-        }
+        Step::Report { which, status, stale } => report(driven, *which, *status, *stale),
         Step::Cancel { which, task } => {
             let Some(job) = pick(ids, *which) else { return };
             let job = JobRef { job: job.job, index: task.map(u32::from) };
@@ -254,7 +437,7 @@ fn take(driven: &mut Driven, step: &Step, ids: &mut Vec<JobRef>) {
         Step::CancelSet { queue: q, states } => {
             let states = JobState::ALL.into_iter().filter(|s| states & (1 << *s as u8) != 0);
             let states = states.collect();
-            let target = Target::JobSet { queue: queue(q), job_set: "set".into(), states };
+            let target = Target::JobSet { queue: queue(*q), job_set: "set0".into(), states };
             driven.run(Command::Cancel { target, reason: Some("test".into()) });
         }
         Step::Reprioritize { which, priority } => {
@@ -262,34 +445,89 @@ fn take(driven: &mut Driven, step: &Step, ids: &mut Vec<JobRef>) {
             let target = Target::Jobs(vec![job]);
             driven.run(Command::Reprioritize { target, priority: (*priority).into() });
         }
+        Step::CloseQueue { queue: q } => {
+            let queue = queue(*q);
+            let incarnation = incarnation(&driven.shard, &queue);
+            driven.run(Command::CloseQueue { queue, incarnation });
+        }
         Step::Expire => {
             driven.run(Command::ExpireCluster { cluster: "c".into(), runs_max: 3 });
         }
-        Step::History => {
+        Step::PlanHistory => {
             let after = driven.shard.history_through();
-            let through = at(driven.log.len());
-            driven.run(Command::PlanHistory(HistorySpan { after, through }));
+            let through = Position { sequence: driven.durable as u64, row: u32::MAX };
+            if through > after {
+                driven.run(Command::PlanHistory(HistorySpan { after, through }));
+            }
         }
+        Step::NoteHistory => {
+            // Nothing is written to the history by a plan that may be lost.
+            driven.store();
+            if let Some(span) = driven.shard.history_planned() {
+                driven.run(Command::NoteHistory(span));
+            }
+        }
+        Step::Seal => driven.seal(),
+        Step::Store => driven.store(),
         Step::Checkpoint => {
-            driven.checkpoint = Some((driven.log.len(), driven.shard.records()));
+            driven.store();
+            driven.checkpoint = Some((driven.durable, driven.shard.records()));
         }
-        Step::Crash => driven.shard = driven.recovered(),
+        Step::Crash { arrived } => {
+            driven.crash((*arrived).into());
+            assert_eq!(picture(&driven.replayed(None)), picture(&driven.shard));
+        }
         Step::Wait(millis) => driven.now = Timestamp(driven.now.0 + i64::from(*millis)),
+        Step::Leap(hours) => driven.wait((*hours).into()),
     }
+    driven.latest = driven.latest.max(driven.now);
+}
+
+fn report(driven: &mut Driven, which: u8, status: u8, stale: bool) {
+    let runs = driven.shard.runs("c", None, usize::MAX);
+    let Some(run) = runs.get(usize::from(which) % runs.len().max(1)) else { return };
+    let attempt = if stale { run.attempt + 1 } else { run.attempt };
+    let status = match status {
+        0 => RunStatus::Pending,
+        1 => RunStatus::Running,
+        2 => RunStatus::Succeeded(exit()),
+        3 => RunStatus::Failed(exit()),
+        4 => RunStatus::Returned(exit()),
+        _ => RunStatus::Lost(exit()),
+    };
+    let verdict = driven.report(run.job, attempt, status);
+    assert_eq!(verdict, if stale { Verdict::Stale } else { Verdict::Taken });
+}
+
+/// Somebody who heard no answer asks again: of what was not lost he hears what came of it, for as
+/// long as is promised.
+fn ask_again(driven: &mut Driven, which: u8) {
+    let Some(again) = driven.answered.get(usize::from(which) % driven.answered.len().max(1)) else {
+        return;
+    };
+    let again = again.clone();
+    let minutes = limits::COMMAND_MINUTES;
+    if driven.latest.since(again.at) > std::time::Duration::from_secs(minutes * 60) {
+        return;
+    }
+    let before = driven.written();
+    assert_eq!(driven.run_as(again.id, again.command), again.outcome);
+    assert_eq!(driven.written(), before);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn any_commands_and_crashes_leave_the_state_that_the_log_implies(steps in vec(step(), 1..60)) {
+    fn any_commands_and_crashes_leave_the_state_that_the_log_implies(steps in vec(step(), 1..80)) {
         let mut driven = Driven::new();
         let mut ids = Vec::new();
         for step in &steps {
             take(&mut driven, step, &mut ids);
-            prop_assert_eq!(recount(&driven.shard), driven.shard.totals(), "after {:?}", step);
+            assert_counted(&driven.shard);
         }
         prop_assert_eq!(picture(&driven.recovered()), picture(&driven.shard));
+        prop_assert_eq!(picture(&driven.replayed(None)), picture(&driven.shard));
         let mut copy = Shard::new(ShardId(3));
         for record in driven.shard.records() {
             copy.apply(Position::default(), &record);
@@ -332,10 +570,10 @@ fn a_command_sent_again_is_answered_again_and_done_once() {
         jobs: vec![new_job(0, 1, 0, None), new_job(1, 1, 0, None)],
     };
     let first = driven.run_as(CommandId(9), Command::Submit(submit.clone()));
-    let written = driven.log.len();
+    let written = driven.written();
     driven.shard = driven.recovered();
     assert_eq!(driven.run_as(CommandId(9), Command::Submit(submit)), first);
-    assert_eq!(driven.log.len(), written);
+    assert_eq!(driven.written(), written);
 }
 
 #[test]
@@ -352,18 +590,134 @@ fn a_submission_cut_off_and_sent_again_keeps_its_ids_and_gets_the_rest() {
     assert!(!again.contains(&other_key[0]));
 }
 
+fn cancel(driven: &mut Driven, job: JobRef) {
+    driven.run(Command::Cancel { target: Target::Jobs(vec![job]), reason: None });
+}
+
+/// Everything that is stored so far goes to the history.
+fn to_history(driven: &mut Driven) {
+    driven.store();
+    let after = driven.shard.history_through();
+    let through = Position { sequence: driven.durable as u64, row: u32::MAX };
+    driven.run(Command::PlanHistory(HistorySpan { after, through }));
+    driven.run(Command::NoteHistory(HistorySpan { after, through }));
+}
+
+fn named() -> Vec<NewJob> {
+    vec![NewJob { client_id: Some("mine".into()), ..new_job(0, 1, 0, None) }]
+}
+
 #[test]
 fn a_client_id_stands_for_one_job_for_a_day() {
     let mut driven = Driven::new();
-    let named = || vec![NewJob { client_id: Some("mine".into()), ..new_job(0, 1, 0, None) }];
     let first = driven.submit("q", named(), None);
-    driven.now = Timestamp(driven.now.0 + 23 * 3_600_000);
-    driven.shard.forget(driven.now);
+    cancel(&mut driven, first[0]);
+    driven.wait(23);
     assert_eq!(driven.submit("q", named(), None), first);
     assert_ne!(driven.submit("r", named(), None), first, "another queue");
-    driven.now = Timestamp(driven.now.0 + 2 * 3_600_000);
-    driven.shard.forget(driven.now);
+    driven.wait(2);
     assert_ne!(driven.submit("q", named(), None), first);
+    assert_eq!(picture(&driven.recovered()), picture(&driven.shard));
+}
+
+#[test]
+fn a_client_id_stands_for_its_job_as_long_as_that_lives() {
+    let mut driven = Driven::new();
+    let first = driven.submit("q", named(), None);
+    driven.wait(40);
+    assert_eq!(driven.submit("q", named(), None), first);
+    driven.store();
+    driven.checkpoint = Some((driven.durable, driven.shard.records()));
+    driven.shard = driven.recovered();
+    driven.wait(40);
+    assert_eq!(driven.submit("q", named(), None), first);
+    cancel(&mut driven, first[0]);
+    assert_ne!(driven.submit("q", named(), None), first);
+    assert_eq!(picture(&driven.recovered()), picture(&driven.shard));
+}
+
+#[test]
+fn no_job_finishes_before_its_id_says_that_it_came() {
+    let mut driven = Driven::new();
+    driven.wait(100);
+    driven.submit("q", vec![new_job(0, 1, 0, None)], None);
+    driven.wait(-90);
+    let job = driven.submit("q", vec![new_job(0, 1, 0, None)], None)[0];
+    cancel(&mut driven, job);
+    let done = driven.shard.finished_of(job).unwrap();
+    assert!(done.job.job.submitted_at() > driven.now, "ids rise all the same");
+    assert_eq!(done.finished_at, done.job.job.submitted_at());
+}
+
+#[test]
+fn an_array_that_is_done_leaves_memory_when_the_history_has_all_of_it() {
+    let mut driven = Driven::new();
+    let jobs = vec![new_job(0, 1, 0, Some(3)), new_job(1, 1, 0, None)];
+    let array = driven.submit("q", jobs, None)[0];
+    let task = |index| JobRef::task(array.job, index);
+    cancel(&mut driven, task(1));
+    to_history(&mut driven);
+    assert!(driven.shard.job(array).is_some(), "two of its tasks live");
+    cancel(&mut driven, task(0));
+    driven.store();
+    let done = HistorySpan {
+        after: driven.shard.history_through(),
+        through: Position { sequence: driven.durable as u64, row: u32::MAX },
+    };
+    cancel(&mut driven, array);
+    driven.run(Command::PlanHistory(done));
+    driven.run(Command::NoteHistory(done));
+    let view = driven.shard.job(array).unwrap();
+    assert_eq!(view.state, JobState::Cancelled, "its last task is not in the history yet");
+    to_history(&mut driven);
+    assert_eq!(driven.shard.job(array), None);
+    assert_eq!((driven.shard.table_len(), driven.shard.live()), (1, 1));
+    assert_eq!(picture(&driven.recovered()), picture(&driven.shard));
+}
+
+#[test]
+fn an_array_that_an_old_checkpoint_kept_for_nothing_is_left_out() {
+    let mut driven = Driven::new();
+    let array = driven.submit("q", vec![new_job(0, 1, 0, Some(3))], None)[0];
+    cancel(&mut driven, array);
+    let records = driven.shard.records();
+    let with = |keep: fn(&Record) -> bool| {
+        let mut shard = Shard::new(ShardId(3));
+        for record in records.iter().filter(|record| keep(record)) {
+            shard.apply(Position::default(), record);
+        }
+        (shard.job(array).is_some(), shard.last_id)
+    };
+    assert_eq!(with(|_| true), (true, array.job));
+    let with_history = |record: &Record| !matches!(record, Record::Finished(_));
+    assert_eq!(with(with_history), (false, array.job));
+}
+
+#[test]
+fn a_job_set_that_is_forgotten_and_used_again_counts_anew_for_every_owner() {
+    let mut driven = Driven::new();
+    let job = driven.submit("q", vec![new_job(0, 1, 0, None)], None)[0];
+    cancel(&mut driven, job);
+    driven.wait(6 * 24);
+    driven.submit("r", vec![new_job(0, 1, 0, None)], None);
+    assert!(driven.shard.job_set("q", "set").is_some());
+    driven.wait(25);
+    driven.submit("q", vec![new_job(0, 1, 0, None)], None);
+    let set = driven.shard.job_set("q", "set").unwrap();
+    assert_eq!(set.counts.total(), 1);
+    assert_eq!(driven.recovered().job_set("q", "set"), Some(set));
+    assert!(driven.shard.job_set("r", "set").is_some(), "a job of it lives");
+}
+
+#[test]
+fn an_old_answer_costs_one_record_a_minute_and_not_one_a_command() {
+    let mut driven = Driven::new();
+    for _ in 0..1_200 {
+        driven.submit("q", vec![new_job(0, 1, 0, None)], None);
+        driven.now = Timestamp(driven.now.0 + 1_000);
+    }
+    let forgotten = driven.written() - 2 * 1_200;
+    assert!((3..=5).contains(&forgotten), "{forgotten}");
 }
 
 #[test]
@@ -421,16 +775,16 @@ fn a_lost_run_of_an_at_most_once_job_fails_it() {
 fn ten_million_tasks_are_one_record_and_their_cancellation_another() {
     let mut driven = Driven::new();
     let job = driven.submit("q", vec![new_job(0, 1, 0, Some(10_000_000))], None)[0];
-    assert_eq!(driven.log.len(), 2, "the array and the command");
+    assert_eq!(driven.written(), 2, "the array and the command");
     let leased = driven.lease("q", 1, 2);
     assert_eq!(leased, [(JobRef::task(job.job, 0), 1), (JobRef::task(job.job, 1), 1)]);
     driven.run(Command::Cancel {
         target: Target::Jobs(vec![JobRef::task(job.job, 5)]),
         reason: None,
     });
-    let before = driven.log.len();
+    let before = driven.written();
     driven.run(Command::Cancel { target: Target::Jobs(vec![job]), reason: None });
-    assert_eq!(driven.log.len() - before, 4, "two running tasks, the rest, the command");
+    assert_eq!(driven.written() - before, 4, "two running tasks, the rest, the command");
     assert_eq!(driven.shard.take_stops().len(), 2);
     let state = |index| driven.shard.finished_of(JobRef::task(job.job, index)).unwrap().state;
     assert_eq!(state(9_999_999), JobState::Cancelled);
@@ -466,7 +820,7 @@ fn history_keeps_what_finished_behind_the_span() {
     let jobs = driven.submit("q", vec![new_job(0, 1, 0, None), new_job(1, 1, 0, None)], None);
     let cancel = |job| Command::Cancel { target: Target::Jobs(vec![job]), reason: None };
     driven.run(cancel(jobs[0]));
-    let span = HistorySpan { after: Position::default(), through: at(driven.log.len() - 1) };
+    let span = HistorySpan { after: Position::default(), through: at(driven.written() - 1) };
     driven.run(cancel(jobs[1]));
     driven.run(Command::PlanHistory(span));
     driven.shard = driven.recovered();

@@ -147,6 +147,7 @@ enum RowKind {
     Reprioritized,
     Command,
     QueueClosed,
+    Forgotten,
     HistoryPlanned,
     HistoryWritten,
     Job,
@@ -169,6 +170,7 @@ impl RowKind {
             "reprioritized" => Self::Reprioritized,
             "command" => Self::Command,
             "queue_closed" => Self::QueueClosed,
+            "forgotten" => Self::Forgotten,
             "history_planned" => Self::HistoryPlanned,
             "history_written" => Self::HistoryWritten,
             "job" => Self::Job,
@@ -271,6 +273,7 @@ impl Rows {
                 let incarnation = self.incarnation.value(row)?;
                 return Ok(Record::QueueClosed { queue, incarnation, at });
             }
+            RowKind::Forgotten => return Ok(Record::Forgotten { at: self.at(row)? }),
             RowKind::HistoryPlanned => return Ok(Record::HistoryPlanned(self.span(row)?)),
             RowKind::HistoryWritten => return Ok(Record::HistoryWritten(self.span(row)?)),
             RowKind::Job => return self.live(row, interner),

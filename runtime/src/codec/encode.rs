@@ -147,6 +147,10 @@ impl<'a> Rows<'a> {
                 self.incarnation.reach(self.row).append_value(*incarnation);
                 self.at(*at);
             }
+            Record::Forgotten { at } => {
+                self.kind.push(self.row, "forgotten");
+                self.at(*at);
+            }
             Record::HistoryPlanned(span) => self.span("history_planned", span),
             Record::HistoryWritten(span) => self.span("history_written", span),
             Record::Job(live) => self.live(live)?,

@@ -64,6 +64,7 @@ fn without_payload(mut records: Vec<Record>) -> Vec<Record> {
             Record::Changed(_)
             | Record::Command(_)
             | Record::QueueClosed { .. }
+            | Record::Forgotten { .. }
             | Record::HistoryPlanned(_)
             | Record::HistoryWritten(_)
             | Record::JobSet(_)

@@ -74,7 +74,6 @@ pub(super) async fn take_over(
     };
     let taken = Log::take_over(params, |position, record| state.apply(position, &record)).await?;
     deps.history.forget(shard);
-    state.forget(deps.clock.now());
     // What the records of others stopped was stopped by them, or is found when clusters compare
     // notes.
     state.take_stops();

@@ -259,7 +259,6 @@ impl Owner {
         if !self.trust.holds() {
             return;
         }
-        self.state.forget(self.deps.clock.now());
         let timeout = self.deps.config.cluster_timeout.0;
         let silent: Vec<Name> = self
             .state

@@ -37,8 +37,8 @@ pub(super) async fn job(
 ) -> ShardReply {
     let found = match found {
         Some(found) => Some(found),
-        None => match history.find(wanted).await {
-            Ok(done) => done.map(|done| (convert::finished_job(&done), done.spec)),
+        None => match in_history(&history, wanted).await {
+            Ok(done) => done,
             Err(error) => return unavailable("the history", &error),
         },
     };
@@ -61,17 +61,31 @@ pub(super) async fn applied(
 ) -> ShardReply {
     let ShardReply::Applied(applied) = &mut reply else { return reply };
     for job in unknown {
-        let found = match history.find(job).await {
-            Ok(None) if job.index.is_none() => history.array(job.job).await.map(|a| a.is_some()),
-            found => found.map(|found| found.is_some()),
-        };
-        match found {
-            Ok(true) => applied.finished.push(job.to_string()),
-            Ok(false) => applied.missing.push(job.to_string()),
+        match in_history(&history, job).await {
+            Ok(Some(_)) => applied.finished.push(job.to_string()),
+            Ok(None) => applied.missing.push(job.to_string()),
             Err(error) => return unavailable("the history", &error),
         }
     }
     reply
+}
+
+/// A job, a task, or an array as a whole, which has no row of its own.
+async fn in_history(
+    history: &History,
+    wanted: JobRef,
+) -> Result<Option<(Job, Position)>, muster_runtime::history::Error> {
+    if let Some(done) = history.find(wanted).await? {
+        return Ok(Some((convert::finished_job(&done), done.spec)));
+    }
+    if wanted.index.is_some() {
+        return Ok(None);
+    }
+    let end = history.array(wanted.job).await?;
+    Ok(end.map(|end| {
+        let shown = convert::finished_array(&end.example, &end.counts, end.finished_at);
+        (shown, end.example.spec)
+    }))
 }
 
 fn job_spec(payload: Payload) -> Option<JobSpec> {

@@ -12,6 +12,7 @@ use muster_api::bus::{
     ShardRequest, Sync, Target,
 };
 use muster_api::http::ErrorCode;
+use muster_core::command::NewJob;
 use muster_core::id::{CommandId, JobRef, run_digest};
 use muster_runtime::config::HumanDuration;
 
@@ -45,6 +46,36 @@ async fn a_job_is_submitted_leased_run_and_found_in_the_history() {
     let rest = site.ask(ShardRequest::Jobs(ListJobs { after, ..list })).await;
     let ShardReply::Jobs(rest) = rest else { panic!("no page") };
     assert_eq!((rest.jobs.len(), rest.cursor), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_array_that_is_done_is_found_in_the_history_as_a_whole() {
+    let site = Site::start(1).await;
+    let array = NewJob { count: Some(3), ..job(0) };
+    let id = site.submit("q", "set", 1, vec![array]).await[0];
+    let leases = site.lease(2).await;
+    site.report(&leases, RunStatus::Succeeded).await;
+    let before = site.job(id, false).await.unwrap();
+    assert_eq!((before.state.as_str(), before.count), ("running", Some(3)));
+    let target = Target::Jobs(vec![id]);
+    let cancel = Cancel { command: CommandId(7), target, reason: None };
+    site.ask(ShardRequest::Cancel(cancel)).await;
+    let in_memory = site.job(id, false).await.unwrap();
+    assert_eq!(in_memory.finished_at, None, "memory does not say when");
+    let from_history = async {
+        loop {
+            let job = site.job(id, true).await.expect("it is never lost from sight");
+            if job.finished_at.is_some() {
+                return job;
+            }
+            site.clock.sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let minute = Duration::from_secs(60);
+    let shown = tokio::time::timeout(minute, from_history).await.expect("memory lets go of it");
+    assert_eq!((shown.job_id, shown.state.as_str()), (id.to_string(), "cancelled"));
+    assert_eq!((shown.count, shown.counts), (Some(3), in_memory.counts));
+    assert_eq!(shown.spec.unwrap().pod_spec.get(), r#"{"containers":[]}"#);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,6 +36,7 @@ fn record() -> impl Strategy<Value = Record> {
             incarnation,
             at
         }),
+        at().prop_map(|at| Record::Forgotten { at }),
         span().prop_map(Record::HistoryPlanned),
         span().prop_map(Record::HistoryWritten),
         live().prop_map(|live| Record::Job(Box::new(live))),
