@@ -334,6 +334,7 @@ fn refused(refusal: &Refusal) -> Problem {
     let code = match refusal {
         Refusal::QueueClosed { .. } => ErrorCode::QueueNotFound,
         Refusal::QueueInUse { .. } => ErrorCode::QueueInUse,
+        Refusal::KeyReused { .. } => ErrorCode::Conflict,
     };
     Problem::new(code, refusal.to_string())
 }

@@ -65,8 +65,8 @@ pub struct Submit {
     pub incarnation: u64,
     /// The job set.
     pub job_set: Name,
-    /// The hash of queue and `Idempotency-Key`, where one was given: a line of it that was accepted
-    /// before keeps its id.
+    /// The hash of queue, job set and `Idempotency-Key`, where one was given: a line of it that was
+    /// accepted before keeps its id.
     pub key: Option<u128>,
     /// The jobs, by rising `line`.
     pub jobs: Vec<NewJob>,
@@ -230,6 +230,17 @@ pub enum Refusal {
     QueueClosed {
         /// The queue.
         queue: Name,
+    },
+    /// A line came before under the same key as another job.
+    #[error(
+        "line {line} came before under this Idempotency-Key as job `{job}`, which is another job: \
+         a key stands for one submission"
+    )]
+    KeyReused {
+        /// The line, from 1.
+        line: u64,
+        /// What it was then.
+        job: JobId,
     },
     /// The queue cannot be closed.
     #[error("queue `{queue}` has {live} live jobs")]

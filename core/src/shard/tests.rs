@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{Context, JobFilter, Shard};
 use crate::Name;
 use crate::command::{
-    Command, Lease, NewJob, Outcome, Pick, Report, RunStatus, Submit, Target, Verdict,
+    Command, Lease, NewJob, Outcome, Pick, Refusal, Report, RunStatus, Submit, Target, Verdict,
 };
 use crate::id::{CommandId, JobRef, Position, ShardId};
 use crate::job::{Counts, Exit, JobState, StateSet};
@@ -634,6 +634,28 @@ fn a_client_id_stands_for_its_job_as_long_as_that_lives() {
     cancel(&mut driven, first[0]);
     assert_ne!(driven.submit("q", named(), None), first);
     assert_eq!(picture(&driven.recovered()), picture(&driven.shard));
+}
+
+#[test]
+fn a_key_used_again_for_another_job_is_refused_and_takes_nothing_in() {
+    let mut driven = Driven::new();
+    let jobs = |cpu| vec![new_job(0, 1, 0, None), new_job(1, cpu, 0, None)];
+    let first = driven.submit("q", jobs(1), Some(42));
+    let other = |jobs, job_set: &str| {
+        let (queue, job_set) = ("q".into(), job_set.into());
+        Command::Submit(Submit { queue, incarnation: 1, job_set, key: Some(42), jobs })
+    };
+    let refused = Outcome::Refused(Refusal::KeyReused { line: 2, job: first[1].job });
+    assert_eq!(driven.run(other(jobs(2), "set")), refused);
+    assert!(matches!(driven.run(other(jobs(1), "other")), Outcome::Refused(_)));
+    let array = vec![new_job(0, 1, 0, Some(3))];
+    assert!(matches!(driven.run(other(array, "set")), Outcome::Refused(_)));
+    assert_eq!(driven.shard.live(), 2);
+    // What a client id stands for is no other job, and an answer stays what it was.
+    let mine = driven.submit("q", named(), None);
+    let mapped = || vec![NewJob { shape: shape(7), ..named().remove(0) }];
+    assert_eq!(driven.submit("q", mapped(), Some(43)), mine);
+    assert_eq!(driven.submit("q", mapped(), Some(43)), mine);
 }
 
 #[test]

@@ -27,14 +27,36 @@ pub(crate) async fn delete(
         ShardReply::Done => {}
         other => return Err(unexpected(&other)),
     }
+    remove(&gateway, &name, incarnation).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a queue that its shard has closed out of the control data.
+async fn remove(gateway: &Gateway, name: &str, incarnation: u64) -> Answer<()> {
     let without = |control: &Control| {
         // Only the incarnation that was closed; gone already is as good.
         let is_closed =
-            control.queues.get(&name).is_some_and(|queue| queue.incarnation == incarnation);
-        let next = if is_closed { control.without_queue(&name) } else { None };
+            control.queues.get(name).is_some_and(|queue| queue.incarnation == incarnation);
+        let next = if is_closed { control.without_queue(name) } else { None };
         Ok::<_, Failure>(next.unwrap_or_else(|| control.clone()))
     };
     let control = gateway.deps().control.change(without).await.map_err(failure)?;
-    announce(&gateway, control.version).await;
-    Ok(StatusCode::NO_CONTENT)
+    announce(gateway, control.version).await;
+    Ok(())
+}
+
+/// The shard has closed that incarnation of the queue: the one behind it, if it was created again.
+/// If it still stands in the control data, somebody began to delete it and did not get further;
+/// that is made up for, so that nobody sees a queue that takes nothing.
+pub(crate) async fn incarnation_behind(
+    gateway: &Gateway,
+    name: &str,
+    closed: u64,
+) -> Answer<Option<u64>> {
+    refresh(gateway).await?;
+    let known = gateway.control().queues.get(name).map(|queue| queue.incarnation);
+    if known == Some(closed) {
+        remove(gateway, name, closed).await?;
+    }
+    Ok(known.filter(|known| *known > closed))
 }

@@ -12,7 +12,7 @@ mod get;
 mod list;
 mod put;
 
-pub(crate) use delete::delete;
+pub(crate) use delete::{delete, incarnation_behind};
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use put::put;

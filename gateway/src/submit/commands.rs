@@ -1,5 +1,7 @@
 //! Parsed jobs put together into commands that a shard and the bus take.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use muster_api::batch::{Builder, public};
 use muster_api::bus::{self, IdRun, ShardReply, ShardRequest, encode};
@@ -12,6 +14,7 @@ use super::lines::{Block, each};
 use crate::gateway::Gateway;
 use crate::limits;
 use crate::problem::Failure;
+use crate::queues;
 use crate::shards::unexpected;
 
 /// Bytes of a request besides batch and names.
@@ -79,17 +82,41 @@ pub(super) async fn send(gateway: &Gateway, target: &Target, command: Command) -
 }
 
 /// Hands a batch to the shard.
+///
+/// The shard may say that the queue was deleted although it was created again since, through
+/// another gateway whose word of it did not arrive: then the queues are read anew.
 pub(super) async fn submit(
     gateway: &Gateway,
     target: &Target,
     batch: Bytes,
 ) -> Result<Vec<IdRun>, Failure> {
+    let incarnation = target.incarnation.load(Ordering::Relaxed);
+    let answer = ask(gateway, target, incarnation, batch.clone()).await;
+    let Err(failure) = &answer else { return answer };
+    if failure.0.code != ErrorCode::QueueNotFound {
+        return answer;
+    }
+    match queues::incarnation_behind(gateway, &target.queue, incarnation).await? {
+        Some(newer) => {
+            target.incarnation.fetch_max(newer, Ordering::Relaxed);
+            ask(gateway, target, newer, batch).await
+        }
+        None => answer,
+    }
+}
+
+async fn ask(
+    gateway: &Gateway,
+    target: &Target,
+    incarnation: u64,
+    batch: Bytes,
+) -> Result<Vec<IdRun>, Failure> {
     let request = encode(&ShardRequest::Submit(bus::Submit {
         command: gateway.command_id(),
         queue: target.queue.clone(),
-        incarnation: target.incarnation,
+        incarnation,
         job_set: target.job_set.clone(),
-        key: target.key,
+        key: target.key(),
         batch,
     }));
     let timeout = gateway.write_timeout();

@@ -1,6 +1,7 @@
 //! `POST /queues/{queue}/jobs`: jobs in, in one of three forms.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -48,9 +49,10 @@ enum Ids {
 struct Target {
     shard: ShardId,
     queue: String,
-    incarnation: u64,
+    /// Of the queue, as far as it is known; see `commands::submit`.
+    incarnation: AtomicU64,
     job_set: String,
-    key: Option<CommandId>,
+    key: Option<String>,
 }
 
 /// What a body may be.
@@ -74,8 +76,8 @@ pub(crate) async fn submit(
     let settings = gateway.queue(&queue).await?;
     let target = Target {
         shard: gateway.shard_of(&queue),
-        incarnation: settings.incarnation,
-        key: key(&queue, &head.headers)?,
+        incarnation: AtomicU64::new(settings.incarnation),
+        key: key(&head.headers)?,
         job_set: parameters.job_set.clone().unwrap_or_default(),
         queue,
     };
@@ -114,13 +116,21 @@ fn form(headers: &HeaderMap) -> Answer<Form> {
     }
 }
 
-/// The hash of queue and `Idempotency-Key`: the same key in two queues is two keys.
-fn key(queue: &str, headers: &HeaderMap) -> Answer<Option<CommandId>> {
+impl Target {
+    /// The hash of queue, job set and `Idempotency-Key`: the same key for two job sets is two keys.
+    fn key(&self) -> Option<CommandId> {
+        let key = self.key.as_ref()?;
+        let parts = [&self.queue, "\0", &self.job_set, "\0", key];
+        Some(CommandId(xxh3_128(parts.concat().as_bytes())))
+    }
+}
+
+fn key(headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key = std::str::from_utf8(key.as_bytes())
         .map_err(|_| Failure::bad_request("header Idempotency-Key is not UTF-8"))?;
     names::idempotency_key(key).map_err(Failure::bad_request)?;
-    Ok(Some(CommandId(xxh3_128([queue, "\0", key].concat().as_bytes()))))
+    Ok(Some(key.to_owned()))
 }
 
 /// An answer with that kind of body.
@@ -136,13 +146,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_means_something_else_in_another_queue() {
-        let headers: HeaderMap =
-            [("idempotency-key".parse().unwrap(), "k".parse().unwrap())].into_iter().collect();
-        let (a, b) = (key("a", &headers).unwrap(), key("b", &headers).unwrap());
-        assert!(a.is_some() && a != b);
-        assert_eq!(key("a", &headers).unwrap(), a);
-        assert_eq!(key("a", &HeaderMap::new()).unwrap(), None);
+    fn a_key_means_something_else_in_another_queue_or_job_set() {
+        let of = |queue: &str, job_set: &str, key: Option<&str>| {
+            let target = Target {
+                shard: ShardId(0),
+                queue: queue.to_owned(),
+                incarnation: AtomicU64::new(1),
+                job_set: job_set.to_owned(),
+                key: key.map(str::to_owned),
+            };
+            target.key()
+        };
+        let key = of("a", "s", Some("k"));
+        assert!(key.is_some());
+        assert_eq!(of("a", "s", Some("k")), key);
+        let others = [("b", "s", "k"), ("a", "t", "k"), ("a", "s", "l")];
+        for (queue, job_set, other) in others {
+            assert_ne!(of(queue, job_set, Some(other)), key, "{queue} {job_set} {other}");
+        }
+        assert_eq!(of("a", "s", None), None);
     }
 
     #[test]
@@ -151,7 +173,7 @@ mod tests {
             let value = "k".repeat(bytes).parse().unwrap();
             let headers: HeaderMap =
                 [("idempotency-key".parse().unwrap(), value)].into_iter().collect();
-            key("a", &headers)
+            key(&headers)
         };
         assert!(of(muster_core::limits::IDEMPOTENCY_KEY_BYTES_MAX).is_ok());
         assert!(of(muster_core::limits::IDEMPOTENCY_KEY_BYTES_MAX + 1).is_err());

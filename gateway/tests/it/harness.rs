@@ -15,7 +15,7 @@ use muster_core::time::Timestamp;
 use muster_gateway::{Config, Deps};
 use muster_runtime::bus::{Bus, Options, memory::Memory};
 use muster_runtime::http::Health;
-use muster_runtime::store::{self, control::ControlStore};
+use muster_runtime::store::{self, Store, control::ControlStore};
 use muster_runtime::tasks::{BoxError, Policy};
 use muster_runtime::{Blocking, Clock, Metrics, Random, Supervisor};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +30,7 @@ pub(crate) struct Harness {
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: Supervisor,
     pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) store: Store,
 }
 
 pub(crate) struct Got {
@@ -73,7 +74,7 @@ impl Harness {
         let store = store::open(&store::Config::at("memory:///")).unwrap();
         let deps = Deps {
             bus: Arc::clone(&bus),
-            control: ControlStore::new(store, random.clone()),
+            control: ControlStore::new(store.clone(), random.clone()),
             clock: Clock::system(),
             random,
             tasks: tasks.clone(),
@@ -88,7 +89,7 @@ impl Harness {
         tasks.spawn_once("gateway", Policy::VITAL, move |_| async move {
             muster_gateway::run(config, deps, listener, token).await
         });
-        let harness = Self { address, seen, cancel, tasks, bus };
+        let harness = Self { address, seen, cancel, tasks, bus, store };
         harness.until_ready().await;
         harness
     }

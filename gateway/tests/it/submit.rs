@@ -1,18 +1,22 @@
 //! Submissions: lines, limits, answers in order, keys, bodies that break off.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hyper::StatusCode;
 use muster_api::bus::{ShardReply, ShardRequest};
 use muster_api::http::{ErrorCode, Problem};
+use muster_core::control::Control;
 use muster_core::limits::{JOBS_PER_COMMAND_MAX, JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX};
 use muster_core::route::shard_of_queue;
 use muster_gateway::Config;
+use muster_runtime::Random;
 use muster_runtime::config::HumanDuration;
+use muster_runtime::store::control::ControlStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Harness, gzip, id, take, zstd};
+use crate::harness::{Harness, Script, gzip, id, take, zstd};
 
 const LINES: &str = "application/x-ndjson";
 const JOB: &str = r#"{"podSpec":{"containers":[{}]}}"#;
@@ -196,6 +200,48 @@ async fn a_shard_that_hears_badly_gets_the_same_command_again() {
         .collect();
     assert_eq!(commands.len(), 3);
     assert!(commands.iter().all(|command| *command == commands[0] && command.1.is_some()));
+}
+
+/// A shard that closed every incarnation of the queue below this one.
+fn closed_below(incarnation: u64) -> Script {
+    Arc::new(move |shard, request| match request {
+        ShardRequest::Submit(submit) if submit.incarnation < incarnation => {
+            Some(ShardReply::Error(Problem::new(ErrorCode::QueueNotFound, "deleted")))
+        }
+        other => Some(take(shard, other)),
+    })
+}
+
+#[tokio::test]
+async fn a_queue_made_anew_by_another_gateway_takes_jobs_at_once() {
+    let harness = Harness::with(Config::default(), closed_below(3)).await;
+    harness.queue("a").await;
+    // Its word of the change does not arrive.
+    let other = ControlStore::new(harness.store.clone(), Random::seeded(2));
+    other.load_latest().await.unwrap();
+    let queue = other.view().latest().queues["a"].clone();
+    let deleted = |control: &Control| Ok::<_, Infallible>(control.without_queue("a").unwrap());
+    other.change(deleted).await.unwrap();
+    other.change(|control| control.with_queue("a", queue.clone())).await.unwrap();
+    for _ in 0..2 {
+        let got = harness.post(URL, LINES, JOB).await;
+        assert_eq!(got.lines()[0]["jobId"], id(shard(), 0).to_string());
+    }
+    let incarnations = harness.seen().into_iter().map(|(_, request)| match request {
+        ShardRequest::Submit(submit) => submit.incarnation,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(incarnations.collect::<Vec<_>>(), [1, 3, 3]);
+}
+
+#[tokio::test]
+async fn a_queue_whose_deletion_was_not_finished_is_gone_when_a_job_meets_it() {
+    let harness = Harness::with(Config::default(), closed_below(u64::MAX)).await;
+    harness.queue("a").await;
+    let got = harness.post(URL, LINES, JOB).await;
+    assert!(got.text().contains("queue_not_found"), "{}", got.text());
+    let got = harness.get("/api/v1/queues/a").await;
+    assert_eq!(got.status, StatusCode::NOT_FOUND, "{}", got.text());
 }
 
 #[tokio::test]

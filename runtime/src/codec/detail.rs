@@ -45,6 +45,7 @@ pub(super) enum OutcomeDetail {
     Noted,
     RefusedQueueClosed(Name),
     RefusedQueueInUse(Name, u64),
+    RefusedKeyReused(u64, IdDetail),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -163,6 +164,9 @@ impl OutcomeDetail {
             Outcome::Refused(Refusal::QueueInUse { queue, live }) => {
                 ("refused", Self::RefusedQueueInUse(queue.clone(), *live))
             }
+            Outcome::Refused(Refusal::KeyReused { line, job }) => {
+                ("refused", Self::RefusedKeyReused(*line, id(*job)))
+            }
         }
     }
 
@@ -216,6 +220,9 @@ impl OutcomeDetail {
             Self::RefusedQueueClosed(queue) => Outcome::Refused(Refusal::QueueClosed { queue }),
             Self::RefusedQueueInUse(queue, live) => {
                 Outcome::Refused(Refusal::QueueInUse { queue, live })
+            }
+            Self::RefusedKeyReused(line, job) => {
+                Outcome::Refused(Refusal::KeyReused { line, job: from_id(job) })
             }
         })
     }

@@ -1,8 +1,9 @@
 //! Taking jobs in. A job that came before, by its key and line or by its client id, keeps its id.
 
 use super::{Context, Shard, Writer};
+use crate::Name;
 use crate::command::{IdRun, NewJob, Outcome, Refusal, Submit};
-use crate::id::{CommandId, JobId};
+use crate::id::{CommandId, JobId, JobRef};
 use crate::record::{Done, Record, Submitted};
 use crate::shard::commands::client_key;
 
@@ -17,6 +18,11 @@ pub(super) fn submit(
         return Outcome::Refused(Refusal::QueueClosed { queue: submit.queue });
     }
     let Submit { queue, job_set, key, jobs, .. } = submit;
+    if let Some(key) = key
+        && let Some(refusal) = reused(shard, key, &queue, &job_set, &jobs)
+    {
+        return Outcome::Refused(refusal);
+    }
     let mut runs: Vec<IdRun> = Vec::new();
     for job in jobs {
         let line = job.line;
@@ -51,6 +57,39 @@ fn known(shard: &Shard, key: Option<u128>, queue: &str, job: &NewJob) -> Option<
     by_line.or_else(|| {
         let client_id = job.client_id.as_ref()?;
         shard.commands.client(client_key(queue, client_id))
+    })
+}
+
+/// A line that came before under the key as a job that cannot be the same; told from what is in
+/// memory of a job that lives or has just finished.
+fn reused(
+    shard: &Shard,
+    key: u128,
+    queue: &str,
+    job_set: &Name,
+    jobs: &[NewJob],
+) -> Option<Refusal> {
+    jobs.iter().find_map(|new| {
+        let job = shard.commands.line(key, new.line)?;
+        // A client id stands for its job, whatever is said of it.
+        let by_client_id = new.client_id.as_deref().map(|id| client_key(queue, id));
+        if by_client_id.is_some_and(|key| shard.commands.client(key) == Some(job)) {
+            return None;
+        }
+        let whole = JobRef::whole(job);
+        let is_same = if let Some(live) = shard.job(whole) {
+            let at_most_once = shard.jobs.get(job).is_some_and(|job| job.at_most_once());
+            live.job_set == *job_set
+                && live.client_id == new.client_id
+                && live.shape == new.shape
+                && live.array.map(|(count, _)| count) == new.count
+                && at_most_once == new.at_most_once
+        } else if let Some(done) = shard.finished_of(whole) {
+            done.job_set == *job_set && done.client_id == new.client_id && done.shape == new.shape
+        } else {
+            true
+        };
+        (!is_same).then_some(Refusal::KeyReused { line: new.line + 1, job })
     })
 }
 

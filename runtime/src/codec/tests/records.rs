@@ -186,6 +186,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         name().prop_map(|queue| Outcome::Refused(Refusal::QueueClosed { queue })),
         (name(), any::<u64>())
             .prop_map(|(queue, live)| Outcome::Refused(Refusal::QueueInUse { queue, live })),
+        (any::<u64>(), job_id())
+            .prop_map(|(line, job)| Outcome::Refused(Refusal::KeyReused { line, job })),
     ]
 }
 
