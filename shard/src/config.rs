@@ -20,6 +20,10 @@ pub struct Config {
     pub commit_bytes_max: ByteSize,
     /// Records after which a checkpoint is written.
     pub checkpoint_records: u64,
+    /// Log objects after which a checkpoint is written, however few records they have.
+    pub checkpoint_objects: u64,
+    /// Bytes of log objects after which a checkpoint is written.
+    pub checkpoint_bytes: ByteSize,
     /// How long a finished job may wait before it is written to the history.
     pub history_interval: HumanDuration,
     /// Finished jobs after which history is written at once.
@@ -44,6 +48,8 @@ impl Default for Config {
             commit_interval: HumanDuration::millis(100),
             commit_bytes_max: ByteSize::mib(64),
             checkpoint_records: 200_000,
+            checkpoint_objects: 1_000,
+            checkpoint_bytes: ByteSize::mib(256),
             history_interval: HumanDuration::secs(10),
             history_rows: 50_000,
             cluster_timeout: HumanDuration::secs(60),
@@ -73,6 +79,14 @@ impl Config {
                 "bytes that may wait for a shard's next commit before submissions are refused for the moment",
             ),
             FieldDoc::new("checkpoint_records", "records after which a checkpoint is written"),
+            FieldDoc::new(
+                "checkpoint_objects",
+                "log objects after which a checkpoint is written, however few records they have",
+            ),
+            FieldDoc::new(
+                "checkpoint_bytes",
+                "bytes of log objects after which a checkpoint is written",
+            ),
             FieldDoc::new(
                 "history_interval",
                 "how long a finished job may wait before it is written to the history",
@@ -116,6 +130,9 @@ impl Config {
         }
         if self.round_jobs_max == 0 {
             problems.add("round_jobs_max", "it is at least 1");
+        }
+        if self.checkpoint_objects == 0 || self.checkpoint_bytes.0 == 0 {
+            problems.add("checkpoint_objects", "it and checkpoint_bytes are at least 1");
         }
         if self.checkpoint_records == 0 || self.history_rows == 0 || self.offer_runs_max == 0 {
             problems

@@ -28,7 +28,7 @@ use crate::{Blocking, Random, codec, retry};
 
 pub use append::{AppendError, CheckpointError, Log, Sealed};
 pub use read::Reader;
-pub use take_over::{TakeOverError, TakenOver};
+pub use take_over::{Stretch, TakeOverError, TakenOver};
 
 /// How patient and how large.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

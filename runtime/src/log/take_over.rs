@@ -16,6 +16,17 @@ use crate::codec::{self, FORMAT, Header, Kind};
 /// Commits of the old owner that may get ahead of the fence before the takeover gives up.
 const ROUNDS_MAX: usize = 1000;
 
+/// A stretch of a log, by what it takes to read it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// Its objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their records.
+    pub records: u64,
+}
+
 /// A shard taken over.
 pub struct TakenOver {
     /// The log, open for appends.
@@ -29,6 +40,8 @@ pub struct TakenOver {
     pub checkpoint: Option<u64>,
     /// How many records were applied.
     pub records: u64,
+    /// What of the log lies behind the checkpoint, this takeover's fence with it.
+    pub behind: Stretch,
 }
 
 /// Why a shard was not taken over. The owner before is fenced nevertheless, if the fence was
@@ -87,13 +100,17 @@ impl Log {
             epoch: 0,
             released: false,
             records: 0,
+            behind: Stretch::default(),
         };
         let fence = replay.fence().await?;
         let checkpoint = replay.read_checkpoint(fence).await?;
+        let of_checkpoint = replay.records;
         replay.read_log(checkpoint, fence).await?;
+        let records = replay.records - of_checkpoint;
+        let behind = Stretch { objects: replay.behind.objects + 1, records, ..replay.behind };
         let (records, released_by_previous) = (replay.records, replay.released);
         let log = Log::new(Arc::clone(&objects), reader, fence, fence + 1);
-        Ok(TakenOver { log, epoch: fence, released_by_previous, checkpoint, records })
+        Ok(TakenOver { log, epoch: fence, released_by_previous, checkpoint, records, behind })
     }
 }
 
@@ -106,6 +123,8 @@ struct Replay<'a, F> {
     /// Whether the last object read gave the shard up.
     released: bool,
     records: u64,
+    /// Log objects read, and their bytes.
+    behind: Stretch,
 }
 
 impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
@@ -211,6 +230,8 @@ impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
         self.epoch = found;
         self.released = object.header().released;
         self.apply_all(Place::Log, sequence, object).await?;
+        self.behind.objects += 1;
+        self.behind.bytes += bytes.len() as u64;
         self.reader.keep(sequence, bytes);
         Ok(())
     }

@@ -434,10 +434,8 @@ mod tests {
         assert_eq!(later.keep_shards(kept).await.unwrap().shards, Some(kept));
         assert_eq!(store.requests().since(&before).put, 0);
         let refused = later.keep_shards(kept + 1).await;
-        assert!(
-            matches!(refused, Err(ChangeError::Refused(Shards { kept: k, given: g })) if (k, g) == (kept, kept + 1)),
-            "{refused:?}"
-        );
+        let Err(ChangeError::Refused(refused)) = refused else { panic!("{refused:?}") };
+        assert_eq!(refused, Shards { kept, given: kept + 1 });
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use muster_core::command::Command;
 use muster_core::history::Finished;
 use muster_core::id::Position;
 use muster_core::record::{HistorySpan, Record};
+use muster_runtime::log::Stretch;
 use muster_runtime::tasks::Policy;
 use tokio::sync::mpsc;
 
@@ -24,8 +25,8 @@ pub(super) enum Done {
 /// Where checkpoints and history stand.
 pub(super) struct Background {
     sender: mpsc::Sender<Done>,
-    /// Records since the last checkpoint.
-    records: u64,
+    /// What of the log lies behind the last checkpoint: what a takeover has to read.
+    behind: Stretch,
     checkpoint_running: bool,
     history_running: bool,
     /// When the first finished job that no history holds was noticed.
@@ -36,11 +37,11 @@ pub(super) struct Background {
 }
 
 impl Background {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Done>) {
+    pub(super) fn new(behind: Stretch) -> (Self, mpsc::Receiver<Done>) {
         let (sender, receiver) = mpsc::channel(4);
         let background = Self {
             sender,
-            records: 0,
+            behind,
             checkpoint_running: false,
             history_running: false,
             history_since: None,
@@ -50,15 +51,24 @@ impl Background {
         (background, receiver)
     }
 
-    /// Counts a commit's records; whether a checkpoint of the state behind them is due.
+    /// Counts a commit and its records; whether a checkpoint of the state behind them is due.
     pub(super) fn checkpoint_due(&mut self, records: u64, config: &Config) -> bool {
-        self.records += records;
-        let due = self.records >= config.checkpoint_records && !self.checkpoint_running;
+        self.behind.objects += 1;
+        self.behind.records += records;
+        let is_long = self.behind.records >= config.checkpoint_records
+            || self.behind.objects >= config.checkpoint_objects
+            || self.behind.bytes >= config.checkpoint_bytes.0;
+        let due = is_long && !self.checkpoint_running;
         if due {
-            self.records = 0;
+            self.behind = Stretch::default();
             self.checkpoint_running = true;
         }
         due
+    }
+
+    /// Counts the bytes of a commit, which are known when it is encoded.
+    pub(super) fn count_bytes(&mut self, bytes: usize) {
+        self.behind.bytes += bytes as u64;
     }
 }
 

@@ -15,7 +15,7 @@ use muster_core::record::Record;
 use muster_core::shard::{Context, Shard, Stop};
 use muster_runtime::bus::ReplyTo;
 use muster_runtime::codec;
-use muster_runtime::log::{AppendError, Limits, Log, Params, Sealed};
+use muster_runtime::log::{AppendError, Limits, Log, Params, Sealed, TakenOver};
 
 use super::{End, Error, Owner};
 use crate::worker::Deps;
@@ -46,7 +46,7 @@ pub(super) struct Flight {
 
 /// A commit that is at its place, or another writer's there.
 pub(super) enum Landed {
-    Durable(Vec<Record>),
+    Durable { records: Vec<Record>, bytes: usize },
     Fenced,
 }
 
@@ -59,10 +59,7 @@ pub(super) async fn landed(flight: &mut Option<Flight>) -> Result<Landed, Error>
 }
 
 /// Reads a shard's state from its log and puts a fence behind it.
-pub(super) async fn take_over(
-    shard: ShardId,
-    deps: &Deps,
-) -> Result<(Shard, Log, u64, bool), Error> {
+pub(super) async fn take_over(shard: ShardId, deps: &Deps) -> Result<(Shard, TakenOver), Error> {
     let mut state = Shard::new(shard);
     let params = Params {
         store: deps.store.objects(),
@@ -77,7 +74,7 @@ pub(super) async fn take_over(
     // What the records of others stopped was stopped by them, or is found when clusters compare
     // notes.
     state.take_stops();
-    Ok((state, taken.log, taken.epoch, taken.released_by_previous))
+    Ok((state, taken))
 }
 
 impl Owner {
@@ -198,7 +195,10 @@ impl Owner {
     pub(super) async fn on_landed(&mut self, landed: Result<Landed, Error>) -> Result<End, Error> {
         let Some(flight) = self.flight.take() else { return Ok(End::Cancelled) };
         let records = match landed? {
-            Landed::Durable(records) => records,
+            Landed::Durable { records, bytes } => {
+                self.background.count_bytes(bytes);
+                records
+            }
             Landed::Fenced => {
                 tracing::warn!(shard = %self.state.id(), sequence = flight.sequence, "fenced: another owner has the shard");
                 self.deps.metrics.fenced.inc();
@@ -244,8 +244,9 @@ async fn put(
     records: Vec<Record>,
 ) -> Result<Landed, Error> {
     let (sealed, records) = blocking.run(move || (Sealed::new(header, &records), records)).await?;
-    match log.append(&sealed?).await {
-        Ok(()) => Ok(Landed::Durable(records)),
+    let sealed = sealed?;
+    match log.append(&sealed).await {
+        Ok(()) => Ok(Landed::Durable { records, bytes: sealed.bytes() }),
         Err(AppendError::Fenced { .. }) => Ok(Landed::Fenced),
         Err(error) => Err(Error::Append(error)),
     }

@@ -24,7 +24,7 @@ use muster_core::command::{Command, Outcome};
 use muster_core::id::{CommandId, ShardId};
 use muster_core::shard::Shard;
 use muster_runtime::bus::Subscription;
-use muster_runtime::log::Log;
+use muster_runtime::log::{Log, TakenOver};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -105,12 +105,13 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     let began = deps.clock.monotonic();
     let taking = commit::take_over(shard, &deps);
-    let (state, log, epoch, released) = tokio::select! {
+    let (state, taken) = tokio::select! {
         () = cancel.cancelled() => return Ok(()),
         taken = taking => taken?,
     };
+    let epoch = taken.epoch;
     // The first object of a log has nobody before it.
-    if !released && epoch > 1 && !deps.config.exclusive {
+    if !taken.released_by_previous && epoch > 1 && !deps.config.exclusive {
         // The owner before may still believe in its lease, and answer reads from a state that is
         // old.
         tokio::select! {
@@ -121,7 +122,7 @@ pub(crate) async fn run(
     deps.metrics.takeovers.inc();
     let took = deps.clock.monotonic().saturating_sub(began);
     tracing::info!(%shard, epoch, jobs = state.table_len(), ?took, "shard taken over");
-    let (mut owner, done) = Owner::new(deps, state, log, won.trust, epoch);
+    let (mut owner, done) = Owner::new(deps, state, taken, won.trust);
     let mut inbox = Inbox {
         requests: owner.deps.bus.subscribe(&subject::shard(shard), None).await?,
         heartbeats: owner.deps.bus.subscribe(subject::HEARTBEATS, None).await?,
@@ -151,26 +152,25 @@ impl Owner {
     fn new(
         deps: Deps,
         state: Shard,
-        log: Log,
+        taken: TakenOver,
         trust: Trust,
-        epoch: u64,
     ) -> (Self, mpsc::Receiver<Done>) {
-        let (background, done) = Background::new();
+        let (background, done) = Background::new(taken.behind);
         let now = deps.clock.monotonic();
         let contacts = state.clusters().map(|cluster| (cluster.clone(), now)).collect();
         let owner = Self {
             name: format!("{:016x}", deps.random.u64()),
-            epoch,
+            epoch: taken.epoch,
             open: Open::default(),
             flight: None,
             committed_at: None,
-            durable: Durable::new(log.next_sequence() - 1),
+            durable: Durable::new(taken.log.next_sequence() - 1),
             recent: Arc::new(Recent::default()),
             contacts,
             ticked_at: now,
             offers: offers::Publisher::default(),
             background,
-            log: Arc::new(log),
+            log: Arc::new(taken.log),
             trust,
             state,
             deps,

@@ -149,6 +149,30 @@ async fn a_checkpoint_and_the_log_behind_it_make_the_same_state() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_checkpoint_comes_after_few_large_or_many_small_commits_of_all_owners_together() {
+    let by_objects = |config: &mut muster_shard::Config| config.checkpoint_objects = 8;
+    let by_bytes = |config: &mut muster_shard::Config| {
+        config.checkpoint_bytes = muster_runtime::config::ByteSize(64 * 1024);
+    };
+    for change in [by_objects as fn(&mut muster_shard::Config), by_bytes] {
+        let mut site = Site::start_with(1, change).await;
+        let mut commits = 0;
+        // No owner lives long enough to write that much.
+        while site.keys("shards/0/checkpoint").await.is_empty() {
+            for _ in 0..3 {
+                commits += 1;
+                site.submit("q", "set", commits, vec![job(0)]).await;
+            }
+            assert!(commits < 30, "no checkpoint");
+            site.kill().await;
+            site.start_worker(change).await;
+        }
+        assert!(commits > 3);
+        assert_eq!(u128::from(site.counts("q", "set").await["queued"]), commits);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_clusters_runs_are_given_up_and_its_reports_not_believed() {
     let site = Site::start(1).await;
     site.submit("q", "set", 1, vec![job(0)]).await;
