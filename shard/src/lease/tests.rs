@@ -215,8 +215,10 @@ async fn a_lease_that_another_took_is_lost_also_when_leases_cannot_be_listed() {
     let won = sleeper.take(NAME).await.unwrap().unwrap();
     sleeper.renew().await.unwrap();
     assert_eq!(sleeper.take_lost(), Vec::<String>::new());
+    other.renew().await.unwrap();
 
     clock.sleep(TTL * 2).await;
+    other.renew().await.unwrap();
     assert!(!won.trust.holds());
     assert!(other.take(NAME).await.unwrap().is_some());
     unlisted.fails.store(true, Ordering::Relaxed);
