@@ -1,17 +1,15 @@
 //! Domain to wire and back. One function a type; nothing here decides anything.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use muster_core::Name;
 use muster_core::command::{self, Command, Outcome, Refusal, RunStatus, Verdict};
 use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobRef, Position};
 use muster_core::job::{Counts, Exit, JobState, StateSet};
-use muster_core::offer::QueueOffer;
 use muster_core::record::{Change, Changed, Record, Run, Submitted};
 use muster_core::resources::Resources;
-use muster_core::shape::{Shape, ShapeKey};
+use muster_core::shape::ShapeKey;
 use muster_core::shard::{JobSetView, JobView, RunView};
 use muster_core::time::Timestamp;
 
@@ -50,6 +48,13 @@ pub fn states(names: &[String]) -> Result<StateSet, Problem> {
 #[must_use]
 pub fn quantities(resources: &Resources) -> BTreeMap<String, String> {
     resources.iter().map(|(name, quantity)| (name.to_string(), quantity.to_string())).collect()
+}
+
+/// The amounts behind quantities by resource; one that is none counts as nothing.
+#[must_use]
+pub fn resources(quantities: &BTreeMap<String, String>) -> Resources {
+    let amount = |text: &String| text.parse().unwrap_or_default();
+    quantities.iter().map(|(name, text)| (Name::from(name.as_str()), amount(text))).collect()
 }
 
 /// Counts by state's name.
@@ -365,34 +370,4 @@ pub fn believed_run(run: RunView) -> bus::BelievedRun {
 #[must_use]
 pub fn shape_key(key: ShapeKey) -> CommandId {
     CommandId(key.0)
-}
-
-/// Offers with their shapes by position: the shapes, and the queues that name them.
-#[must_use]
-pub fn offers(queues: &[QueueOffer]) -> (Vec<ShapeText>, Vec<bus::QueueOffer>) {
-    let mut shapes = Vec::new();
-    let mut known: BTreeMap<ShapeKey, u32> = BTreeMap::new();
-    let mut by_pointer: BTreeMap<usize, u32> = BTreeMap::new();
-    let mut position = |shape: &Arc<Shape>| {
-        *by_pointer.entry(Arc::as_ptr(shape) as usize).or_insert_with(|| {
-            *known.entry(shape.key()).or_insert_with(|| {
-                shapes.push(ShapeText(Arc::clone(shape)));
-                u32::try_from(shapes.len() - 1).expect("a message has fewer than 2^32 shapes")
-            })
-        })
-    };
-    let queues = queues
-        .iter()
-        .map(|offer| bus::QueueOffer {
-            queue: offer.queue.to_string(),
-            head: offer.head.iter().map(|w| (w.priority, position(&w.shape), w.count)).collect(),
-            waiting: offer.waiting.iter().map(|(s, count)| (position(s), *count)).collect(),
-            held: offer
-                .held
-                .iter()
-                .map(|(cluster, s, count)| (cluster.to_string(), position(s), *count))
-                .collect(),
-        })
-        .collect();
-    (shapes, queues)
 }

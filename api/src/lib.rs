@@ -9,6 +9,7 @@ pub mod bus;
 pub mod convert;
 pub mod http;
 pub mod job_text;
+pub mod offers;
 pub mod request;
 pub mod shape;
 pub mod text;

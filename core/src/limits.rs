@@ -58,3 +58,5 @@ pub const COMMAND_MINUTES: u64 = 15;
 pub const REMEMBERED_MAX: usize = 4_000_000;
 /// How long a job set is remembered after its last change once nothing of it lives, in days.
 pub const JOB_SET_DAYS: u64 = 7;
+/// Different resources in one queue's sums as they are told to the leader of a pool.
+pub const RESOURCES_PER_OFFER_MAX: usize = 256;

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use crate::Name;
 use crate::shape::Shape;
 
-/// What one queue has waiting and what it holds, in one pool.
+/// What one queue has waiting and what it holds.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct QueueOffer {
     /// The queue.
     pub queue: Name,
-    /// The head of its order: runs of equal shapes in the order in which they should be leased.
+    /// For each pool the head of its order: runs of equal shapes in the order in which they should
+    /// be leased.
     pub head: Vec<WaitingJobs>,
+    /// Pools whose head is not all that waits for them, and where the rest begins.
+    pub behind: Vec<(Name, Behind)>,
     /// Everything that waits, by shape (the head included): the queue's demand beyond what it
     /// holds.
     pub waiting: Vec<(Arc<Shape>, u64)>,
@@ -28,4 +31,34 @@ pub struct WaitingJobs {
     pub shape: Arc<Shape>,
     /// How many.
     pub count: u64,
+}
+
+/// A place in a queue's order, between two runs of those that are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Behind {
+    /// The priority of the run behind it.
+    pub priority: u32,
+    /// How many runs of that priority lie before it.
+    pub runs: u32,
+}
+
+impl Behind {
+    /// The place behind the first `told` of `runs`, which begin at `from`; `None` at their end.
+    #[must_use]
+    pub fn first(from: Self, runs: &[WaitingJobs], told: usize) -> Option<Self> {
+        let priority = runs.get(told)?.priority;
+        let before = if priority == from.priority { from.runs } else { 0 };
+        let same = runs[..told].iter().rev().take_while(|run| run.priority == priority).count();
+        let runs = before.saturating_add(u32::try_from(same).unwrap_or(u32::MAX));
+        Some(Self { priority, runs })
+    }
+}
+
+/// Runs from the middle of a queue's order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Window {
+    /// The runs.
+    pub runs: Vec<WaitingJobs>,
+    /// Where the rest begins, if there is any.
+    pub behind: Option<Behind>,
 }

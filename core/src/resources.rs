@@ -46,6 +46,17 @@ impl Resources {
         }
     }
 
+    /// Adds every amount of `other` so many times; what is more than can be said stays the most.
+    pub fn add_times(&mut self, other: &Self, times: u64) {
+        let most = Quantity::from_units(i64::MAX);
+        for (name, quantity) in &other.0 {
+            let more = quantity.nanos().checked_mul(i128::from(times.min(1 << 40)));
+            let more = more.and_then(Quantity::from_nanos).unwrap_or(most);
+            let sum = self.get(name).plus(more);
+            self.set(name.clone(), sum);
+        }
+    }
+
     /// Raises every amount to that of `other`, where that is more.
     pub fn raise_to(&mut self, other: &Self) {
         for (name, quantity) in &other.0 {

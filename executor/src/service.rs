@@ -391,7 +391,11 @@ impl Executor {
                 return;
             }
         };
-        for (job, attempt) in orders.runs {
+        self.on_stops(orders.runs, now);
+    }
+
+    fn on_stops(&mut self, runs: Vec<(String, u32)>, now: Now) {
+        for (job, attempt) in runs {
             match job.parse() {
                 Ok(job) => self.runs.on_stop(RunKey { job, attempt }, now),
                 Err(error) => tracing::warn!(%error, "stop order is ignored"),

@@ -10,6 +10,7 @@ mod leader;
 mod lease;
 mod metrics;
 mod owner;
+mod send;
 mod worker;
 
 pub use config::Config;

@@ -1,6 +1,8 @@
 //! What a shard worker counts: `muster_shard_…`.
 
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -23,6 +25,22 @@ pub(crate) struct Metrics {
     pub(crate) round_seconds: Histogram,
     pub(crate) leases: Counter,
     pub(crate) expired_runs: Counter,
+    pub(crate) unsent: Family<UnsentLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct UnsentLabels {
+    pub(crate) kind: Unsent,
+}
+
+/// What could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Unsent {
+    LeaseAnswer,
+    Offers,
+    PoolStatus,
+    Reply,
+    StopOrder,
 }
 
 impl Metrics {
@@ -44,6 +62,7 @@ impl Metrics {
             round_seconds: seconds(),
             leases: Counter::default(),
             expired_runs: Counter::default(),
+            unsent: Family::default(),
         };
         let m = &metrics;
         for (name, help, counter) in [
@@ -71,6 +90,8 @@ impl Metrics {
             m.commit_seconds.clone(),
         );
         registry.register("round_seconds", "time to solve a round", m.round_seconds.clone());
+        let help = "messages that were not sent, because they were too large or the bus was away";
+        registry.register("messages_unsent", help, m.unsent.clone());
         registry.register("owned", "shards owned", m.shards_owned.clone());
         registry.register("pools_led", "pools led", m.pools_led.clone());
         metrics

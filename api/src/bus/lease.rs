@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::LeasedRun;
+use crate::http::Problem;
 
 /// An executor's request to the leader of a pool.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,9 +62,12 @@ pub enum LeaseReply {
     Answer(LeaseAnswer),
     /// The leader does not know the version that the update is a change of: tell all nodes.
     TellAll,
+    /// It was refused or failed.
+    Error(Problem),
 }
 
-/// Leases for a cluster; an answer that was not seen is sent again with the next.
+/// Leases for a cluster, as many as fit a message; an answer that was not seen is sent again with
+/// the next.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LeaseAnswer {
     /// The leader's session.
@@ -73,5 +77,8 @@ pub struct LeaseAnswer {
     /// The node version that the leader holds.
     pub version: u64,
     /// Runs to start.
+    #[serde(with = "super::runs::leased")]
     pub leases: Vec<LeasedRun>,
+    /// Runs to stop: (job, attempt). They were ordered to before, each order may have been lost.
+    pub stops: Vec<(String, u32)>,
 }

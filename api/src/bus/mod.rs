@@ -2,7 +2,7 @@
 //! here.
 
 use bytes::Bytes;
-use muster_core::id::{CommandId, JobId, JobRef, ShardId};
+use muster_core::id::{CommandId, JobId, JobRef};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::http;
@@ -10,11 +10,18 @@ use crate::shape::ShapeText;
 use crate::text::{self, Cursor};
 
 mod cluster;
+mod fit;
 mod lease;
+mod offer;
+mod pool;
+pub(crate) mod runs;
 pub mod subject;
 
 pub use cluster::{GetLogs, Heartbeat, LogsReply, StopRuns};
+pub use fit::{Room, chunks, cut};
 pub use lease::{LeaseAnswer, LeaseReply, LeaseRequest, Node, NodeUpdate};
+pub use offer::{Behind, GetWindows, Offers, PoolOffer, QueueOffer, QueueWindow, Windows};
+pub use pool::{pool_from_parts, pool_parts};
 
 /// A message that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +76,8 @@ pub enum ShardRequest {
     Sync(Sync),
     /// What executors need to start jobs; answered with [`ShardReply::Payloads`].
     Payloads(GetPayloads),
+    /// What waits behind the offers of queues; answered with [`ShardReply::Windows`].
+    Windows(GetWindows),
 }
 
 /// The answer of the owner of a shard.
@@ -88,7 +97,7 @@ pub enum ShardReply {
     JobSets(http::JobSetPage),
     /// Events.
     Events(http::EventPage),
-    /// Leased runs.
+    /// Leased runs, no more than fit a message.
     Leased(Leased),
     /// A verdict for each report, in order: whether the system believes in that attempt.
     Reported(Vec<bool>),
@@ -96,6 +105,8 @@ pub enum ShardReply {
     Runs(RunPage),
     /// Payloads, from the first asked for on, as many as fit a message.
     Payloads(Vec<JobPayload>),
+    /// Windows into queues.
+    Windows(Windows),
     /// It was refused or failed.
     Error(http::Problem),
 }
@@ -272,23 +283,22 @@ pub struct IdRun {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Leased {
     /// The runs.
+    #[serde(with = "runs::leased")]
     pub runs: Vec<LeasedRun>,
-    /// What the touched queues offer after it.
+    /// What the touched queues offer to the pool after it, as far as it fits.
     pub offers: Offers,
 }
 
-/// A job that was leased.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A job that was leased. Lists of them name each shape once.
+#[derive(Debug, Clone, PartialEq)]
 pub struct LeasedRun {
     /// The job or task.
-    #[serde(with = "text")]
     pub job: JobRef,
     /// The attempt.
     pub attempt: u32,
     /// The node.
     pub node: String,
     /// Its shape.
-    #[serde(with = "text")]
     pub shape: ShapeText,
 }
 
@@ -371,13 +381,14 @@ pub struct RunPage {
     /// Whether count and digest agreed, in which case no runs are listed.
     pub agreed: bool,
     /// The runs in the order of jobs.
+    #[serde(with = "runs::believed")]
     pub runs: Vec<BelievedRun>,
     /// Whether more follow.
     pub more: bool,
 }
 
 /// A run that a shard believes in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BelievedRun {
     /// The run.
     pub run: LeasedRun,
@@ -415,48 +426,6 @@ pub struct JobPayload {
     pub annotations: Bytes,
     /// The pod spec as JSON, as submitted.
     pub pod_spec: Bytes,
-}
-
-/// What a shard has waiting and held: all of it, or what changed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Offers {
-    /// The shard.
-    pub shard: u16,
-    /// Who owns it: offers of another owner replace everything known of the shard.
-    pub owner: String,
-    /// The owner's ownership of the shard: rises with each takeover.
-    pub epoch: u64,
-    /// Rises with each message of an owner; a gap means that something was missed.
-    pub version: u64,
-    /// Whether queues that are not named have nothing. A full set may come in several messages: the
-    /// first is full, the others follow it.
-    pub full: bool,
-    /// Shapes that `queues` names by position.
-    #[serde(with = "text::list")]
-    pub shapes: Vec<ShapeText>,
-    /// The queues.
-    pub queues: Vec<QueueOffer>,
-}
-
-impl Offers {
-    /// The shard that speaks.
-    #[must_use]
-    pub fn shard(&self) -> ShardId {
-        ShardId(self.shard)
-    }
-}
-
-/// One queue's offer; shapes by position in [`Offers::shapes`], each of which names its pool.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct QueueOffer {
-    /// The queue.
-    pub queue: String,
-    /// The head of its order: (priority, shape, count).
-    pub head: Vec<(u32, u32, u64)>,
-    /// All that waits: (shape, count).
-    pub waiting: Vec<(u32, u64)>,
-    /// All that clusters hold: (cluster, shape, count).
-    pub held: Vec<(String, u32, u64)>,
 }
 
 /// A wake-up: the control data has this version.

@@ -20,6 +20,15 @@ pub fn cluster_stop(cluster: &str) -> String {
     format!("muster.cluster.{cluster}.stop")
 }
 
+/// Stop orders for the runs of every cluster.
+pub const CLUSTER_STOPS: &str = "muster.cluster.*.stop";
+
+/// The cluster that stop orders of this subject are for.
+#[must_use]
+pub fn stopped_cluster(subject: &str) -> Option<&str> {
+    subject.strip_prefix("muster.cluster.")?.strip_suffix(".stop")
+}
+
 /// Requests for the output of a cluster's runs.
 #[must_use]
 pub fn cluster_logs(cluster: &str) -> String {

@@ -14,6 +14,7 @@ mod finished;
 mod intern;
 mod job;
 mod lines;
+mod offers;
 mod order;
 mod query;
 mod ranges;

@@ -1,8 +1,9 @@
-//! The order of a queue's waiting jobs: priority ascending, then submission, as runs of equal
+//! The order of a queue's waiting jobs: priority ascending, then submission, as pieces of equal
 //! shapes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::ops::ControlFlow;
 
 use crate::id::JobId;
 
@@ -113,22 +114,26 @@ impl Order {
         self.waiting.iter().map(|(shape, count)| (*shape, *count))
     }
 
-    /// The head of the order, `runs_max` runs at most. Behind [`MERGED_JOBS_MAX`] jobs of several
-    /// shapes at one priority, the rest of each shape is one run.
-    pub(super) fn head(
+    /// Goes through the order from a priority on, as pieces of equal jobs of the wanted shapes,
+    /// until `visit` has had enough. Behind [`MERGED_JOBS_MAX`] jobs of several shapes at one
+    /// priority, the rest of each shape is one piece.
+    pub(super) fn walk(
         &self,
-        runs_max: usize,
+        from: u32,
+        wanted: impl Fn(u32) -> bool,
         waits: impl Fn(JobId) -> Option<(Place, u64)>,
-    ) -> Vec<Head> {
-        let mut runs = Vec::new();
-        for (&priority, shapes) in &self.buckets {
-            merge(priority, shapes, runs_max, &waits, &mut runs);
-            if runs.len() >= runs_max {
-                break;
+        mut visit: impl FnMut(Head) -> ControlFlow<()>,
+    ) {
+        for (&priority, shapes) in self.buckets.range(from..) {
+            let shapes: Vec<(u32, &Bucket)> = shapes
+                .iter()
+                .filter(|(s, _)| wanted(**s))
+                .map(|(s, bucket)| (*s, bucket))
+                .collect();
+            if merge(priority, &shapes, &waits, &mut visit).is_break() {
+                return;
             }
         }
-        runs.truncate(runs_max);
-        runs
     }
 }
 
@@ -156,16 +161,15 @@ impl Bucket {
 
 fn merge(
     priority: u32,
-    shapes: &BTreeMap<u32, Bucket>,
-    runs_max: usize,
+    shapes: &[(u32, &Bucket)],
     waits: &impl Fn(JobId) -> Option<(Place, u64)>,
-    runs: &mut Vec<Head>,
-) {
+    visit: &mut impl FnMut(Head) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     let mut left: BTreeMap<u32, u64> = shapes.iter().map(|(s, bucket)| (*s, bucket.jobs)).collect();
     if shapes.len() > 1 {
         let mut cursors = shapes
             .iter()
-            .map(|(&shape, bucket)| {
+            .map(|&(shape, bucket)| {
                 let place = Place { priority, shape };
                 let live = bucket.ids.iter().filter_map(move |&id| match waits(id) {
                     Some((at, jobs)) if at == place => Some((id, jobs)),
@@ -180,31 +184,22 @@ fn merge(
         }
         let mut looked_at = 0;
         while looked_at < MERGED_JOBS_MAX
-            && runs.len() <= runs_max
             && let Some(Reverse((_, at))) = heads.pop()
         {
             let (shape, ids) = &mut cursors[at];
             let (shape, jobs) = (*shape, ids.next().map_or(0, |(_, jobs)| jobs));
             heads.extend(ids.peek().map(|(id, _)| Reverse((*id, at))));
             looked_at += 1;
-            push(runs, Head { priority, shape, count: jobs });
+            visit(Head { priority, shape, count: jobs })?;
             if let Some(rest) = left.get_mut(&shape) {
                 *rest -= jobs;
             }
         }
     }
     for (shape, count) in left {
-        if count > 0 && runs.len() < runs_max {
-            push(runs, Head { priority, shape, count });
+        if count > 0 {
+            visit(Head { priority, shape, count })?;
         }
     }
-}
-
-fn push(runs: &mut Vec<Head>, next: Head) {
-    match runs.last_mut() {
-        Some(last) if last.priority == next.priority && last.shape == next.shape => {
-            last.count += next.count;
-        }
-        Some(_) | None => runs.push(next),
-    }
+    ControlFlow::Continue(())
 }

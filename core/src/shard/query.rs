@@ -1,17 +1,15 @@
-//! Reading a shard: jobs, job sets, runs of a cluster, offers.
+//! Reading a shard: jobs, job sets, runs of a cluster.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::Shard;
 use super::job::{Body, Job};
-use super::order::Place;
-use super::{Queue, Shard};
 use crate::Name;
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position};
 use crate::job::{Counts, JobState, StateSet};
-use crate::offer::{QueueOffer, WaitingJobs};
 use crate::record::{HistorySpan, Run};
 use crate::shape::{Shape, ShapeKey};
 
@@ -305,66 +303,6 @@ impl Shard {
     #[must_use]
     pub fn table_len(&self) -> usize {
         self.jobs.len()
-    }
-
-    /// Offers of every queue that has anything to say.
-    #[must_use]
-    pub fn offers(&self, runs_max: usize) -> Vec<QueueOffer> {
-        self.queues
-            .iter()
-            .map(|(number, queue)| self.offer(*number, queue, runs_max))
-            .filter(|offer| !offer.waiting.is_empty() || !offer.held.is_empty())
-            .collect()
-    }
-
-    /// Offers of the queues that changed since this was last asked.
-    pub fn take_changed_offers(&mut self, runs_max: usize) -> Vec<QueueOffer> {
-        let changed = std::mem::take(&mut self.changed);
-        let queues = changed.iter().filter_map(|number| Some((*number, self.queues.get(number)?)));
-        queues.map(|(number, queue)| self.offer(number, queue, runs_max)).collect()
-    }
-
-    /// The offers of these queues.
-    #[must_use]
-    pub fn offers_of<'a>(
-        &self,
-        queues: impl IntoIterator<Item = &'a Name>,
-        runs_max: usize,
-    ) -> Vec<QueueOffer> {
-        let numbers = queues.into_iter().filter_map(|name| self.names.number(name));
-        let known = numbers.filter_map(|number| Some((number, self.queues.get(&number)?)));
-        known.map(|(number, queue)| self.offer(number, queue, runs_max)).collect()
-    }
-
-    /// Whether a queue changed since offers were last taken.
-    #[must_use]
-    pub fn offers_changed(&self) -> bool {
-        !self.changed.is_empty()
-    }
-
-    fn offer(&self, number: u32, queue: &Queue, runs_max: usize) -> QueueOffer {
-        let shape = |number: u32| self.shapes.value(number).clone();
-        let head = queue.order.head(runs_max, |id| {
-            let job = self.jobs.get(id).filter(|job| job.waiting() > 0)?;
-            Some((Place { priority: job.priority, shape: job.shape }, job.waiting()))
-        });
-        QueueOffer {
-            queue: self.names.value(number).clone(),
-            head: head
-                .into_iter()
-                .map(|h| WaitingJobs {
-                    priority: h.priority,
-                    shape: shape(h.shape),
-                    count: h.count,
-                })
-                .collect(),
-            waiting: queue.order.waiting().map(|(s, count)| (shape(s), count)).collect(),
-            held: queue
-                .held
-                .iter()
-                .map(|((cluster, s), count)| (cluster.clone(), shape(*s), *count))
-                .collect(),
-        }
     }
 
     pub(super) fn names_of(&self, job: JobId) -> Option<(Name, Name)> {

@@ -19,6 +19,8 @@ use crate::limits;
 
 /// Bytes of a node on the wire beside its texts, generously.
 const NODE_BYTES: usize = 120;
+/// Bytes of a name beside its text.
+const NAME_BYTES: usize = 5;
 
 /// Nodes by name.
 #[derive(Debug)]
@@ -212,6 +214,8 @@ impl Nodes {
     /// `bytes_max`.
     pub(super) fn update(&self, pool: &str, base: Option<u64>, bytes_max: usize) -> Update {
         let base = base.filter(|base| (self.base_min..=self.version).contains(base));
+        // Where the names of those that are gone are too many, telling what is there says as much.
+        let base = base.filter(|base| self.removed_bytes(*base) <= bytes_max / 2);
         let behind = |version: u64| base.is_none_or(|base| version > base);
         let mut changed: Vec<&Entry> =
             self.nodes.values().filter(|e| *e.pool == *pool && behind(e.changed)).collect();
@@ -241,6 +245,10 @@ impl Nodes {
             .map(ToString::to_string)
             .collect();
         Update { update: NodeUpdate { base, version, nodes, removed }, more }
+    }
+
+    fn removed_bytes(&self, base: u64) -> usize {
+        self.removed.range(base + 1..).map(|(_, (_, name))| name.len() + NAME_BYTES).sum()
     }
 }
 

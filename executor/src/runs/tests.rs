@@ -73,8 +73,13 @@ fn runs() -> Runs {
 
 fn answer(runs: &mut Runs, number: u64, keys: &[RunKey]) -> usize {
     let leases = keys.iter().map(|key| lease(*key)).collect();
-    let version = runs.nodes_version(DEFAULT_POOL);
-    let answer = LeaseAnswer { session: "s".into(), answer: number, version, leases };
+    let answer = LeaseAnswer {
+        session: "s".into(),
+        answer: number,
+        version: runs.nodes_version(DEFAULT_POOL),
+        leases,
+        stops: Vec::new(),
+    };
     runs.on_answer(&DEFAULT_POOL.into(), answer, now())
 }
 
@@ -265,7 +270,7 @@ fn nodes_are_told_once_and_in_pieces() {
         told.extend(ask.nodes.nodes.into_iter().map(|node| node.name));
         let version = ask.nodes.version;
         let (session, leases) = ("s".to_owned(), Vec::new());
-        let answer = LeaseAnswer { session, answer: number, version, leases };
+        let answer = LeaseAnswer { session, answer: number, version, leases, stops: Vec::new() };
         runs.on_answer(&DEFAULT_POOL.into(), answer, now());
         if !ask.more {
             break;
@@ -290,7 +295,8 @@ fn tell(runs: &mut Runs, pool: &str) -> (Vec<String>, Vec<String>) {
     let ask = runs.ask(pool, 7, 1 << 20);
     let number = ask.seen.map_or(1, |(_, number)| number + 1);
     let (session, version) = (pool.to_owned(), ask.nodes.version);
-    let answer = LeaseAnswer { session, answer: number, version, leases: Vec::new() };
+    let (leases, stops) = (Vec::new(), Vec::new());
+    let answer = LeaseAnswer { session, answer: number, version, leases, stops };
     runs.on_answer(&pool.into(), answer, now());
     (ask.nodes.nodes.into_iter().map(|node| node.name).collect(), ask.nodes.removed)
 }

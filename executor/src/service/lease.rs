@@ -110,19 +110,25 @@ impl Executor {
             Ok(LeaseReply::TellAll) if is_newest => self.runs.on_tell_all(&pool),
             // It was asked again since, and answers again.
             Ok(LeaseReply::TellAll) | Err(Failure::Superseded) => {}
+            Ok(LeaseReply::Error(problem)) if is_newest => {
+                self.back_off(&pool, &problem.detail, now);
+            }
             Err(Failure::Failed(reason)) if is_newest => self.back_off(&pool, &reason, now),
-            Err(Failure::Failed(_)) => {}
+            Ok(LeaseReply::Error(_)) | Err(Failure::Failed(_)) => {}
         }
     }
 
-    fn on_answer(&mut self, pool: &Name, answer: LeaseAnswer, now: Now) {
+    fn on_answer(&mut self, pool: &Name, mut answer: LeaseAnswer, now: Now) {
         let Some(lease) = self.leases.get_mut(pool) else { return };
         if !lease.is_leader_known {
             lease.is_leader_known = true;
             tracing::info!(cluster = %self.config.cluster, %pool, "leader answers");
         }
         (lease.delays, lease.retry_at) = (None, now.monotonic);
+        let stops = std::mem::take(&mut answer.stops);
         let new = self.runs.on_answer(pool, answer, now);
+        // Behind the leases: what is leased and stopped in one answer is stopped.
+        self.on_stops(stops, now);
         let leases = self.deps.metrics.leases.get_or_create(&self.cluster_labels()).clone();
         leases.inc_by(new as u64);
     }

@@ -28,7 +28,7 @@ impl Executor {
                 Err(error) => LogsReply::Missing(error.to_string()),
             };
             if let Err(error) = bus.respond(&to, bus::encode(&reply)).await {
-                tracing::debug!(%error, "output was read in vain");
+                tracing::warn!(%error, "output was read in vain");
             }
             Done::Logs
         }));

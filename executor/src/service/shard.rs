@@ -67,11 +67,14 @@ impl Line {
         (self.is_busy, self.at, self.delays) = (false, now.monotonic, None);
     }
 
-    fn failed(&mut self, now: Now, random: &muster_runtime::Random) {
+    /// Says whether the request before it had not failed.
+    fn failed(&mut self, now: Now, random: &muster_runtime::Random) -> bool {
         self.is_busy = false;
+        let is_first = self.delays.is_none();
         let delays =
             self.delays.get_or_insert_with(|| retry::Policy::default().delays(random.clone()));
         self.at = now.monotonic + delays.next().expect("the policy never gives up");
+        is_first
     }
 }
 
@@ -148,8 +151,8 @@ impl Executor {
                 metrics.reports_refused.get_or_create(&labels).inc_by(refused);
             }
             Err(reason) => {
-                work.report.failed(now, &self.deps.random);
-                self.note_retry(place, RequestLabel::Report, &reason);
+                let is_first = work.report.failed(now, &self.deps.random);
+                self.note_retry(place, RequestLabel::Report, is_first, &reason);
             }
         }
     }
@@ -179,9 +182,9 @@ impl Executor {
                 self.runs.on_payloads(asked, payloads);
             }
             Err(reason) => {
-                line.failed(now, &self.deps.random);
+                let is_first = line.failed(now, &self.deps.random);
                 self.runs.on_payloads_failed(asked);
-                self.note_retry(place, RequestLabel::Payloads, &reason);
+                self.note_retry(place, RequestLabel::Payloads, is_first, &reason);
             }
         }
     }
@@ -204,8 +207,8 @@ impl Executor {
         let page = match reply {
             Ok(page) => page,
             Err(reason) => {
-                self.shards[place].sync.failed(now, &self.deps.random);
-                self.note_retry(place, RequestLabel::Sync, &reason);
+                let is_first = self.shards[place].sync.failed(now, &self.deps.random);
+                self.note_retry(place, RequestLabel::Sync, is_first, &reason);
                 return;
             }
         };
@@ -244,10 +247,14 @@ impl Executor {
         }
     }
 
-    fn note_retry(&self, place: usize, request: RequestLabel, reason: &str) {
+    fn note_retry(&self, place: usize, request: RequestLabel, is_first: bool, reason: &str) {
         let (cluster, shard) = (&self.config.cluster, self.shards[place].shard);
         self.deps.metrics.retried(cluster, request);
-        tracing::debug!(%cluster, %shard, ?request, reason, "request is sent again");
+        if is_first {
+            tracing::warn!(%cluster, %shard, ?request, reason, "request failed and is sent again");
+        } else {
+            tracing::debug!(%cluster, %shard, ?request, reason, "request is sent again");
+        }
     }
 
     fn ask(

@@ -43,6 +43,23 @@ async fn a_lost_verdict_is_asked_for_under_the_same_command() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_stop_order_is_made_good_by_a_lease_answer() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    let annotations = r#"{"muster.dev/simulated-runtime":"1h"}"#;
+    let job = JobRef::whole(world.job("{}", annotations, None));
+    world.lease(job, 1, "sim-node-1", &[("pods", "1")]);
+    world.reported(job, RunStatus::Running).await;
+    world.lock().stops = vec![(job.to_string(), 1)];
+    // Whatever is leased next brings the order along.
+    let other = JobRef::whole(world.job("{}", "", None));
+    world.lease(other, 1, "sim-node-1", &[("pods", "1")]);
+    world.end_of(job).await;
+    assert_eq!(world.end_of(other).await.status, RunStatus::Succeeded);
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_that_does_not_fit_is_returned() {
     let (world, folder) = (world().await, tempfile::tempdir().unwrap());
     let executor = world.start(simulated(folder.path(), 1, 1));

@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) believed: BTreeMap<(JobRef, u32), (LeasedRun, String)>,
     to_lease: Vec<LeasedRun>,
     unseen: Vec<LeasedRun>,
+    /// Stop orders that the leader's answers repeat.
+    pub(crate) stops: Vec<(String, u32)>,
     answer: u64,
     version: Option<u64>,
     held: Option<(ReplyTo, usize)>,
@@ -289,6 +291,7 @@ impl World {
             answer: state.answer,
             version: state.version.unwrap(),
             leases: state.unseen.clone(),
+            stops: state.stops.clone(),
         });
         state.answers_sent += 1;
         if state.answers_to_lose > 0 {

@@ -1,5 +1,8 @@
 //! What the pool leaders publish: one file an operation.
 
+use std::collections::BTreeMap;
+
+use muster_api::bus::pool_from_parts;
 use muster_api::http::{ErrorCode, Pool};
 
 use crate::gateway::Gateway;
@@ -19,11 +22,15 @@ async fn all(gateway: &Gateway) -> Answer<Vec<Pool>> {
         tracing::warn!(%error, "pools cannot be read");
         Failure::unavailable("the pools cannot be read at the moment")
     })?;
-    let mut pools = entries
-        .iter()
-        .map(|entry| serde_json::from_slice(&entry.value))
-        .collect::<Result<Vec<Pool>, _>>()
-        .map_err(|error| Failure::new(ErrorCode::Internal, format!("a pool's state: {error}")))?;
+    let values: BTreeMap<&str, &[u8]> =
+        entries.iter().map(|entry| (entry.key.as_str(), &entry.value[..])).collect();
+    let pool = |(key, value): (&&str, &&[u8])| {
+        pool_from_parts(key, value, |key| values.get(key).copied()).transpose()
+    };
+    let mut pools =
+        values.iter().filter_map(pool).collect::<Result<Vec<Pool>, _>>().map_err(|error| {
+            Failure::new(ErrorCode::Internal, format!("a pool's state: {error}"))
+        })?;
     pools.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(pools)
 }

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hyper::StatusCode;
-use muster_api::bus::{LogsReply, ShardReply, ShardRequest, Target, encode, subject};
+use muster_api::bus::{LogsReply, ShardReply, ShardRequest, Target, encode, pool_parts, subject};
 use muster_api::http::{
-    Cluster, ErrorCode, Event, EventPage, Job, JobPage, JobSet, JobSetPage, Pool, Problem, Run,
+    Cluster, ErrorCode, Event, EventPage, Job, JobPage, JobSet, JobSetPage, Pool, Problem,
+    QueueShare, Run,
 };
 use muster_core::limits::{IDS_PER_REQUEST_MAX, PAGE_SIZE_MAX, REASON_BYTES_MAX};
 use muster_core::route::shard_of_queue;
@@ -274,6 +275,23 @@ async fn pools_and_clusters_are_those_of_the_leaders() {
     assert_eq!(harness.get("/api/v1/pools").await.json()["pools"][1]["name"], "b");
     assert_eq!(harness.get("/api/v1/pools/a/shares").await.json()["name"], "a");
     assert_eq!(harness.get("/api/v1/clusters").await.json()["clusters"][0]["name"], "c-a");
+}
+
+#[tokio::test]
+async fn a_pool_of_more_queues_than_one_value_holds_is_shown_whole() {
+    let harness = Harness::start().await;
+    let pools = harness.bus.key_value(subject::POOLS_BUCKET, None).await.unwrap();
+    let queue = |n| QueueShare { queue: format!("queue-{n:0>200}"), ..QueueShare::default() };
+    let queues = (0..5_000).map(queue).collect();
+    let pool = Pool { name: "a".into(), queues, ..Pool::default() };
+    let parts = pool_parts(pool, harness.bus.payload_bytes_max());
+    assert!(parts.len() > 1);
+    for (key, value) in parts {
+        pools.put(&key, value.into()).await.unwrap();
+    }
+    let got = harness.get("/api/v1/pools").await.json();
+    assert_eq!(got["pools"].as_array().unwrap().len(), 1);
+    assert_eq!(got["pools"][0]["queues"].as_array().unwrap().len(), 5_000);
 }
 
 fn job_with_run() -> Job {

@@ -1,33 +1,37 @@
 //! Leading a pool: holds the executors' requests until there is work, decides who gets what, and
 //! has the shards commit it before an executor hears of it.
 
+mod commit;
+mod pending;
 mod round;
+mod search;
 mod table;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::join_all;
-use muster_api::bus::{self, LeaseReply, ShardReply, ShardRequest, subject};
-use muster_api::http::{ErrorCode, time_text};
+use muster_api::bus::{self, LeaseReply, subject};
+use muster_api::http::{ErrorCode, Problem, time_text};
 use muster_core::Name;
-use muster_core::id::{CommandId, ShardId};
 use muster_runtime::bus::{KeyValue, Message, ReplyTo, Subscription};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Unsent;
+use crate::send;
 use crate::worker::Deps;
-use round::{Picks, Round};
+use round::Round;
+use search::Stuck;
 use table::{Table, Taken};
 
-/// How long a shard may take to commit leases.
-const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages taken in before a round is solved, so that one round serves them all.
 const DRAIN_MAX: usize = 256;
 /// How often the pool's figures are published when something changed.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often they are published when nothing did.
 const STATUS_INTERVAL_IDLE: Duration = Duration::from_secs(15);
+/// How long it waits after they could not be published.
+const STATUS_INTERVAL_FAILED: Duration = Duration::from_secs(5);
 /// Least time between two wishes that shards tell everything.
 const WANT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a cluster that does not ask any more counts as part of the pool.
@@ -54,6 +58,13 @@ struct Leader<'a> {
     status_due: Duration,
     status_changed: bool,
     wanted_at: Option<Duration>,
+    /// What the last round could not place, until it was looked behind.
+    stuck: Option<Stuck>,
+    search_due: Duration,
+    /// The queue that was looked behind last.
+    searched: Name,
+    /// Rises whenever there may be more room than before.
+    chance: u64,
     pools: std::sync::Arc<dyn KeyValue>,
 }
 
@@ -68,6 +79,7 @@ struct Held {
 pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> Result<(), Error> {
     let mut offers = deps.bus.subscribe(subject::OFFERS, None).await?;
     let mut requests = deps.bus.subscribe(&subject::pool(pool), None).await?;
+    let mut stops = deps.bus.subscribe(subject::CLUSTER_STOPS, None).await?;
     let mut leader = Leader {
         deps,
         table: Table::new(pool),
@@ -77,6 +89,10 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         status_due: Duration::ZERO,
         status_changed: true,
         wanted_at: None,
+        stuck: None,
+        search_due: Duration::ZERO,
+        searched: Name::default(),
+        chance: 0,
         pools: deps.bus.key_value(subject::POOLS_BUCKET, None).await?,
     };
     tracing::info!(pool, session = %leader.session, "leading pool");
@@ -88,10 +104,14 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
             () = cancel.cancelled() => break,
             message = offers.next() => leader.on_offers(&message.ok_or(Error::Closed)?).await?,
             message = requests.next() => leader.on_request(message.ok_or(Error::Closed)?).await,
+            message = stops.next() => leader.on_stops(&message.ok_or(Error::Closed)?),
             () = deps.clock.sleep_until(wake) => {}
         }
-        leader.drain(&mut offers, &mut requests).await?;
+        leader.drain(&mut offers, &mut requests, &mut stops).await?;
         leader.round().await;
+        if leader.search().await {
+            leader.round().await;
+        }
         leader.release_overdue().await;
         leader.publish_status().await;
     }
@@ -103,7 +123,8 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
 impl Leader<'_> {
     fn next_wake(&self) -> Duration {
         let held = self.held.values().map(|held| held.until).min();
-        held.map_or(self.status_due, |until| until.min(self.status_due))
+        let search = self.stuck.as_ref().map(|_| self.search_due);
+        [held, search].into_iter().flatten().fold(self.status_due, Duration::min)
     }
 
     /// Takes in what has arrived meanwhile.
@@ -111,9 +132,12 @@ impl Leader<'_> {
         &mut self,
         offers: &mut Subscription,
         requests: &mut Subscription,
+        stops: &mut Subscription,
     ) -> Result<(), Error> {
         for _ in 0..DRAIN_MAX {
-            if let Some(message) = offers.next().now_or_never() {
+            if let Some(message) = stops.next().now_or_never() {
+                self.on_stops(&message.ok_or(Error::Closed)?);
+            } else if let Some(message) = offers.next().now_or_never() {
                 self.on_offers(&message.ok_or(Error::Closed)?).await?;
             } else if let Some(message) = requests.next().now_or_never() {
                 self.on_request(message.ok_or(Error::Closed)?).await;
@@ -144,6 +168,19 @@ impl Leader<'_> {
         Ok(())
     }
 
+    /// A shard tells a cluster what to stop. The order may be lost, so it is repeated with the next
+    /// answer.
+    fn on_stops(&mut self, message: &Message) {
+        let cluster = subject::stopped_cluster(&message.subject);
+        let Some(cluster) = cluster.and_then(|name| self.table.clusters.get_mut(name)) else {
+            return;
+        };
+        match bus::decode::<bus::StopRuns>(&message.payload) {
+            Ok(orders) => cluster.pending.stop(orders.runs),
+            Err(error) => tracing::warn!(%error, "stop orders cannot be read"),
+        }
+    }
+
     async fn want_offers(&mut self) -> Result<(), Error> {
         let now = self.deps.clock.monotonic();
         if self.wanted_at.is_some_and(|at| now.saturating_sub(at) < WANT_INTERVAL) {
@@ -160,6 +197,8 @@ impl Leader<'_> {
             Ok(request) => request,
             Err(error) => {
                 tracing::warn!(%error, "a lease request cannot be read");
+                let problem = Problem::new(ErrorCode::BadRequest, error.to_string());
+                self.answer(&reply, &LeaseReply::Error(problem)).await;
                 return;
             }
         };
@@ -171,14 +210,13 @@ impl Leader<'_> {
         }
         let name = Name::from(request.cluster.as_str());
         let Some(cluster) = self.table.clusters.get_mut(&name) else { return };
-        let seen = request.seen.is_some_and(|(s, n)| s == self.session && n == cluster.answer);
-        if seen {
-            cluster.unseen.clear();
+        if let Some((_, number)) = request.seen.filter(|(session, _)| *session == self.session) {
+            cluster.pending.seen(number);
         }
-        if !cluster.unseen.is_empty() {
-            // Its nodes do not know of these leases yet: nothing more is placed before it does.
-            let again = self.answer_of(&name);
-            self.answer(&reply, &again).await;
+        if !cluster.pending.is_empty() {
+            // Its nodes do not know of these leases yet: nothing more is placed before they do.
+            self.held.remove(&name);
+            self.tell(&name, &reply).await;
             return;
         }
         let held = Held {
@@ -187,24 +225,28 @@ impl Leader<'_> {
             leases_max: u64::from(request.leases_max),
         };
         self.dirty = true;
+        self.chance += 1;
         self.held.insert(name, held);
     }
 
-    fn answer_of(&self, cluster: &Name) -> LeaseReply {
-        let known = self.table.clusters.get(cluster);
-        LeaseReply::Answer(bus::LeaseAnswer {
+    /// Answers a cluster with what it is still to be told, as much as fits.
+    async fn tell(&mut self, cluster: &Name, to: &ReplyTo) {
+        let Some(known) = self.table.clusters.get_mut(cluster) else { return };
+        let next = known.pending.answer(self.deps.bus.payload_bytes_max());
+        let answer = LeaseReply::Answer(bus::LeaseAnswer {
             session: self.session.clone(),
-            answer: known.map_or(0, |known| known.answer),
-            version: known.map_or(0, |known| known.version),
-            leases: known.map(|known| known.unseen.clone()).unwrap_or_default(),
-        })
+            answer: next.number,
+            version: known.version,
+            leases: next.leases,
+            stops: next.stops,
+        });
+        self.answer(to, &answer).await;
     }
 
     async fn answer(&self, to: &ReplyTo, reply: &LeaseReply) {
-        // An answer that does not arrive is asked for again.
-        if let Err(error) = self.deps.bus.respond(to, bus::encode(reply)).await {
-            tracing::debug!(%error, "a lease answer was not sent");
-        }
+        let refuse = |problem| bus::encode(&LeaseReply::Error(problem));
+        let (deps, reply) = (self.deps, bus::encode(reply));
+        send::respond(&*deps.bus, &deps.metrics, to, reply, Unsent::LeaseAnswer, refuse).await;
     }
 
     /// Solves for everybody who waits, has the shards commit it, and answers.
@@ -233,6 +275,7 @@ impl Leader<'_> {
         let took = self.deps.clock.monotonic().saturating_sub(began);
         self.deps.metrics.rounds.inc();
         self.deps.metrics.round_seconds.observe(took.as_secs_f64());
+        self.stuck = round.stuck(&plan);
         let picks = round.picks(&plan, &clusters);
         if picks.is_empty() {
             return;
@@ -242,65 +285,12 @@ impl Leader<'_> {
         self.answer_leased().await;
     }
 
-    async fn commit(&mut self, picks: Picks) {
-        let asked = picks.into_iter().map(|((shard, cluster), picks)| {
-            let request = ShardRequest::Lease(bus::Lease {
-                command: CommandId(self.deps.random.u128()),
-                pool: self.table.pool.clone(),
-                cluster: cluster.to_string(),
-                picks,
-            });
-            let bus = &self.deps.bus;
-            async move {
-                let to = subject::shard(ShardId(shard));
-                let reply = bus.request(&to, bus::encode(&request), LEASE_TIMEOUT).await;
-                (shard, cluster, reply)
-            }
-        });
-        for (shard, cluster, reply) in join_all(asked).await {
-            let reply = match reply {
-                Ok(bytes) => bus::decode::<ShardReply>(&bytes).map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            match reply {
-                Ok(ShardReply::Leased(leased)) => self.leased(&cluster, leased),
-                Ok(ShardReply::Error(problem)) if problem.code == ErrorCode::Overloaded => {
-                    self.dirty = true;
-                }
-                Ok(other) => {
-                    tracing::warn!(shard, ?other, "a shard gave a strange answer to a lease");
-                    self.table.unreachable(shard);
-                }
-                Err(error) => {
-                    // What it may have leased all the same, the executor finds when it compares
-                    // notes.
-                    tracing::debug!(shard, %error, "a shard did not answer a lease");
-                    self.table.unreachable(shard);
-                }
-            }
-        }
-    }
-
-    fn leased(&mut self, cluster: &Name, leased: bus::Leased) {
-        self.deps.metrics.leases.inc_by(leased.runs.len() as u64);
-        self.table.offers_of_reply(leased.offers);
-        if let Some(known) = self.table.clusters.get_mut(cluster) {
-            known.unseen.extend(leased.runs);
-        }
-    }
-
     async fn answer_leased(&mut self) {
-        let mut answers = Vec::new();
-        for (name, cluster) in &mut self.table.clusters {
-            if !cluster.unseen.is_empty() && self.held.contains_key(name) {
-                cluster.answer += 1;
-                answers.push(name.clone());
-            }
-        }
-        for name in answers {
+        let told = self.table.clusters.iter().filter(|(_, cluster)| cluster.pending.has_leases());
+        let told: Vec<Name> = told.map(|(name, _)| name.clone()).collect();
+        for name in told {
             if let Some(held) = self.held.remove(&name) {
-                let answer = self.answer_of(&name);
-                self.answer(&held.reply, &answer).await;
+                self.tell(&name, &held.reply).await;
             }
         }
     }
@@ -320,8 +310,7 @@ impl Leader<'_> {
     async fn release(&mut self, clusters: Vec<Name>) {
         for name in clusters {
             if let Some(held) = self.held.remove(&name) {
-                let answer = self.answer_of(&name);
-                self.answer(&held.reply, &answer).await;
+                self.tell(&name, &held.reply).await;
             }
         }
     }
@@ -339,10 +328,13 @@ impl Leader<'_> {
         self.status_changed = false;
         let at = time_text(self.deps.clock.now());
         let status = round::status(&self.table, &self.deps.control.latest(), &at);
-        let value = serde_json::to_vec(&status).expect("a pool's status is plain data");
-        if let Err(error) = self.pools.put(&self.table.pool, value.into()).await {
-            tracing::debug!(%error, "the pool's figures were not published");
-            self.status_changed = true;
+        for (key, value) in bus::pool_parts(status, self.deps.bus.payload_bytes_max()) {
+            if let Err(error) = self.pools.put(&key, value.into()).await {
+                send::unsent(&self.deps.metrics, Unsent::PoolStatus, &error);
+                self.status_changed = true;
+                self.status_due = now + STATUS_INTERVAL_FAILED;
+                return;
+            }
         }
     }
 }

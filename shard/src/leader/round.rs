@@ -8,15 +8,18 @@ use muster_api::convert;
 use muster_api::http;
 use muster_core::Name;
 use muster_core::control::Control;
+use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources, dense, from_dense};
 use muster_core::shape::{Shape, ShapeKey, Taint};
 use muster_core::solve::{self, NodeIn, Plan, Problem, QueueIn, RunIn, ShapeIn};
 
-use super::table::{ClusterState, QueueState, Table};
+use super::search::Stuck;
+use super::table::{ClusterState, Table};
 
 /// A problem with the names behind its numbers.
 pub(super) struct Round {
     problem: Problem,
+    resources: Vec<Name>,
     queues: Vec<Name>,
     shards: Vec<u16>,
     /// (cluster, node).
@@ -65,30 +68,11 @@ fn total(table: &Table, numbers: &Numbers) -> Vec<i64> {
     numbers.amounts(&total)
 }
 
-fn allocated(queue: &QueueState) -> Resources {
-    let mut sum = Resources::new();
-    for (_, shape, count) in &queue.held {
-        add_times(&mut sum, &shape.request, *count);
-    }
-    sum
-}
-
-fn add_times(sum: &mut Resources, request: &Resources, count: u64) {
-    for (name, quantity) in request.iter() {
-        let times = i128::from(count).min(1 << 40);
-        let more = quantity.nanos().checked_mul(times);
-        let more = more.and_then(muster_core::quantity::Quantity::from_nanos);
-        let most = muster_core::quantity::Quantity::from_units(i64::MAX);
-        let all = sum.get(name).plus(more.unwrap_or(most));
-        sum.set(Arc::clone(name), all);
-    }
-}
-
 /// Names of all resources that a pool's nodes have, cpu, memory and pods always among them.
 fn resources(table: &Table) -> Vec<Name> {
     let mut all: BTreeMap<Name, ()> = ["cpu", "memory", PODS].map(|n| (Name::from(n), ())).into();
     let nodes = table.clusters.values().flat_map(|cluster| cluster.nodes.values());
-    let shapes = table.queues.values().flat_map(|queue| queue.waiting.iter().map(|(s, _)| s));
+    let shapes = table.queues.values().flat_map(|queue| queue.runs().map(|(_, shape, _)| shape));
     let names = nodes.flat_map(|node| node.allocatable.iter());
     all.extend(names.map(|(name, _)| (Arc::clone(name), ())));
     all.extend(shapes.flat_map(|s| s.request.iter()).map(|(name, _)| (Arc::clone(name), ())));
@@ -119,15 +103,14 @@ impl Round {
             // A queue that gets nothing now still counts for nobody: shares are compared only among
             // those that ask.
             let ask = !settings.cordoned && table.is_reachable(queue.shard);
-            let head = if ask { &queue.head[..] } else { &[] };
-            let runs =
-                head.iter().map(|(_, s, count)| RunIn { shape: numbers.shape(s), count: *count });
+            let known = || queue.runs().filter(|_| ask);
+            let runs = known().map(|(_, s, n)| RunIn { shape: numbers.shape(s), count: *n });
             inputs.push(QueueIn {
                 weight: settings.weight_millis,
                 runs: runs.collect(),
-                allocated: numbers.amounts(&allocated(queue)),
+                allocated: numbers.amounts(&queue.holds),
             });
-            priorities.push(head.iter().map(|(priority, _, _)| *priority).collect());
+            priorities.push(known().map(|(priority, _, _)| *priority).collect());
             queues.push(Arc::clone(name));
             shards.push(queue.shard);
         }
@@ -154,12 +137,38 @@ impl Round {
             picks_max: jobs_max.min(asked),
         };
         let shapes = numbers.shapes.iter().map(|shape| shape.key()).collect();
-        Some(Self { problem, queues, shards, nodes, shapes, priorities })
+        let resources = numbers.resources;
+        Some(Self { problem, resources, queues, shards, nodes, shapes, priorities })
     }
 
     /// Decides it.
     pub(super) fn solve(&self) -> Plan {
         solve::solve(&self.problem)
+    }
+
+    /// The queues of which nothing more could be placed, though there was room for some job; `None`
+    /// when the round ended before that was known, or nothing is free.
+    pub(super) fn stuck(&self, plan: &Plan) -> Option<Stuck> {
+        if plan.figures.placed >= self.problem.picks_max {
+            return None;
+        }
+        let mut nodes: Vec<Vec<i64>> = self.problem.nodes.iter().map(|n| n.free.clone()).collect();
+        for pick in &plan.picks {
+            let request = &self.problem.shapes[pick.shape as usize].request;
+            let times = i64::try_from(pick.count).unwrap_or(i64::MAX);
+            for (free, asked) in nodes[pick.node as usize].iter_mut().zip(request) {
+                *free = free.saturating_sub(asked.saturating_mul(times));
+            }
+        }
+        let mut free = Resources::new();
+        for (place, name) in self.resources.iter().enumerate() {
+            let most = nodes.iter().map(|node| node[place]).max().unwrap_or_default();
+            free.set(Arc::clone(name), from_dense(name, most.max(0)));
+        }
+        let asking = self.queues.iter().zip(&self.problem.queues);
+        let queues = asking.filter(|(_, input)| !input.runs.is_empty());
+        let queues = queues.map(|(name, _)| Arc::clone(name)).collect();
+        (free.get(PODS) > Quantity::ZERO).then_some(Stuck { free, queues })
     }
 
     /// The plan as lease commands by shard and cluster, no more for a cluster than it takes.
@@ -231,18 +240,18 @@ pub(super) fn status(table: &Table, control: &Control, at: &str) -> http::Pool {
     let mut demands = Vec::new();
     for (name, queue) in &table.queues {
         let Some(weight) = weight(control, name) else { continue };
-        let held = allocated(queue);
+        let held = &queue.holds;
         let mut demand = held.clone();
-        queue.waiting.iter().for_each(|(s, count)| add_times(&mut demand, &s.request, *count));
-        all_held.add(&held);
+        demand.add(&queue.demand);
+        all_held.add(held);
         demands.push((weight, numbers.amounts(&demand)));
         rows.push(http::QueueShare {
             queue: name.to_string(),
             weight: thousandths(weight),
-            queued: queue.waiting.iter().map(|(_, count)| count).sum(),
-            running: queue.held.iter().map(|(_, _, count)| count).sum(),
-            actual_share: solve::dominant_share(&total, &numbers.amounts(&held)),
-            allocated: convert::quantities(&held),
+            queued: queue.waiting,
+            running: queue.held,
+            actual_share: solve::dominant_share(&total, &numbers.amounts(held)),
+            allocated: convert::quantities(held),
             demand: convert::quantities(&demand),
             ideal_share: 0.0,
         });

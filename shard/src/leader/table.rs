@@ -5,21 +5,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_api::bus;
+use muster_api::convert;
 use muster_core::Name;
+use muster_core::offer::Behind;
 use muster_core::quantity::Quantity;
 use muster_core::resources::Resources;
 use muster_core::shape::{Shape, Taint};
 use muster_core::time::Timestamp;
 
-/// One queue as its shard offers it.
+use super::pending::Pending;
+use super::search::Search;
+
+/// One queue as its shard offers it to the pool.
 #[derive(Debug, Clone, Default)]
 pub(super) struct QueueState {
     pub(super) shard: u16,
     /// (priority, shape, count) in the order in which they should be leased.
     pub(super) head: Vec<(u32, Arc<Shape>, u64)>,
-    pub(super) waiting: Vec<(Arc<Shape>, u64)>,
-    /// (cluster, shape, count).
-    pub(super) held: Vec<(Name, Arc<Shape>, u64)>,
+    /// Where the order goes on, if the head is not all of it.
+    pub(super) behind: Option<Behind>,
+    /// What was found there.
+    pub(super) search: Search,
+    /// How many jobs wait, and what they ask for.
+    pub(super) waiting: u64,
+    pub(super) demand: Resources,
+    /// How many jobs clusters hold, and what these have.
+    pub(super) held: u64,
+    pub(super) holds: Resources,
+}
+
+impl QueueState {
+    /// What is known of the queue's order: its head, and the window behind it.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &(u32, Arc<Shape>, u64)> {
+        self.head.iter().chain(&self.search.runs)
+    }
 }
 
 /// One shard as far as the leader knows it.
@@ -55,9 +74,8 @@ pub(super) struct ClusterState {
     pub(super) asked_at: Duration,
     /// The same by the time of day, for people.
     pub(super) contact: Timestamp,
-    /// The number of the last answer, and what was in it if it is not known to have arrived.
-    pub(super) answer: u64,
-    pub(super) unseen: Vec<bus::LeasedRun>,
+    /// What it is still to be told.
+    pub(super) pending: Pending,
 }
 
 /// Everything that a round needs.
@@ -129,27 +147,34 @@ impl Table {
 
     fn put(&mut self, offers: bus::Offers) {
         let shapes: Vec<Arc<Shape>> = offers.shapes.into_iter().map(|shape| shape.0).collect();
-        // A shape that is not listed is a broken message: what names it is left out.
-        let mine = |position: u32| {
-            shapes.get(position as usize).filter(|shape| *shape.pool == *self.pool).cloned()
-        };
         for queue in offers.queues {
+            let name = Name::from(queue.queue.as_str());
+            let mine = queue.pools.into_iter().find(|pool| *pool.pool == *self.pool);
+            let Some(mine) = mine else {
+                if !queue.further {
+                    self.queues.remove(&name);
+                }
+                continue;
+            };
+            let head = mine.head.iter();
+            // A shape that is not listed is a broken message: what names it is left out.
+            let head =
+                head.filter_map(|(p, s, n)| Some((*p, shapes.get(*s as usize)?.clone(), *n)));
+            let behind = mine.behind.map(Behind::from);
+            let before = self.queues.remove(&name).filter(|_| behind.is_some());
+            let mut search = before.map(|before| before.search).unwrap_or_default();
+            search.renew();
             let state = QueueState {
                 shard: offers.shard,
-                head: queue.head.iter().filter_map(|(p, s, n)| Some((*p, mine(*s)?, *n))).collect(),
-                waiting: queue.waiting.iter().filter_map(|(s, n)| Some((mine(*s)?, *n))).collect(),
-                held: queue
-                    .held
-                    .iter()
-                    .filter_map(|(c, s, n)| Some((Name::from(c.as_str()), mine(*s)?, *n)))
-                    .collect(),
+                head: head.collect(),
+                behind,
+                search,
+                waiting: mine.waiting,
+                demand: convert::resources(&mine.demand),
+                held: mine.held,
+                holds: convert::resources(&mine.holds),
             };
-            let name = Name::from(queue.queue.as_str());
-            if state.waiting.is_empty() && state.held.is_empty() {
-                self.queues.remove(&name);
-            } else {
-                self.queues.insert(name, state);
-            }
+            self.queues.insert(name, state);
         }
     }
 
@@ -174,9 +199,11 @@ impl Table {
         let update = &request.nodes;
         let other = cluster.instance != request.instance;
         if other {
-            let answer = cluster.answer;
-            *cluster =
-                ClusterState { instance: request.instance.clone(), answer, ..Default::default() };
+            let mut pending = std::mem::take(&mut cluster.pending);
+            // What another process did not see, it finds by comparing notes.
+            pending.clear();
+            let instance = request.instance.clone();
+            *cluster = ClusterState { instance, pending, ..Default::default() };
         }
         cluster.asked_at = now;
         cluster.contact = time;
@@ -238,11 +265,19 @@ mod tests {
         full: bool,
         queues: &[(&str, u64)],
     ) -> bus::Offers {
+        let offer = |count: &u64| bus::PoolOffer {
+            pool: "default".into(),
+            head: vec![(0, 0, *count)],
+            behind: None,
+            waiting: *count,
+            demand: BTreeMap::new(),
+            held: 0,
+            holds: BTreeMap::new(),
+        };
         let queues = queues.iter().map(|(queue, count)| bus::QueueOffer {
             queue: (*queue).to_owned(),
-            head: vec![(0, 0, *count)],
-            waiting: if *count > 0 { vec![(0, *count)] } else { Vec::new() },
-            held: Vec::new(),
+            further: false,
+            pools: Some(offer(count)).into_iter().filter(|offer| offer.waiting > 0).collect(),
         });
         bus::Offers {
             shard: 1,
@@ -281,9 +316,9 @@ mod tests {
         let mut table = Table::new("default");
         table.offers(offers("w", 1, 1, true, &[("a", 5)]));
         table.offers_of_reply(offers("w", 1, 1, false, &[("a", 4)]));
-        assert_eq!(table.queues["a"].waiting[0].1, 4);
+        assert_eq!(table.queues["a"].waiting, 4);
         table.offers(offers("w", 1, 2, false, &[("a", 2)]));
         table.offers_of_reply(offers("w", 1, 1, false, &[("a", 3)]));
-        assert_eq!(table.queues["a"].waiting[0].1, 2);
+        assert_eq!(table.queues["a"].waiting, 2);
     }
 }

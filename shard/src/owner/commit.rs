@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use muster_api::bus::{self, StopRuns, subject};
+use muster_api::bus::{self, ShardReply, StopRuns, subject};
 use muster_core::Name;
 use muster_core::command::{Command, Outcome};
 use muster_core::id::{CommandId, Position, ShardId};
@@ -18,10 +18,9 @@ use muster_runtime::codec;
 use muster_runtime::log::{AppendError, Limits, Log, Params, Sealed, TakenOver};
 
 use super::{End, Error, Owner};
+use crate::metrics::Unsent;
+use crate::send;
 use crate::worker::Deps;
-
-/// Runs named in one stop order.
-const STOPS_PER_MESSAGE: usize = 5_000;
 
 /// The commit that commands collect in.
 #[derive(Default)]
@@ -126,28 +125,41 @@ impl Owner {
 
     /// Sends a reply at once.
     pub(super) async fn send(deps: &Deps, to: &ReplyTo, reply: Bytes) {
-        // Whoever hears nothing asks again under the same id.
-        if let Err(error) = deps.bus.respond(to, reply).await {
-            tracing::debug!(%error, "a reply was not sent");
-        }
+        let refuse = |problem| bus::encode(&ShardReply::Error(problem));
+        send::respond(&*deps.bus, &deps.metrics, to, reply, Unsent::Reply, refuse).await;
     }
 
     /// Tells clusters which pods to stop.
-    async fn send_stops(deps: &Deps, stops: Vec<Stop>) {
+    async fn send_stops(&mut self, stops: Vec<Stop>) {
         let mut by_cluster: BTreeMap<Name, Vec<(String, u32)>> = BTreeMap::new();
         for stop in stops {
             by_cluster.entry(stop.cluster).or_default().push((stop.job.to_string(), stop.attempt));
         }
         for (cluster, runs) in by_cluster {
-            for part in runs.chunks(STOPS_PER_MESSAGE) {
-                let message = bus::encode(&StopRuns { runs: part.to_vec() });
-                let sent = deps.bus.publish(&subject::cluster_stop(&cluster), message).await;
-                // A cluster that misses it learns from the verdict on its next report, or when it
-                // compares.
-                if let Err(error) = sent {
-                    tracing::debug!(%cluster, %error, "a stop order was not sent");
-                }
+            for runs in bus::chunks(runs, self.deps.bus.payload_bytes_max()) {
+                self.send_stop(cluster.clone(), runs).await;
             }
+        }
+    }
+
+    /// A cluster that misses it is told again by its pool's leader, who hears it too; what both
+    /// miss, the cluster learns from the verdict on its next report, or when it compares.
+    async fn send_stop(&mut self, cluster: Name, runs: Vec<(String, u32)>) {
+        let message = StopRuns { runs };
+        let subject = subject::cluster_stop(&cluster);
+        if let Err(error) = self.deps.bus.publish(&subject, bus::encode(&message)).await {
+            send::unsent(&self.deps.metrics, Unsent::StopOrder, &error);
+            self.stops_unsent.push((cluster, message.runs));
+        }
+    }
+
+    /// Sends the stop orders that could not be sent before.
+    pub(super) async fn send_stops_again(&mut self) {
+        if self.stops_unsent.is_empty() || !self.deps.bus.is_connected() {
+            return;
+        }
+        for (cluster, runs) in std::mem::take(&mut self.stops_unsent) {
+            self.send_stop(cluster, runs).await;
         }
     }
 
@@ -213,7 +225,7 @@ impl Owner {
         for (to, reply) in flight.replies {
             Self::send(&self.deps, &to, reply).await;
         }
-        Self::send_stops(&self.deps, flight.stops).await;
+        self.send_stops(flight.stops).await;
         if let Some(records) = flight.checkpoint {
             self.write_checkpoint(flight.sequence, records);
         }

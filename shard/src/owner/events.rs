@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::durable::Waiter;
-use muster_api::bus::{ListEvents, ShardReply};
+use muster_api::bus::{ListEvents, Room, ShardReply};
 use muster_api::convert;
 use muster_api::http::{ErrorCode, EventPage, Problem};
 use muster_api::text::Cursor;
@@ -71,6 +71,8 @@ pub(super) struct Reader {
     pub(super) clock: Clock,
     /// Where to begin when the request names no place.
     pub(super) first: Position,
+    /// The bytes that a page may have.
+    pub(super) bytes_max: usize,
 }
 
 impl Reader {
@@ -110,6 +112,7 @@ impl Reader {
         request: &ListEvents,
     ) -> Result<EventPage, muster_runtime::log::ReadError> {
         let mut page = EventPage::default();
+        let mut room = Room::of_message(self.bytes_max);
         let mut searched = 0;
         while next.sequence <= durable {
             let sequence = next.sequence;
@@ -125,13 +128,16 @@ impl Reader {
                 if !wanted {
                     continue;
                 }
-                if page.events.len() >= request.limit {
+                let Some(event) = convert::event(Position { sequence, row }, record) else {
+                    continue;
+                };
+                if page.events.len() >= request.limit || !room.take_item(&event) {
                     *next = Position { sequence, row };
                     page.more = true;
                     page.cursor = page.events.last().map(|event| event.cursor.clone());
                     return Ok(page);
                 }
-                page.events.extend(convert::event(Position { sequence, row }, record));
+                page.events.push(event);
             }
             *next = Position { sequence: sequence + 1, row: 0 };
             page.cursor = Some(Cursor(Position { sequence, row: u32::MAX }).to_string());

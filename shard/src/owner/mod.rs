@@ -86,6 +86,8 @@ struct Owner {
     ticked_at: Duration,
     offers: offers::Publisher,
     background: Background,
+    /// Stop orders that could not be sent: cluster, (job, attempt).
+    stops_unsent: Vec<(Name, Vec<(String, u32)>)>,
 }
 
 /// Everything that the owner listens to.
@@ -170,6 +172,7 @@ impl Owner {
             ticked_at: now,
             offers: offers::Publisher::default(),
             background,
+            stops_unsent: Vec::new(),
             log: Arc::new(taken.log),
             trust,
             state,
@@ -212,6 +215,7 @@ impl Owner {
             if now >= tick {
                 tick = now + TICK;
                 self.on_tick();
+                self.send_stops_again().await;
             }
         }
     }

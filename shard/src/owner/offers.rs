@@ -2,23 +2,30 @@
 
 use std::time::Duration;
 
-use muster_api::bus::{self, subject};
+use muster_api::bus::{self, GetWindows, Room, ShardReply, subject};
 use muster_api::convert;
+use muster_api::offers::{self, Packed};
 use muster_core::Name;
-use muster_core::offer::QueueOffer;
 
 use super::{Error, Owner};
+use crate::metrics::Unsent;
+use crate::send;
 
-/// Queues told in one message.
-const QUEUES_PER_MESSAGE: usize = 200;
-/// How often the owner says that nothing changed, so that a lost message is noticed.
+/// How often the owner says that nothing changed, so that a lost message is noticed; and how long
+/// it waits after it could not send.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// Offers take at most this part of the owner's time.
+const TIME_PART: u32 = 10;
 
 /// What was told so far.
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
     version: u64,
     told_at: Option<Duration>,
+    /// How long it took.
+    took: Duration,
+    /// Whether it failed.
+    failed: bool,
     all: bool,
 }
 
@@ -26,6 +33,10 @@ impl Publisher {
     /// Everything is told next time.
     pub(super) fn tell_all(&mut self) {
         self.all = true;
+    }
+
+    fn pause(&self, interval: Duration) -> Duration {
+        if self.failed { PING_INTERVAL } else { interval.max(self.took * TIME_PART) }
     }
 }
 
@@ -38,58 +49,79 @@ impl Owner {
         }
         let told = self.offers.told_at;
         if self.offers.all || self.state.offers_changed() {
-            return Some(told.map_or(Duration::ZERO, |at| at + self.deps.config.offer_interval.0));
+            let pause = self.offers.pause(self.deps.config.offer_interval.0);
+            return Some(told.map_or(Duration::ZERO, |at| at + pause));
         }
         told.map(|at| at + PING_INTERVAL)
     }
 
     pub(super) async fn publish_offers(&mut self) -> Result<(), Error> {
-        let now = self.deps.clock.monotonic();
-        if self.offers_due().is_none_or(|due| due > now) {
+        let began = self.deps.clock.monotonic();
+        if self.offers_due().is_none_or(|due| due > began) {
             return Ok(());
         }
-        self.offers.told_at = Some(now);
         let runs_max = self.deps.config.offer_runs_max;
         let changed = self.state.take_changed_offers(runs_max);
         let full = std::mem::take(&mut self.offers.all);
         let queues = if full { self.state.offers(runs_max) } else { changed };
-        let mut parts = queues.chunks(QUEUES_PER_MESSAGE);
-        let first = parts.next().unwrap_or(&[]);
-        self.publish(first, full).await?;
-        for part in parts {
-            self.publish(part, false).await?;
+        self.offers.failed = false;
+        let parts = offers::pack(&queues, self.deps.bus.payload_bytes_max());
+        for (n, part) in parts.into_iter().enumerate() {
+            self.publish(part, full && n == 0).await;
+            if self.offers.failed {
+                break;
+            }
         }
+        let now = self.deps.clock.monotonic();
+        (self.offers.told_at, self.offers.took) = (Some(now), now.saturating_sub(began));
         Ok(())
     }
 
-    async fn publish(&mut self, queues: &[QueueOffer], full: bool) -> Result<(), Error> {
+    async fn publish(&mut self, part: Packed, full: bool) {
         self.offers.version += 1;
-        let message = self.offers_message(queues, full);
-        let sent = self.deps.bus.publish(subject::OFFERS, bus::encode(&message)).await;
-        if let Err(error) = sent {
-            // A leader that misses it notices the gap and asks for everything.
-            tracing::debug!(%error, "offers were not published");
+        let message = bus::encode(&self.offers_message(part, full));
+        if let Err(error) = self.deps.bus.publish(subject::OFFERS, message).await {
+            // A leader that misses it notices the gap and asks for everything; so does who could
+            // not tell.
+            send::unsent(&self.deps.metrics, Unsent::Offers, &error);
+            self.offers.failed = true;
             self.offers.tell_all();
         }
-        Ok(())
     }
 
-    fn offers_message(&self, queues: &[QueueOffer], full: bool) -> bus::Offers {
-        let (shapes, queues) = convert::offers(queues);
+    fn offers_message(&self, part: Packed, full: bool) -> bus::Offers {
         bus::Offers {
             shard: self.state.id().0,
             owner: self.name.clone(),
             epoch: self.epoch,
             version: self.offers.version,
             full,
-            shapes,
-            queues,
+            shapes: part.shapes,
+            queues: part.queues,
         }
     }
 
-    /// What some queues offer now, for the reply to a lease.
-    pub(super) fn offers_of<'a>(&self, queues: impl IntoIterator<Item = &'a Name>) -> bus::Offers {
+    /// What some queues offer to a pool now, for the reply to a lease, as far as there is room.
+    pub(super) fn offers_of<'a>(
+        &self,
+        queues: impl IntoIterator<Item = &'a Name>,
+        pool: &str,
+        room: Room,
+    ) -> bus::Offers {
         let offers = self.state.offers_of(queues, self.deps.config.offer_runs_max);
-        self.offers_message(&offers, false)
+        self.offers_message(offers::pack_some(&offers, pool, room), false)
+    }
+
+    /// What waits behind the offers of queues.
+    pub(super) fn windows(&self, get: GetWindows) -> ShardReply {
+        let free = convert::resources(&get.free);
+        let runs_max = self.deps.config.offer_runs_max;
+        let windows = get.queues.into_iter().map(|(queue, from)| {
+            let from = from.into();
+            let window = self.state.window(&queue, &get.pool, &free, from, runs_max);
+            (queue, from, window.unwrap_or_default())
+        });
+        let bytes_max = self.deps.bus.payload_bytes_max();
+        ShardReply::Windows(offers::pack_windows(windows, bytes_max))
     }
 }

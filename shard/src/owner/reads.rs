@@ -2,24 +2,17 @@
 
 use std::sync::Arc;
 
-use muster_api::bus::{self, JobPayload, ListJobs, ShardReply};
+use muster_api::bus::{JobPayload, ListJobs, Room, ShardReply};
 use muster_api::convert;
 use muster_api::http::{ErrorCode, Job, JobPage, JobSpec, Problem};
 use muster_core::Name;
 use muster_core::history::Finished;
 use muster_core::id::{JobId, JobRef, Position, ShardId};
 use muster_core::job::StateSet;
-use muster_core::limits::JOB_SET_NAME_BYTES_MAX;
 use muster_core::record::Payload;
 use muster_runtime::history::{Filter, History};
 use muster_runtime::log::Log;
-use serde::Serialize;
 use serde_json::value::RawValue;
-
-/// Room for what surrounds payloads or the items of a page in a message, in bytes.
-const PAYLOAD_OVERHEAD: usize = 512;
-/// Room for the cursor of a page, in bytes: at most the name of a job set.
-const CURSOR_BYTES: usize = 2 * JOB_SET_NAME_BYTES_MAX;
 
 fn unavailable(what: &str, error: &dyn std::fmt::Display) -> ShardReply {
     tracing::warn!(%error, "{what} could not be read");
@@ -107,11 +100,13 @@ pub(super) struct Listing {
     pub(super) jobs: Vec<(JobRef, Job)>,
     pub(super) states: StateSet,
     pub(super) request: ListJobs,
+    /// The bytes that the page may have.
+    pub(super) bytes_max: usize,
 }
 
 impl Listing {
-    /// The page: what is in memory merged with what the history has, as far as the bus carries it.
-    pub(super) async fn page(mut self, history: History, bytes_max: usize) -> ShardReply {
+    /// The page: what is in memory merged with what the history has, as much of it as fits.
+    pub(super) async fn page(mut self, history: History) -> ShardReply {
         let limit = self.request.limit;
         let mut through = None;
         if self.states.holds_final() {
@@ -134,26 +129,15 @@ impl Listing {
         self.jobs.sort_by_key(|(job, _)| *job);
         // A job that was written to the history meanwhile is in both.
         self.jobs.dedup_by_key(|(job, _)| *job);
-        let found = self.jobs.len();
-        self.jobs.truncate(limit);
-        self.jobs.truncate(fitting(self.jobs.iter().map(|(_, job)| job), bytes_max));
-        let more = self.jobs.len() < found;
+        let mut room = Room::of_message(self.bytes_max);
+        let fit = self.jobs.iter().take(limit).take_while(|(_, job)| room.take_item(job)).count();
+        let more = self.jobs.len() > fit;
+        self.jobs.truncate(fit);
         let last = self.jobs.last().map(|(job, _)| *job);
         let cursor = if more { last } else { through }.map(|job| job.to_string());
         let jobs = self.jobs.into_iter().map(|(_, job)| job).collect();
         ShardReply::Jobs(JobPage { jobs, cursor })
     }
-}
-
-/// How many of the first items a message of the bus carries. One at least, so that a reader gets
-/// on: no single item is as large as a message.
-pub(super) fn fitting<T: Serialize>(items: impl IntoIterator<Item = T>, bytes_max: usize) -> usize {
-    let mut bytes = PAYLOAD_OVERHEAD + CURSOR_BYTES;
-    let fits = |item: &T| {
-        bytes += bus::encode(item).len();
-        bytes <= bytes_max
-    };
-    items.into_iter().take_while(fits).count().max(1)
 }
 
 /// Finished jobs in memory that a listing wants, tasks one by one.
@@ -209,19 +193,14 @@ pub(super) async fn payloads(places: Vec<Place>, log: Arc<Log>, bytes_max: usize
         Err(error) => return unavailable("payloads", &error),
     };
     let mut replies = Vec::with_capacity(places.len());
-    let mut bytes = 0;
+    let mut room = Room::of_message(bytes_max);
     for (job, place) in places {
         let payload = place.as_ref().and_then(|_| found.next()).unwrap_or_default();
-        let size = payload.pod_spec.len() + payload.labels.len() + payload.annotations.len();
-        bytes += size + PAYLOAD_OVERHEAD;
-        if bytes > bytes_max && !replies.is_empty() {
-            break;
-        }
         let known = place.is_some();
         let (queue, job_set, count) = place
             .map(|(_, queue, job_set, count)| (queue.to_string(), job_set.to_string(), count))
             .unwrap_or_default();
-        replies.push(JobPayload {
+        let payload = JobPayload {
             job,
             found: known,
             queue,
@@ -231,7 +210,11 @@ pub(super) async fn payloads(places: Vec<Place>, log: Arc<Log>, bytes_max: usize
             labels: payload.labels,
             annotations: payload.annotations,
             pod_spec: payload.pod_spec,
-        });
+        };
+        if !room.take_item(&payload) {
+            break;
+        }
+        replies.push(payload);
     }
     ShardReply::Payloads(replies)
 }
@@ -281,14 +264,5 @@ mod tests {
         assert_eq!(behind(&job, None).collect::<Vec<_>>(), [job.job]);
         assert_eq!(behind(&job, Some(JobRef::whole(id(6)))).count(), 1);
         assert_eq!(behind(&job, Some(job.job)).count(), 0);
-    }
-
-    #[test]
-    fn a_page_holds_what_a_message_carries_and_one_item_at_least() {
-        let items = vec!["x".repeat(1000); 100];
-        let room = PAYLOAD_OVERHEAD + CURSOR_BYTES;
-        assert_eq!(fitting(&items, room + 10_100), 10);
-        assert_eq!(fitting(&items, 1 << 20), 100);
-        assert_eq!(fitting(&items, 10), 1);
     }
 }

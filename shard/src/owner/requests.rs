@@ -3,19 +3,20 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
-use muster_api::bus::{self, ShardReply, ShardRequest};
+use muster_api::bus::{self, Room, ShardReply, ShardRequest};
 use muster_api::convert;
 use muster_api::http::{ErrorCode, JobSetPage, Problem};
 use muster_core::Name;
 use muster_core::command::{Command, NewJob, Outcome, Submit};
 use muster_core::id::{CommandId, JobRef, Position};
+use muster_core::shape::ShapeKey;
 use muster_core::shard::JobFilter;
 use muster_runtime::bus::{Message, ReplyTo};
 use muster_runtime::tasks::Policy;
 
 use super::{Owner, events, reads};
 
-/// Runs listed in one page of a comparison.
+/// Runs listed in one page of a comparison, however small they are: the owner has others to answer.
 const RUNS_PER_PAGE: usize = 5_000;
 
 impl Owner {
@@ -65,6 +66,10 @@ impl Owner {
             ShardRequest::Events(list) => self.events(to, list),
             ShardRequest::Sync(sync) => self.sync(to, &sync).await,
             ShardRequest::Payloads(get) => self.payloads(to, &get),
+            ShardRequest::Windows(get) => {
+                let windows = bus::encode(&self.windows(get));
+                Self::send(&self.deps, &to, windows).await;
+            }
         }
     }
 
@@ -105,11 +110,18 @@ impl Owner {
         self.command(to, submit.command, command).await;
     }
 
-    async fn lease(&mut self, to: ReplyTo, lease: bus::Lease) {
+    /// Leases no more than the answer has room for: what is leased is told.
+    async fn lease(&mut self, to: ReplyTo, mut lease: bus::Lease) {
         self.heard_of(&lease.cluster);
         let queues: BTreeSet<Name> =
             lease.picks.iter().map(|pick| Name::from(pick.queue.as_str())).collect();
-        let id = lease.command;
+        let all = Room::of_message(self.deps.bus.payload_bytes_max()).left();
+        let mut room = Room::of_bytes(all / 4 * 3);
+        for pick in &mut lease.picks {
+            let shape = self.state.shape(ShapeKey(pick.shape.0));
+            pick.count = shape.map_or(0, |shape| room.take_runs(&pick.node, shape, pick.count));
+        }
+        let (id, pool) = (lease.command, lease.pool.clone());
         let runs = match self.execute_as(id, convert::lease(lease)) {
             Outcome::Leased(runs) => runs,
             other => {
@@ -118,7 +130,8 @@ impl Owner {
             }
         };
         let runs = runs.into_iter().map(convert::leased_run).collect();
-        let leased = bus::Leased { runs, offers: self.offers_of(&queues) };
+        let rest = Room::of_bytes(all / 4 + room.left());
+        let leased = bus::Leased { runs, offers: self.offers_of(&queues, &pool, rest) };
         self.reply(to, bus::encode(&ShardReply::Leased(leased))).await;
     }
 
@@ -151,9 +164,9 @@ impl Owner {
         let mut jobs: Vec<(JobRef, _)> =
             live.iter().map(|view| (view.job, convert::live_job(view))).collect();
         jobs.extend(reads::finished_jobs(self.state.finished(), &request, states, more));
-        let listing = reads::Listing { shard: self.state.id(), jobs, states, request };
         let bytes_max = self.deps.bus.payload_bytes_max();
-        let read = listing.page(self.deps.history.clone(), bytes_max);
+        let listing = reads::Listing { shard: self.state.id(), jobs, states, request, bytes_max };
+        let read = listing.page(self.deps.history.clone());
         self.read(to, read);
     }
 
@@ -166,10 +179,10 @@ impl Owner {
         let behind = views.iter().filter(|view| after.is_none_or(|after| &*view.job_set > after));
         let mut sets: Vec<_> =
             behind.take(list.limit + 1).map(|v| convert::job_set(&list.queue, v)).collect();
-        let found = sets.len();
+        let mut more = sets.len() > list.limit;
         sets.truncate(list.limit);
-        sets.truncate(reads::fitting(&sets, self.deps.bus.payload_bytes_max()));
-        let more = sets.len() < found;
+        let mut room = Room::of_message(self.deps.bus.payload_bytes_max());
+        more |= bus::cut(&mut sets, &mut room);
         let cursor = sets.last().filter(|_| more).map(|set| set.job_set.clone());
         let reply = ShardReply::JobSets(JobSetPage { job_sets: sets, cursor });
         self.reply(to, bus::encode(&reply)).await;
@@ -184,6 +197,7 @@ impl Owner {
             durable: self.durable.waiter(),
             clock: self.deps.clock.clone(),
             first: set.map_or(next, |set| set.first),
+            bytes_max: self.deps.bus.payload_bytes_max(),
         };
         self.read(to, reader.page(request));
     }
@@ -196,9 +210,11 @@ impl Owner {
         if !agreed {
             runs = self.state.runs(&sync.cluster, sync.after, RUNS_PER_PAGE + 1);
         }
-        let more = runs.len() > RUNS_PER_PAGE;
-        runs.truncate(RUNS_PER_PAGE);
-        let runs = runs.into_iter().map(convert::believed_run).collect();
+        let mut room = Room::of_message(self.deps.bus.payload_bytes_max());
+        let all = runs.len();
+        let page = runs.into_iter().take(RUNS_PER_PAGE).map(convert::believed_run);
+        let runs: Vec<_> = page.take_while(|believed| room.take_run(&believed.run)).collect();
+        let more = runs.len() < all;
         let reply = ShardReply::Runs(bus::RunPage { agreed, runs, more });
         self.reply(to, bus::encode(&reply)).await;
     }
@@ -215,16 +231,16 @@ impl Owner {
     fn read(&mut self, to: ReplyTo, read: impl Future<Output = ShardReply> + Send + 'static) {
         let needed = if self.is_clean() { 0 } else { self.dirty_sequence() };
         let durable = self.durable.waiter();
-        let (transport, trust) = (self.deps.bus.clone(), self.trust.clone());
+        let (deps, trust) = (self.deps.clone(), self.trust.clone());
         let name = format!("read.{}", self.state.id());
         self.deps.tasks.spawn_once(name, Policy::DETACHED, move |_| async move {
             let reply = read.await;
             // The owner is gone: its state may be too. Whoever asked asks the next owner.
             let current = durable.reach(needed).await.is_ok();
             if current && trust.holds() {
-                transport.respond(&to, bus::encode(&reply)).await?;
+                Self::send(&deps, &to, bus::encode(&reply)).await;
             }
-            Ok::<(), muster_runtime::bus::Error>(())
+            Ok::<(), std::convert::Infallible>(())
         });
     }
 }

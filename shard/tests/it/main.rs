@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
 mod frozen;
+mod messages;
 mod site;
 
 use std::time::Duration;

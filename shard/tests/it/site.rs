@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use muster_api::bus::{
-    self, GetJob, Heartbeat, LeaseReply, LeaseRequest, LeasedRun, ListEvents, ListJobSets, Node,
-    NodeUpdate, Report, ReportRuns, RunStatus, ShardReply, ShardRequest, Submit, subject,
+    self, GetJob, Heartbeat, LeaseAnswer, LeaseReply, LeaseRequest, LeasedRun, ListEvents,
+    ListJobSets, Node, NodeUpdate, Report, ReportRuns, RunStatus, ShardReply, ShardRequest, Submit,
+    subject,
 };
 use muster_api::http::{Event, Job};
 use muster_core::command::NewJob;
@@ -32,10 +33,12 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Site {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
-    bus: Arc<dyn Bus>,
-    random: Random,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) random: Random,
     shards: u16,
     workers: Vec<(Supervisor, CancellationToken)>,
+    /// The metrics of the worker that was started last.
+    metrics: Registry,
 }
 
 /// A job that asks for one cpu.
@@ -84,6 +87,7 @@ impl Site {
             random: Random::seeded(1),
             shards,
             workers: Vec::new(),
+            metrics: Registry::default(),
         }
     }
 
@@ -95,6 +99,7 @@ impl Site {
             Queue { weight_millis: 1000, labels: BTreeMap::new(), cordoned: false, incarnation: 1 };
         let queues = names.map(|name| (name, queue.clone())).collect();
         let tasks = Supervisor::new(self.random.fork());
+        self.metrics = Registry::default();
         let deps = Deps::new(
             config,
             Arc::clone(&self.bus),
@@ -105,7 +110,7 @@ impl Site {
             tasks.clone(),
             Blocking::new(2),
             Health::new(),
-            &mut Registry::default(),
+            &mut self.metrics,
         );
         let cancel = CancellationToken::new();
         let token = cancel.clone();
@@ -337,5 +342,88 @@ impl Site {
             self.clock.sleep(Duration::from_millis(500)).await;
         }
         panic!("no history after 100 s")
+    }
+
+    /// How many messages the worker could not send.
+    pub(crate) fn unsent(&self) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("messages_unsent_total"));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+}
+
+/// The executor of cluster `c`, with one node on which everything fits, played by a test.
+pub(crate) struct Player<'a> {
+    site: &'a Site,
+    request: LeaseRequest,
+    before: Option<(String, u64)>,
+}
+
+impl<'a> Player<'a> {
+    pub(crate) fn new(site: &'a Site, cpus: u32) -> Self {
+        let amounts = BTreeMap::from([
+            ("cpu".to_owned(), cpus.to_string()),
+            ("pods".to_owned(), "100000".to_owned()),
+        ]);
+        let node = Node {
+            name: "n0".into(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            allocatable: amounts.clone(),
+            free: amounts,
+            runs: 0,
+            schedulable: true,
+        };
+        let request = LeaseRequest {
+            cluster: "c".into(),
+            instance: "player".into(),
+            seen: None,
+            nodes: NodeUpdate { base: None, version: 1, nodes: vec![node], removed: Vec::new() },
+            leases_max: 0,
+            wait_ms: 0,
+        };
+        Self { site, request, before: None }
+    }
+
+    pub(crate) fn rename_node(&mut self, name: &str) {
+        name.clone_into(&mut self.request.nodes.nodes[0].name);
+    }
+
+    /// Asks once.
+    pub(crate) async fn ask(&mut self, max: u32, wait: Duration) -> Option<LeaseAnswer> {
+        let (cluster, instance) = (self.request.cluster.clone(), self.request.instance.clone());
+        let heartbeat = Heartbeat { cluster, instance, pools: vec!["default".into()] };
+        self.site.bus.publish(subject::HEARTBEATS, bus::encode(&heartbeat)).await.unwrap();
+        self.request.leases_max = max;
+        self.request.wait_ms = u64::try_from(wait.as_millis()).unwrap();
+        let (subject, asked) = (subject::pool("default"), bus::encode(&self.request));
+        let reply = self.site.bus.request(&subject, asked, wait + Duration::from_secs(10)).await;
+        match bus::decode(&reply.ok()?).unwrap() {
+            LeaseReply::Answer(answer) => {
+                self.before = self.request.seen.take();
+                self.request.seen = Some((answer.session.clone(), answer.answer));
+                Some(answer)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The last answer did not arrive.
+    pub(crate) fn lose_last(&mut self) {
+        self.request.seen = self.before.clone();
+    }
+
+    /// Asks until there are leases, at most a minute.
+    pub(crate) async fn leases(&mut self, max: u32) -> LeaseAnswer {
+        let until = self.site.clock.monotonic() + Duration::from_secs(60);
+        while self.site.clock.monotonic() < until {
+            match self.ask(max, Duration::from_secs(5)).await {
+                Some(answer) if !answer.leases.is_empty() => return answer,
+                Some(_) => {}
+                None => self.site.clock.sleep(Duration::from_millis(100)).await,
+            }
+        }
+        panic!("no leases")
     }
 }

@@ -1,0 +1,122 @@
+//! Asking the shards: to commit what a round picked, and for what waits behind the heads of queues.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use muster_api::bus::{self, GetWindows, ShardReply, ShardRequest, subject};
+use muster_api::convert;
+use muster_api::http::ErrorCode;
+use muster_core::Name;
+use muster_core::id::{CommandId, ShardId};
+use muster_runtime::Bus;
+
+use super::Leader;
+use super::round::Picks;
+
+/// How long a shard may take to commit leases.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to tell what waits behind its offers.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Least time between two searches.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(50);
+
+impl Leader<'_> {
+    /// Has the shards commit what was picked, and takes in what they leased of it.
+    pub(super) async fn commit(&mut self, picks: Picks) {
+        let bytes_max = self.deps.bus.payload_bytes_max();
+        let mut requests = Vec::new();
+        for ((shard, cluster), picks) in picks {
+            for pick in &picks {
+                if let Some(queue) = self.table.queues.get_mut(pick.queue.as_str()) {
+                    queue.search.placed();
+                }
+            }
+            for picks in bus::chunks(picks, bytes_max) {
+                let request = ShardRequest::Lease(bus::Lease {
+                    command: CommandId(self.deps.random.u128()),
+                    pool: self.table.pool.clone(),
+                    cluster: cluster.to_string(),
+                    picks,
+                });
+                requests.push((shard, cluster.clone(), request));
+            }
+        }
+        let deps = self.deps;
+        let asked = requests.into_iter().map(|(shard, cluster, request)| async move {
+            (shard, cluster, ask(&*deps.bus, shard, request, LEASE_TIMEOUT).await)
+        });
+        for (shard, cluster, reply) in join_all(asked).await {
+            match reply {
+                Ok(ShardReply::Leased(leased)) => self.leased(&cluster, leased),
+                Ok(ShardReply::Error(problem)) if problem.code == ErrorCode::Overloaded => {
+                    self.dirty = true;
+                }
+                // What it may have leased all the same, the executor finds when it compares notes.
+                other => self.no_answer(shard, "lease", other),
+            }
+        }
+    }
+
+    fn leased(&mut self, cluster: &Name, leased: bus::Leased) {
+        self.deps.metrics.leases.inc_by(leased.runs.len() as u64);
+        self.table.offers_of_reply(leased.offers);
+        if let Some(known) = self.table.clusters.get_mut(cluster) {
+            known.pending.lease(leased.runs);
+        }
+    }
+
+    /// Asks what waits behind the heads of queues of which nothing could be placed; says whether
+    /// there is reason to solve again.
+    pub(super) async fn search(&mut self) -> bool {
+        let now = self.deps.clock.monotonic();
+        if now < self.search_due {
+            return false;
+        }
+        let Some(stuck) = self.stuck.take().filter(|_| !self.held.is_empty()) else { return false };
+        let asked = self.table.searches(&stuck, &mut self.searched, self.chance);
+        let free = convert::quantities(&stuck.free);
+        let (deps, pool) = (self.deps, self.table.pool.clone());
+        let requests = asked.iter().map(|(&shard, queues)| {
+            let places = queues.iter().map(|(name, from)| (name.to_string(), (*from).into()));
+            let (pool, free, places) = (pool.clone(), free.clone(), places.collect());
+            let request = ShardRequest::Windows(GetWindows { pool, free, queues: places });
+            async move { (shard, queues, ask(&*deps.bus, shard, request, SEARCH_TIMEOUT).await) }
+        });
+        let replies = join_all(requests).await;
+        if replies.is_empty() {
+            return false;
+        }
+        self.search_due = now + SEARCH_INTERVAL;
+        for (shard, queues, reply) in replies {
+            match reply {
+                Ok(ShardReply::Windows(windows)) => {
+                    self.dirty |= self.table.found(queues, windows, self.chance);
+                }
+                other => self.no_answer(shard, "question", other),
+            }
+        }
+        self.dirty
+    }
+
+    /// A shard gave none of the answers that it should: its queues wait until it speaks again.
+    fn no_answer(&mut self, shard: u16, what: &str, reply: Result<ShardReply, String>) {
+        match reply {
+            Ok(other) => tracing::warn!(shard, what, ?other, "a shard gave a strange answer"),
+            Err(error) => tracing::debug!(shard, what, %error, "a shard did not answer"),
+        }
+        self.table.unreachable(shard);
+    }
+}
+
+async fn ask(
+    transport: &dyn Bus,
+    shard: u16,
+    request: ShardRequest,
+    timeout: Duration,
+) -> Result<ShardReply, String> {
+    let subject = subject::shard(ShardId(shard));
+    match transport.request(&subject, bus::encode(&request), timeout).await {
+        Ok(bytes) => bus::decode(&bytes).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,114 @@
+//! Looking behind the heads of queues. A head may hold nothing but jobs that fit nowhere at the
+//! moment; so that these do not keep back what waits behind them, the leader asks the shard for the
+//! runs behind the head, a window at a time, of jobs that a node could hold, and solves with head
+//! and window. At the end of the order the search rests until there may be room again, or the queue
+//! changes. No IO, no clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use muster_api::bus::Windows;
+use muster_core::Name;
+use muster_core::offer::Behind;
+use muster_core::resources::Resources;
+use muster_core::shape::Shape;
+
+use super::table::Table;
+
+/// Queues asked about at once.
+const QUEUES_MAX: usize = 256;
+
+/// How far one queue was searched.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Search {
+    /// The window: (priority, shape, count).
+    pub(super) runs: Vec<(u32, Arc<Shape>, u64)>,
+    /// Where the window begins.
+    from: Option<Behind>,
+    /// Where the next one begins; none before a search, and at its end.
+    next: Option<Behind>,
+    /// The chance by which the search began.
+    begun: u64,
+}
+
+/// A round placed what it could, and jobs may wait behind what it was told of.
+#[derive(Debug)]
+pub(super) struct Stuck {
+    /// The most that a node has free after it.
+    pub(super) free: Resources,
+    /// Queues of which nothing (more) of what was told could be placed.
+    pub(super) queues: Vec<Name>,
+}
+
+/// Queues to ask a shard about, and from where on.
+pub(super) type Asked = BTreeMap<u16, Vec<(Name, Behind)>>;
+
+impl Search {
+    /// The queue changed: there may be something new behind its head.
+    pub(super) fn renew(&mut self) {
+        self.begun = 0;
+    }
+
+    /// Something of the queue was placed: its window is told anew before it counts again.
+    pub(super) fn placed(&mut self) {
+        self.runs.clear();
+        if let Some(from) = self.from.take() {
+            self.next = Some(from);
+        }
+    }
+
+    /// Where to look next, if anywhere; the head ends at `head`.
+    fn place(&self, head: Behind, chance: u64) -> Option<Behind> {
+        match self.next {
+            Some(next) => Some(next.max(head)),
+            None => (self.begun < chance).then_some(head),
+        }
+    }
+}
+
+impl Table {
+    /// What to ask of which shard, queues in turn: the first one behind `after`.
+    pub(super) fn searches(&self, stuck: &Stuck, after: &mut Name, chance: u64) -> Asked {
+        let mut asked = Asked::new();
+        let split = stuck.queues.partition_point(|queue| *queue <= *after);
+        let (before, behind) = stuck.queues.split_at(split);
+        let places = behind.iter().chain(before).filter_map(|name| {
+            let queue = self.queues.get(name).filter(|queue| self.is_reachable(queue.shard))?;
+            Some((name, queue.shard, queue.search.place(queue.behind?, chance)?))
+        });
+        for (name, shard, place) in places.take(QUEUES_MAX) {
+            asked.entry(shard).or_default().push((Arc::clone(name), place));
+            *after = Arc::clone(name);
+        }
+        asked
+    }
+
+    /// Takes windows in; says whether there is reason to solve again.
+    pub(super) fn found(
+        &mut self,
+        asked: &[(Name, Behind)],
+        windows: Windows,
+        chance: u64,
+    ) -> bool {
+        let shapes: Vec<Arc<Shape>> = windows.shapes.into_iter().map(|shape| shape.0).collect();
+        let mut is_news = false;
+        for window in windows.queues {
+            let Some((name, from)) = asked.iter().find(|(name, _)| **name == *window.queue) else {
+                continue;
+            };
+            let Some(queue) = self.queues.get_mut(name) else { continue };
+            let search = &mut queue.search;
+            if search.next.is_none() {
+                search.begun = chance;
+            }
+            let runs = window.runs.iter();
+            search.runs = runs
+                .filter_map(|(p, s, n)| Some((*p, Arc::clone(shapes.get(*s as usize)?), *n)))
+                .collect();
+            search.from = Some(*from);
+            search.next = window.behind.map(Behind::from);
+            is_news |= !search.runs.is_empty() || search.next.is_some();
+        }
+        is_news
+    }
+}
