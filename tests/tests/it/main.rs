@@ -12,6 +12,7 @@ mod nats_and_s3;
 mod nats_server;
 mod processes;
 mod s3_server;
+mod scale;
 mod suite;
 mod tidy;
 mod up;
