@@ -274,7 +274,7 @@ mod tests {
     fn message(packed: Packed) -> Offers {
         let Packed { shapes, queues } = packed;
         let owner = "0123456789abcdef".to_owned();
-        Offers { shard: 1, owner, epoch: 1, version: 1, full: true, shapes, queues }
+        Offers { shard: 1, owner, epoch: 1, version: 2, previous: 1, full: true, shapes, queues }
     }
 
     #[test]

@@ -18,8 +18,11 @@ pub struct Offers {
     pub owner: String,
     /// The owner's ownership of the shard: rises with each takeover.
     pub epoch: u64,
-    /// Rises with each message of an owner; a gap means that something was missed.
+    /// Rises with each state that an owner tells of, published or in the reply to a lease.
     pub version: u64,
+    /// The version that was published before it; another one than is known means that something
+    /// was missed.
+    pub previous: u64,
     /// Whether queues that are not named have nothing. A full set may come in several messages: the
     /// first is full, the others follow it.
     pub full: bool,

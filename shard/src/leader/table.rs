@@ -20,6 +20,8 @@ use super::search::Search;
 #[derive(Debug, Clone, Default)]
 pub(super) struct QueueState {
     pub(super) shard: u16,
+    /// Of the owner's state that it was told of.
+    version: u64,
     /// (priority, shape, count) in the order in which they should be leased.
     pub(super) head: Vec<(u32, Arc<Shape>, u64)>,
     /// Where the order goes on, if the head is not all of it.
@@ -113,7 +115,7 @@ impl Table {
         if same_owner && offers.version <= shard.version {
             return Taken::Stale;
         }
-        let follows = same_owner && shard.complete && offers.version == shard.version + 1;
+        let follows = same_owner && shard.complete && offers.previous == shard.version;
         if !offers.full && !follows {
             shard.complete = false;
             return Taken::Gap;
@@ -126,7 +128,9 @@ impl Table {
             unreachable: false,
         };
         if offers.full {
-            self.queues.retain(|_, queue| queue.shard != offers.shard);
+            // What a reply has told of a later state stays.
+            let stays = |queue: &QueueState| same_owner && queue.version > offers.version;
+            self.queues.retain(|_, queue| queue.shard != offers.shard || stays(queue));
         }
         self.put(offers);
         Taken::Yes
@@ -149,6 +153,9 @@ impl Table {
         let shapes: Vec<Arc<Shape>> = offers.shapes.into_iter().map(|shape| shape.0).collect();
         for queue in offers.queues {
             let name = Name::from(queue.queue.as_str());
+            if self.queues.get(&name).is_some_and(|known| known.version > offers.version) {
+                continue;
+            }
             let mine = queue.pools.into_iter().find(|pool| *pool.pool == *self.pool);
             let Some(mine) = mine else {
                 if !queue.further {
@@ -166,6 +173,7 @@ impl Table {
             search.renew();
             let state = QueueState {
                 shard: offers.shard,
+                version: offers.version,
                 head: head.collect(),
                 behind,
                 search,
@@ -284,6 +292,7 @@ mod tests {
             owner: owner.into(),
             epoch,
             version,
+            previous: version - 1,
             full,
             shapes: vec![ShapeText(Arc::new(Shape::of_request(Resources::new())))],
             queues: queues.collect(),
@@ -320,5 +329,12 @@ mod tests {
         table.offers(offers("w", 1, 2, false, &[("a", 2)]));
         table.offers_of_reply(offers("w", 1, 1, false, &[("a", 3)]));
         assert_eq!(table.queues["a"].waiting, 2);
+        // Nor does what is published undo a reply that tells of a later state.
+        table.offers_of_reply(offers("w", 1, 4, false, &[("a", 1)]));
+        assert_eq!(table.offers(offers("w", 1, 3, false, &[("a", 9)])), Taken::Yes);
+        assert_eq!(table.queues["a"].waiting, 1);
+        let after = bus::Offers { previous: 3, ..offers("w", 1, 5, false, &[("a", 7)]) };
+        assert_eq!(table.offers(after), Taken::Yes);
+        assert_eq!(table.queues["a"].waiting, 7);
     }
 }

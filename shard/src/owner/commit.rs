@@ -22,13 +22,21 @@ use crate::metrics::Unsent;
 use crate::send;
 use crate::worker::Deps;
 
+/// What is said once the commit that it speaks of is durable.
+pub(super) enum Message {
+    /// To whoever asked.
+    Reply(ReplyTo, Bytes),
+    /// To the leaders of pools.
+    Offers(Bytes),
+}
+
 /// The commit that commands collect in.
 #[derive(Default)]
 pub(super) struct Open {
     records: Vec<Record>,
     /// Payload bytes in it.
     pub(super) bytes: usize,
-    replies: Vec<(ReplyTo, Bytes)>,
+    messages: Vec<Message>,
     stops: Vec<Stop>,
 }
 
@@ -36,7 +44,7 @@ pub(super) struct Open {
 pub(super) struct Flight {
     sequence: u64,
     began: Duration,
-    replies: Vec<(ReplyTo, Bytes)>,
+    messages: Vec<Message>,
     stops: Vec<Stop>,
     /// A checkpoint of the state after it, to be written once it is durable.
     checkpoint: Option<Vec<Record>>,
@@ -114,12 +122,24 @@ impl Owner {
 
     /// Sends a reply once everything applied so far is durable.
     pub(super) async fn reply(&mut self, to: ReplyTo, reply: Bytes) {
+        self.say(Message::Reply(to, reply)).await;
+    }
+
+    /// Sends a message once everything applied so far is durable, in order.
+    pub(super) async fn say(&mut self, message: Message) {
         if !self.open.records.is_empty() {
-            self.open.replies.push((to, reply));
+            self.open.messages.push(message);
         } else if let Some(flight) = &mut self.flight {
-            flight.replies.push((to, reply));
+            flight.messages.push(message);
         } else {
-            Self::send(&self.deps, &to, reply).await;
+            self.say_now(message).await;
+        }
+    }
+
+    async fn say_now(&mut self, message: Message) {
+        match message {
+            Message::Reply(to, reply) => Self::send(&self.deps, &to, reply).await,
+            Message::Offers(offers) => self.send_offers(offers).await,
         }
     }
 
@@ -194,7 +214,7 @@ impl Owner {
         self.flight = Some(Flight {
             sequence,
             began,
-            replies: open.replies,
+            messages: open.messages,
             stops: open.stops,
             checkpoint,
             put: Box::pin(put),
@@ -222,8 +242,8 @@ impl Owner {
         self.deps.metrics.commit_seconds.observe(took.as_secs_f64());
         self.recent.push(flight.sequence, records);
         self.durable.advance(flight.sequence);
-        for (to, reply) in flight.replies {
-            Self::send(&self.deps, &to, reply).await;
+        for message in flight.messages {
+            self.say_now(message).await;
         }
         self.send_stops(flight.stops).await;
         if let Some(records) = flight.checkpoint {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_api::bus::{self, GetWindows, Room, ShardReply, subject};
 use muster_api::convert;
 use muster_api::offers::{self, Packed};
 use muster_core::Name;
 
+use super::commit::Message;
 use super::{Error, Owner};
 use crate::metrics::Unsent;
 use crate::send;
@@ -20,7 +22,9 @@ const TIME_PART: u32 = 10;
 /// What was told so far.
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
+    /// The version of what was said last, and that of what was published last.
     version: u64,
+    published: u64,
     told_at: Option<Duration>,
     /// How long it took.
     took: Duration,
@@ -77,9 +81,14 @@ impl Owner {
         Ok(())
     }
 
+    /// Publishes once everything that it speaks of is durable.
     async fn publish(&mut self, part: Packed, full: bool) {
-        self.offers.version += 1;
-        let message = bus::encode(&self.offers_message(part, full));
+        let message = self.offers_message(part, full);
+        self.offers.published = message.version;
+        self.say(Message::Offers(bus::encode(&message))).await;
+    }
+
+    pub(super) async fn send_offers(&mut self, message: Bytes) {
         if let Err(error) = self.deps.bus.publish(subject::OFFERS, message).await {
             // A leader that misses it notices the gap and asks for everything; so does who could
             // not tell.
@@ -89,12 +98,14 @@ impl Owner {
         }
     }
 
-    fn offers_message(&self, part: Packed, full: bool) -> bus::Offers {
+    fn offers_message(&mut self, part: Packed, full: bool) -> bus::Offers {
+        self.offers.version += 1;
         bus::Offers {
             shard: self.state.id().0,
             owner: self.name.clone(),
             epoch: self.epoch,
             version: self.offers.version,
+            previous: self.offers.published,
             full,
             shapes: part.shapes,
             queues: part.queues,
@@ -103,7 +114,7 @@ impl Owner {
 
     /// What some queues offer to a pool now, for the reply to a lease, as far as there is room.
     pub(super) fn offers_of<'a>(
-        &self,
+        &mut self,
         queues: impl IntoIterator<Item = &'a Name>,
         pool: &str,
         room: Room,

@@ -68,7 +68,7 @@ impl Owner {
             ShardRequest::Payloads(get) => self.payloads(to, &get),
             ShardRequest::Windows(get) => {
                 let windows = bus::encode(&self.windows(get));
-                Self::send(&self.deps, &to, windows).await;
+                self.reply(to, windows).await;
             }
         }
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_api::bus::{
-    Cancel, LeaseAnswer, ListEvents, ListJobSets, ListJobs, ShardReply, ShardRequest, Sync, Target,
+    self, Cancel, LeaseAnswer, ListEvents, ListJobSets, ListJobs, Offers, ShardReply, ShardRequest,
+    Sync, Target, subject,
 };
 use muster_core::command::NewJob;
 use muster_core::id::{CommandId, JobRef, run_digest};
@@ -238,4 +239,30 @@ async fn a_lost_stop_order_is_made_good_with_the_next_lease_answer() {
     let again = player.ask(100, Duration::from_secs(5)).await.unwrap();
     assert_eq!(again.stops, first.stops);
     assert!(player.ask(100, Duration::from_secs(1)).await.unwrap().stops.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn offers_speak_of_what_is_durable_only() {
+    let interval = Duration::from_secs(10);
+    let site = Site::start_with(1, |config| config.commit_interval.0 = interval).await;
+    submit(&site, "q", vec![job(0)]).await;
+    let mut offers = site.bus.subscribe(subject::OFFERS, None).await.unwrap();
+    let began = site.clock.monotonic();
+    let acknowledged = async {
+        submit(&site, "q", vec![job(1)]).await;
+        site.clock.monotonic()
+    };
+    let offered = async {
+        loop {
+            let message = offers.next().await.unwrap();
+            let message: Offers = bus::decode(&message.payload).unwrap();
+            let pools = message.queues.iter().flat_map(|queue| &queue.pools);
+            if pools.map(|pool| pool.waiting).sum::<u64>() == 2 {
+                break site.clock.monotonic();
+            }
+        }
+    };
+    let (acknowledged, offered) = tokio::join!(acknowledged, offered);
+    assert!(acknowledged - began > interval / 2, "the commit waited for its turn");
+    assert!(offered >= acknowledged, "{:?} before", acknowledged - offered);
 }
