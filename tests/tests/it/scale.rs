@@ -18,6 +18,7 @@ use muster_core::shape::Shape;
 use muster_executor::config::{BackendKind, SimulatedConfig};
 use muster_runtime::bus::memory::Memory;
 use muster_runtime::config::HumanDuration;
+use muster_runtime::http::Health;
 use muster_runtime::store::{self, control::ControlView};
 use muster_runtime::tasks::{Policy, Supervisor, Task};
 use muster_runtime::{Blocking, Bus, Clock, Random};
@@ -61,12 +62,13 @@ impl Site {
         let deps = muster_shard::Deps::new(
             muster_shard::Config { shards: SHARDS, exclusive: true, ..Default::default() },
             Arc::clone(&site.bus),
-            store::open("memory:///", &store::Config::default()).unwrap(),
-            ControlView::fixed(Control { version: 1, queues }),
+            store::open(&store::Config::at("memory:///")).unwrap(),
+            ControlView::fixed(Control { version: 1, shards: None, queues }),
             site.clock.clone(),
             site.random.fork(),
             site.tasks.clone(),
             Blocking::new(2),
+            Health::new(),
             &mut site.metrics,
         );
         site.tasks.spawn_once("worker", Policy::VITAL, |cancel| muster_shard::run(deps, cancel));
@@ -94,6 +96,8 @@ impl Site {
             clock: self.clock.clone(),
             random: self.random.fork(),
             tasks: self.tasks.clone(),
+            blocking: Blocking::new(1),
+            health: Health::new(),
             metrics: muster_executor::Metrics::default(),
         };
         let cancel = CancellationToken::new();
