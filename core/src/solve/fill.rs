@@ -7,23 +7,21 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::nodes::Nodes;
-use super::ratio::{Ratio, dominant_resource};
+use super::nodes::{Nodes, Wanted};
+use super::ratio::{Level, Part, dominant_resource};
 use super::{Pick, Plan, Problem, QueueIn, Reason, Unplaced};
 
 /// A queue that may have something placeable. The lowest turn is next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
-    share: Ratio,
+    level: Level,
     queue: u32,
 }
 
 /// What a round knows of a shape.
 struct Shape {
-    /// Zones that have nodes and admit it.
-    zones: Vec<u32>,
-    /// The resource by which its nodes are chosen.
-    dominant: usize,
+    /// What it looks for.
+    wanted: Wanted,
     /// Set once it is known that it fits no node in this round.
     out: Option<Reason>,
 }
@@ -58,20 +56,25 @@ pub(super) struct Round<'a> {
 impl<'a> Round<'a> {
     pub(super) fn new(problem: &'a Problem) -> Round<'a> {
         let (zone_of_group, zones) = zones_of_groups(problem);
-        let shapes = shapes_of(problem, &zone_of_group, zones);
-        let mut ordered_by: Vec<usize> = shapes.iter().map(|shape| shape.dominant).collect();
-        ordered_by.sort_unstable();
-        ordered_by.dedup();
-        let nodes =
-            Nodes::new(&problem.nodes, problem.total.len(), &zone_of_group, zones, ordered_by);
+        let admitted = zones_of_shapes(problem, &zone_of_group, zones);
+        let shapes = problem.shapes.iter().zip(&admitted);
+        let mut shapes: Vec<Shape> = shapes
+            .map(|(shape, zones)| Shape::new(&problem.total, &shape.request, zones))
+            .collect();
+        let looked_for = is_looked_for(problem);
+        let wanted = shapes.iter_mut().zip(admitted).zip(looked_for);
+        let wanted = wanted.filter_map(|((shape, zones), looked_for)| {
+            looked_for.then_some((&mut shape.wanted, zones))
+        });
+        let nodes = Nodes::new(&problem.nodes, problem.total.len(), &zone_of_group, zones, wanted);
         let queues = problem.queues.iter().map(Queue::new).collect();
         let waiting = problem
             .queues
             .iter()
             .enumerate()
             .map(|(queue, input)| {
-                let share = share_with(problem, input, &input.allocated, None);
-                Reverse(Turn { share, queue: queue as u32 })
+                let level = Part::dominant(&problem.total, input.allocated.iter().copied());
+                Reverse(Turn { level: level.per(input.weight), queue: queue as u32 })
             })
             .collect();
         Round { problem, shapes, nodes, queues, waiting, plan: Plan::default() }
@@ -82,12 +85,9 @@ impl<'a> Round<'a> {
         while self.plan.figures.placed < self.problem.picks_max {
             let Some(Reverse(turn)) = self.waiting.pop() else { break };
             let Some(place) = self.next_place(turn.queue) else { continue };
-            let count = self.jobs_at_once(turn.queue, &place);
+            let (count, level) = self.jobs_at_once(turn.queue, &place);
             self.place(turn.queue, &place, count);
-            let input = &self.problem.queues[turn.queue as usize];
-            let allocated = &self.queues[turn.queue as usize].allocated;
-            let share = share_with(self.problem, input, allocated, None);
-            self.waiting.push(Reverse(Turn { share, queue: turn.queue }));
+            self.waiting.push(Reverse(Turn { level, queue: turn.queue }));
         }
         self.report_the_rest();
         self.plan.figures.nodes_looked_at = self.nodes.looked_at;
@@ -113,50 +113,52 @@ impl<'a> Round<'a> {
 
     /// The best-fitting node for one job of the shape, or why there is none.
     fn node_for(&mut self, shape: u32) -> Result<u32, Reason> {
-        let request = &self.problem.shapes[shape as usize].request;
         let known = &mut self.shapes[shape as usize];
         if let Some(reason) = known.out {
             return Err(reason);
         }
         self.plan.figures.searches += 1;
-        self.nodes.best_fit(&known.zones, request, known.dominant).ok_or_else(|| {
+        self.nodes.best_fit(&mut known.wanted).ok_or_else(|| {
+            let request = &self.problem.shapes[shape as usize].request;
             let over = request.iter().zip(&self.problem.total).any(|(asked, total)| asked > total);
             *known.out.insert(if over { Reason::NeverFits } else { Reason::NoRoomNow })
         })
     }
 
-    /// How many jobs can be placed at the place before another queue's turn comes, at least 1.
-    fn jobs_at_once(&self, queue: u32, place: &Place) -> u64 {
+    /// How many jobs can be placed at the place before another queue's turn comes, at least 1; and
+    /// the level of the queue after them.
+    fn jobs_at_once(&self, queue: u32, place: &Place) -> (u64, Level) {
         let rival = self.waiting.peek().map(|Reverse(turn)| *turn);
-        let input = &self.problem.queues[queue as usize];
+        let weight = self.problem.queues[queue as usize].weight;
         let at = &self.queues[queue as usize];
         let request = &self.problem.shapes[place.shape as usize].request;
-        let still_first = |placed: u64| {
-            rival.is_none_or(|rival| {
-                let share = share_with(self.problem, input, &at.allocated, Some((request, placed)));
-                Turn { share, queue } < rival
-            })
+        let level_after = |placed: u64| {
+            let amounts = at.allocated.iter().zip(request);
+            let amounts = amounts.map(|(held, request)| plus(*held, *request, placed));
+            Part::dominant(&self.problem.total, amounts).per(weight)
         };
-        if !still_first(1) {
-            return 1;
+        let is_first = |level: Level| rival.is_none_or(|rival| Turn { level, queue } < rival);
+        let after_one = level_after(1);
+        if !is_first(after_one) {
+            return (1, after_one);
         }
         let most = at
             .left
             .min(self.nodes.room_for(place.node, request))
             .min(self.problem.picks_max - self.plan.figures.placed)
             .min(i64::MAX as u64);
-        // The share never falls as jobs are placed, so the last count that leaves the queue first
+        // The level never falls as jobs are placed, so the last count that leaves the queue first
         // can be found by halving; one job more may then still be placed.
         let (mut first, mut not_first) = (1, most);
         while first + 1 < not_first {
             let middle = first + (not_first - first) / 2;
-            if still_first(middle) {
+            if is_first(level_after(middle)) {
                 first = middle;
             } else {
                 not_first = middle;
             }
         }
-        not_first
+        (not_first, level_after(not_first))
     }
 
     fn place(&mut self, queue: u32, place: &Place, count: u64) {
@@ -199,6 +201,14 @@ impl<'a> Round<'a> {
     }
 }
 
+impl Shape {
+    fn new(total: &[i64], request: &[i64], zones: &[u32]) -> Shape {
+        let dominant = dominant_resource(total, request).unwrap_or(0);
+        let out = zones.is_empty().then_some(Reason::NeverFits);
+        Shape { wanted: Wanted::new(request, dominant), out }
+    }
+}
+
 impl Queue {
     fn new(input: &QueueIn) -> Queue {
         let mut this =
@@ -211,24 +221,6 @@ impl Queue {
         self.run = run;
         self.left = input.runs.get(run).map_or(0, |run| run.count);
     }
-}
-
-/// The weighted dominant share of a queue that holds `allocated` and `more.1` times `more.0`.
-fn share_with(
-    problem: &Problem,
-    queue: &QueueIn,
-    allocated: &[i64],
-    more: Option<(&[i64], u64)>,
-) -> Ratio {
-    let share = match more {
-        None => Ratio::dominant(&problem.total, allocated.iter().copied()),
-        Some((request, count)) => {
-            let amounts = allocated.iter().zip(request);
-            let amounts = amounts.map(|(held, request)| plus(*held, *request, count));
-            Ratio::dominant(&problem.total, amounts)
-        }
-    };
-    share.per(queue.weight)
 }
 
 fn add(allocated: &mut [i64], request: &[i64], count: u64) {
@@ -247,8 +239,10 @@ fn plus(held: i64, request: i64, count: u64) -> i64 {
 fn zones_of_groups(problem: &Problem) -> (Vec<u32>, usize) {
     let mut zone_of = vec![0_u32; problem.groups as usize];
     let mut zones = 1;
+    let mut split: Vec<[Option<u32>; 2]> = Vec::new();
     for row in &problem.admits {
-        let mut split: Vec<[Option<u32>; 2]> = vec![[None; 2]; zones];
+        split.clear();
+        split.resize(zones, [None; 2]);
         let mut found = 0;
         for (zone, &admitted) in zone_of.iter_mut().zip(row) {
             *zone = *split[*zone as usize][usize::from(admitted)].get_or_insert_with(|| {
@@ -261,19 +255,27 @@ fn zones_of_groups(problem: &Problem) -> (Vec<u32>, usize) {
     (zone_of, zones)
 }
 
-fn shapes_of(problem: &Problem, zone_of_group: &[u32], zones: usize) -> Vec<Shape> {
+/// The zones of each shape: those that have nodes and admit it.
+fn zones_of_shapes(problem: &Problem, zone_of_group: &[u32], zones: usize) -> Vec<Vec<u32>> {
     let mut group_of_zone = vec![None; zones];
     for node in &problem.nodes {
         group_of_zone[zone_of_group[node.group as usize] as usize] = Some(node.group as usize);
     }
     let admitted = |row: &Vec<bool>, group: &Option<usize>| group.is_some_and(|group| row[group]);
-    let shape = |(shape, row): (&super::ShapeIn, &Vec<bool>)| {
-        let zones: Vec<u32> = (0..zones as u32)
-            .filter(|zone| admitted(row, &group_of_zone[*zone as usize]))
-            .collect();
-        let out = zones.is_empty().then_some(Reason::NeverFits);
-        let dominant = dominant_resource(&problem.total, &shape.request).unwrap_or(0);
-        Shape { zones, dominant, out }
+    let zones_of = |row: &Vec<bool>| {
+        let mut admitting = Vec::with_capacity(zones);
+        let all = 0..zones as u32;
+        admitting.extend(all.filter(|zone| admitted(row, &group_of_zone[*zone as usize])));
+        admitting
     };
-    problem.shapes.iter().zip(&problem.admits).map(shape).collect()
+    problem.admits.iter().map(zones_of).collect()
+}
+
+/// By shape, whether any queue has jobs of it.
+fn is_looked_for(problem: &Problem) -> Vec<bool> {
+    let mut looked_for = vec![false; problem.shapes.len()];
+    for run in problem.queues.iter().flat_map(|queue| &queue.runs) {
+        looked_for[run.shape as usize] |= run.count > 0;
+    }
+    looked_for
 }

@@ -7,6 +7,7 @@
 
 mod fill;
 mod nodes;
+mod order;
 mod ratio;
 mod shares;
 #[cfg(test)]
@@ -170,10 +171,4 @@ impl Problem {
             assert_eq!(node.free.len(), resources, "a node names every resource");
         }
     }
-}
-
-/// Whether `free` holds one `request`. What is not requested is not looked at: a node that is
-/// over-committed in memory still takes a job that asks for none.
-fn fits(request: &[i64], free: &[i64]) -> bool {
-    request.iter().zip(free).all(|(request, free)| *request == 0 || request <= free)
 }

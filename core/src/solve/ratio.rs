@@ -5,30 +5,44 @@
 
 use std::cmp::Ordering;
 
-/// A fraction `amount / of` that is not negative. Two ratios are equal when their values are.
+/// A part of a whole, `amount / of`, not negative. Equal parts need not have equal numbers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ratio {
+pub(super) struct Part {
+    amount: u64,
+    /// More than 0, less than 2^63.
+    of: u64,
+}
+
+/// How high a queue stands: a part for each unit of its weight. Two levels are equal when their
+/// values are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Level {
+    /// The value in units of 2^-64, rounded down: of two levels where this differs, the order is
+    /// known without the fractions.
+    rounded: u64,
     amount: u64,
     of: u128,
 }
 
-impl Ratio {
-    const ZERO: Ratio = Ratio { amount: 0, of: 1 };
+impl Part {
+    const NONE: Part = Part { amount: 0, of: 1 };
 
     /// The largest part that `amounts` are of `total`. A resource of which the pool has nothing
     /// does not count; a negative amount counts as none.
-    pub(super) fn dominant(total: &[i64], amounts: impl Iterator<Item = i64>) -> Ratio {
+    pub(super) fn dominant(total: &[i64], amounts: impl Iterator<Item = i64>) -> Part {
         total
             .iter()
             .zip(amounts)
-            .filter_map(|(&total, amount)| Ratio::part(amount, total))
-            .fold(Ratio::ZERO, |most, part| if part > most { part } else { most })
+            .filter_map(|(&total, amount)| Part::new(amount, total))
+            .fold(Part::NONE, |most, part| if part.is_more_than(most) { part } else { most })
     }
 
-    /// This ratio for each unit of `weight`, which is not zero.
-    pub(super) fn per(self, weight: u64) -> Ratio {
-        // The denominator is one `total`, below 2^63, so the product stays below 2^127.
-        Ratio { amount: self.amount, of: self.of * u128::from(weight) }
+    /// This part for each unit of `weight`, which is not zero.
+    pub(super) fn per(self, weight: u64) -> Level {
+        // The denominator is below 2^63 times 2^64, so the product stays below 2^127.
+        let of = u128::from(self.of) * u128::from(weight);
+        let rounded = u64::try_from((u128::from(self.amount) << 64) / of).unwrap_or(u64::MAX);
+        Level { rounded, amount: self.amount, of }
     }
 
     /// The nearest floating-point number, for reports.
@@ -36,40 +50,47 @@ impl Ratio {
         self.amount as f64 / self.of as f64
     }
 
-    fn part(amount: i64, total: i64) -> Option<Ratio> {
-        let total = u64::try_from(total).ok().filter(|&total| total > 0)?;
-        Some(Ratio { amount: u64::try_from(amount).unwrap_or(0), of: u128::from(total) })
+    fn new(amount: i64, total: i64) -> Option<Part> {
+        let of = u64::try_from(total).ok().filter(|&total| total > 0)?;
+        Some(Part { amount: u64::try_from(amount).unwrap_or(0), of })
+    }
+
+    fn is_more_than(self, other: Part) -> bool {
+        let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
+        product(self.amount, other.of) > product(other.amount, self.of)
     }
 }
 
-impl Ord for Ratio {
-    fn cmp(&self, other: &Ratio) -> Ordering {
-        wide_product(self.amount, other.of).cmp(&wide_product(other.amount, self.of))
+impl Ord for Level {
+    fn cmp(&self, other: &Level) -> Ordering {
+        self.rounded.cmp(&other.rounded).then_with(|| {
+            wide_product(self.amount, other.of).cmp(&wide_product(other.amount, self.of))
+        })
     }
 }
 
-impl PartialOrd for Ratio {
-    fn partial_cmp(&self, other: &Ratio) -> Option<Ordering> {
+impl PartialOrd for Level {
+    fn partial_cmp(&self, other: &Level) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Ratio {
-    fn eq(&self, other: &Ratio) -> bool {
+impl PartialEq for Level {
+    fn eq(&self, other: &Level) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Ratio {}
+impl Eq for Level {}
 
 /// The resource of which `request` takes the largest part of `total`, the first of equals; none
 /// when it asks for nothing that the pool has.
 pub(super) fn dominant_resource(total: &[i64], request: &[i64]) -> Option<usize> {
-    let mut most = Ratio::ZERO;
+    let mut most = Part::NONE;
     let mut found = None;
     for (resource, (&total, &amount)) in total.iter().zip(request).enumerate() {
-        match Ratio::part(amount, total) {
-            Some(part) if part > most => {
+        match Part::new(amount, total) {
+            Some(part) if part.is_more_than(most) => {
                 most = part;
                 found = Some(resource);
             }
@@ -91,14 +112,16 @@ fn wide_product(a: u64, b: u128) -> (u128, u64) {
 mod tests {
     use super::*;
 
+    use proptest::prelude::*;
+
     #[test]
     fn the_largest_amounts_compare_exactly() {
-        let of = u128::from(u64::MAX) * (i64::MAX as u128);
-        let less = Ratio { amount: u64::MAX - 1, of };
-        let more = Ratio { amount: u64::MAX, of };
-        assert!(less < more);
-        assert!(Ratio { amount: u64::MAX, of: of - 1 } > more);
-        assert_eq!(Ratio { amount: 2, of: 6 }, Ratio { amount: 1, of: 3 });
+        let of = i64::MAX as u64;
+        let level = |amount, of| Part { amount, of }.per(u64::MAX);
+        assert!(level(u64::MAX - 1, of) < level(u64::MAX, of));
+        assert!(level(u64::MAX, of - 1) > level(u64::MAX, of));
+        assert_eq!(Part { amount: 2, of: 6 }.per(7), Part { amount: 1, of: 3 }.per(7));
+        assert!(Part { amount: u64::MAX, of: 1 }.per(1) > Part { amount: u64::MAX, of: 2 }.per(1));
     }
 
     #[test]
@@ -106,6 +129,35 @@ mod tests {
         assert_eq!(dominant_resource(&[0, 10], &[5, 1]), Some(1));
         assert_eq!(dominant_resource(&[0, 10], &[5, 0]), None);
         assert_eq!(dominant_resource(&[10, 10], &[2, 2]), Some(0));
-        assert_eq!(Ratio::dominant(&[0, 10], [5, -1].into_iter()), Ratio::ZERO);
+        assert_eq!(Part::dominant(&[0, 10], [5, -1].into_iter()).amount, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn levels_are_in_the_order_of_their_values(
+            a in (any::<u64>(), 1..1_u64 << 63, 1_u64..),
+            b in (any::<u64>(), 1..1_u64 << 63, 1_u64..),
+            close in 0_u64..3,
+        ) {
+            let level = |(amount, of, weight)| Part { amount, of }.per(weight);
+            let fraction = |(amount, of, weight): (u64, u64, u64)| {
+                (u128::from(amount), u128::from(of) * u128::from(weight))
+            };
+            // Also two levels that differ by next to nothing, or not at all.
+            for b in [b, (a.0.saturating_add(close), a.1, a.2)] {
+                let expected = by_euclid(fraction(a), fraction(b));
+                prop_assert_eq!(level(a).cmp(&level(b)), expected);
+            }
+        }
+    }
+
+    /// Compares two fractions by their whole parts, then what remains the other way round.
+    fn by_euclid(a: (u128, u128), b: (u128, u128)) -> Ordering {
+        (a.0 / a.1).cmp(&(b.0 / b.1)).then_with(|| match (a.0 % a.1, b.0 % b.1) {
+            (0, 0) => Ordering::Equal,
+            (0, _) => Ordering::Less,
+            (_, 0) => Ordering::Greater,
+            (left_a, left_b) => by_euclid((b.1, left_b), (a.1, left_a)),
+        })
     }
 }

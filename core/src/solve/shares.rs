@@ -1,6 +1,6 @@
 //! Reported shares: what a queue holds, and what it should hold. Nothing here decides a placement.
 
-use super::ratio::Ratio;
+use super::ratio::{Level, Part};
 
 /// A queue's shares of a pool by its demand.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -16,7 +16,7 @@ pub struct Share {
 /// The largest part that `allocated` is of `total`, over the resources of which there is any: in
 /// 0..=1 while no more is allocated than there is.
 pub fn dominant_share(total: &[i64], allocated: &[i64]) -> f64 {
-    Ratio::dominant(total, allocated.iter().copied()).to_f64()
+    Part::dominant(total, allocated.iter().copied()).to_f64()
 }
 
 /// The fair share of each of `queues`, given as weight in thousandths and demand by resource (what
@@ -34,7 +34,7 @@ pub fn fair_shares(total: &[i64], queues: &[(u64, Vec<i64>)]) -> Vec<Share> {
     for (queue, (weight, demand)) in queues.iter().enumerate() {
         assert!(*weight > 0, "a weight is more than 0");
         assert_eq!(demand.len(), total.len(), "a demand names every resource");
-        let met_at = Ratio::dominant(total, demand.iter().copied());
+        let met_at = Part::dominant(total, demand.iter().copied());
         shares[queue].demand = met_at.to_f64();
         if shares[queue].demand > 0.0 {
             rising.push(Rising::new(queue, *weight, total, demand, met_at));
@@ -55,13 +55,13 @@ struct Rising {
     /// Its dominant share when its demand is met.
     demand: f64,
     /// The level (dominant share by weight) at which its demand is met: exact, for the order.
-    met_at: Ratio,
+    met_at: Level,
     /// By resource: the part of the pool that it takes for each unit of its dominant share.
     mix: Vec<f64>,
 }
 
 impl Rising {
-    fn new(queue: usize, weight: u64, total: &[i64], demand: &[i64], met: Ratio) -> Rising {
+    fn new(queue: usize, weight: u64, total: &[i64], demand: &[i64], met: Part) -> Rising {
         let mix = total.iter().zip(demand).map(|(&total, &amount)| {
             if total > 0 { (amount.max(0) as f64 / total as f64) / met.to_f64() } else { 0.0 }
         });

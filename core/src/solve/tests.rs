@@ -396,6 +396,21 @@ proptest! {
     }
 }
 
+proptest! {
+    // A plain implementation needs its time for these.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        max_shrink_iters: 500,
+        ..ProptestConfig::with_cases(64)
+    })]
+
+    #[test]
+    fn f_a_full_pool_of_many_nodes_and_zones_too(problem in full_pools()) {
+        let (plan, expected) = (solve(&problem), one_at_a_time(&problem));
+        prop_assert_eq!(aggregated(&plan), aggregated(&expected));
+    }
+}
+
 // What the tests are made of.
 
 fn queue(weight: u64, runs: &[(u32, u64)]) -> QueueIn {
@@ -455,6 +470,36 @@ fn problems() -> impl Strategy<Value = Problem> {
                 picks_max,
             })
     })
+}
+
+/// More work than the nodes hold, on nodes that begin equal and empty: they fill up in one resource
+/// or the other, and every index has many that are of no use any more.
+fn full_pools() -> impl Strategy<Value = Problem> {
+    let shape = [2_i64..30, 2_i64..30, 0_i64..3, 1_i64..2].map(|amount| amount.boxed());
+    let queue = (1_u64..4, prop::collection::vec((0_u32..5, 20_u64..60), 1..4));
+    (
+        prop::collection::vec(shape.to_vec(), 5),
+        prop::collection::vec(prop::collection::vec(prop::bool::weighted(0.8), 4), 5),
+        prop::collection::vec(queue, 4),
+        40_u32..70,
+    )
+        .prop_map(|(requests, admits, queues, nodes)| {
+            let node = |node: u32| NodeIn { group: node % 4, free: vec![40, 40, 3, 9] };
+            let queues = queues.iter().map(|(weight, runs)| queue_of_four(*weight, runs));
+            Problem {
+                total: vec![2_000, 2_000, 150, 450],
+                shapes: requests.into_iter().map(|request| ShapeIn { request }).collect(),
+                groups: 4,
+                admits,
+                queues: queues.collect(),
+                nodes: (0..nodes).map(node).collect(),
+                picks_max: u64::MAX,
+            }
+        })
+}
+
+fn queue_of_four(weight: u64, runs: &[(u32, u64)]) -> QueueIn {
+    QueueIn { allocated: vec![0; 4], ..queue(weight, runs) }
 }
 
 type Claims = (Vec<i64>, Vec<(u64, Vec<i64>)>);
