@@ -12,6 +12,8 @@ pub const PARSES_AHEAD: usize = 2;
 pub const COMMANDS_IN_FLIGHT: usize = 4;
 /// Bytes of a body that are parsed together at most.
 pub const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that are parsed where they are: less work than handing them to another thread and back.
+pub const PARSED_AT_ONCE_BYTES_MAX: usize = 16 * 1024;
 /// How long a chunk that has bytes waits for more of them.
 pub const CHUNK_WAIT: Duration = Duration::from_millis(5);
 /// Answered commands of one submission whose answers its client has not read.

@@ -13,6 +13,9 @@ pub(crate) struct Metrics {
     pub(crate) commits: Counter,
     pub(crate) records: Counter,
     pub(crate) commit_seconds: Histogram,
+    pub(crate) commit_wait_seconds: Histogram,
+    pub(crate) commit_encode_seconds: Histogram,
+    pub(crate) commit_put_seconds: Histogram,
     pub(crate) commands: Counter,
     pub(crate) refused_overload: Counter,
     pub(crate) checkpoints: Counter,
@@ -50,6 +53,9 @@ impl Metrics {
             commits: Counter::default(),
             records: Counter::default(),
             commit_seconds: seconds(),
+            commit_wait_seconds: seconds(),
+            commit_encode_seconds: seconds(),
+            commit_put_seconds: seconds(),
             commands: Counter::default(),
             refused_overload: Counter::default(),
             checkpoints: Counter::default(),
@@ -84,12 +90,19 @@ impl Metrics {
         ] {
             registry.register(name, help, counter.clone());
         }
-        registry.register(
-            "commit_seconds",
-            "time from sealing to durable",
-            m.commit_seconds.clone(),
-        );
-        registry.register("round_seconds", "time to solve a round", m.round_seconds.clone());
+        for (name, help, histogram) in [
+            ("commit_seconds", "time from sealing to durable", &m.commit_seconds),
+            (
+                "commit_wait_seconds",
+                "time from a commit's first record to its sealing",
+                &m.commit_wait_seconds,
+            ),
+            ("commit_encode_seconds", "time to encode a commit", &m.commit_encode_seconds),
+            ("commit_put_seconds", "time to store a commit", &m.commit_put_seconds),
+            ("round_seconds", "time to solve a round", &m.round_seconds),
+        ] {
+            registry.register(name, help, histogram.clone());
+        }
         let help = "messages that were not sent, because they were too large or the bus was away";
         registry.register("messages_unsent", help, m.unsent.clone());
         registry.register("owned", "shards owned", m.shards_owned.clone());

@@ -211,6 +211,9 @@ async fn parse(
         Work::Lines(block) => block.line,
         Work::Rows { line, .. } | Work::End { line, .. } => *line,
     };
+    if work.bytes() <= limits::PARSED_AT_ONCE_BYTES_MAX {
+        return (work.commands(bytes_max), held);
+    }
     let parsed = gateway.blocking().run(move || work.commands(bytes_max)).await;
     let commands = parsed.unwrap_or_else(|error| {
         tracing::error!(%error, line, "jobs could not be parsed");

@@ -30,10 +30,16 @@ pub(super) enum Message {
     Offers(Bytes),
 }
 
+/// A timer wakes up to so much later than it was asked to. A commit is begun by as much before its
+/// turn, so that nobody waits for the commit interval and the timer.
+const TIMER_LATENESS: Duration = Duration::from_millis(1);
+
 /// The commit that commands collect in.
 #[derive(Default)]
 pub(super) struct Open {
     records: Vec<Record>,
+    /// When the first of them came in.
+    since: Option<Duration>,
     /// Payload bytes in it.
     pub(super) bytes: usize,
     messages: Vec<Message>,
@@ -116,6 +122,9 @@ impl Owner {
         };
         self.deps.metrics.commands.inc();
         let outcome = self.state.execute(id, command, ctx, &mut self.open.records);
+        if self.open.since.is_none() && !self.open.records.is_empty() {
+            self.open.since = Some(self.deps.clock.monotonic());
+        }
         self.open.stops.extend(self.state.take_stops());
         outcome
     }
@@ -188,7 +197,7 @@ impl Owner {
         if self.open.records.is_empty() || self.flight.is_some() {
             return None;
         }
-        let interval = self.deps.config.commit_interval.0;
+        let interval = self.deps.config.commit_interval.0.saturating_sub(TIMER_LATENESS);
         Some(self.committed_at.map_or(Duration::ZERO, |at| at + interval))
     }
 
@@ -206,11 +215,15 @@ impl Owner {
         let open = std::mem::take(&mut self.open);
         let began = self.deps.clock.monotonic();
         self.committed_at = Some(began);
+        if let Some(since) = open.since {
+            let waited = began.saturating_sub(since);
+            self.deps.metrics.commit_wait_seconds.observe(waited.as_secs_f64());
+        }
         let records_len = open.records.len() as u64;
         let checkpoint = self.background.checkpoint_due(records_len, &self.deps.config);
         let checkpoint = checkpoint.then(|| self.state.records());
         let header = self.log.next_header(codec::Kind::Log, released);
-        let put = put(Arc::clone(&self.log), self.deps.blocking.clone(), header, open.records);
+        let put = put(Arc::clone(&self.log), self.deps.clone(), header, open.records);
         self.flight = Some(Flight {
             sequence,
             began,
@@ -271,13 +284,20 @@ impl Owner {
 
 async fn put(
     log: Arc<Log>,
-    blocking: muster_runtime::Blocking,
+    deps: Deps,
     header: codec::Header,
     records: Vec<Record>,
 ) -> Result<Landed, Error> {
-    let (sealed, records) = blocking.run(move || (Sealed::new(header, &records), records)).await?;
+    let began = deps.clock.monotonic();
+    let encode = move || (Sealed::new(header, &records), records);
+    let (sealed, records) = deps.blocking.run(encode).await?;
+    let encoded = deps.clock.monotonic();
+    deps.metrics.commit_encode_seconds.observe((encoded - began).as_secs_f64());
     let sealed = sealed?;
-    match log.append(&sealed).await {
+    let appended = log.append(&sealed).await;
+    let put = deps.clock.monotonic() - encoded;
+    deps.metrics.commit_put_seconds.observe(put.as_secs_f64());
+    match appended {
         Ok(()) => Ok(Landed::Durable { records, bytes: sealed.bytes() }),
         Err(AppendError::Fenced { .. }) => Ok(Landed::Fenced),
         Err(error) => Err(Error::Append(error)),
