@@ -24,16 +24,36 @@ use super::detail::{
     ArrayDetail, JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, TaskDetail,
     to_bytes,
 };
-use super::schema::{self, BATCH_ROWS, SCHEMA};
+use super::schema::{self, BATCH_ROWS, Packing, SCHEMA};
 use super::{Error, Header, header};
+
+/// Rows of a small object.
+const SMALL_ROWS_MAX: usize = 64;
+/// Bytes of payload in a small object.
+const SMALL_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Whether these records make a small object: one that is encoded faster than it is handed to
+/// another thread and back, because its columns are stored as they are. To set up a compressor for
+/// each column takes longer than all the rest of it, and saves next to nothing.
+#[must_use]
+pub fn is_small(records: &[Record]) -> bool {
+    let payload_bytes = |record: &Record| {
+        let Record::Submitted(submitted) = record else { return 0 };
+        let payload = &submitted.payload;
+        payload.labels.len() + payload.annotations.len() + payload.pod_spec.len()
+    };
+    records.len() <= SMALL_ROWS_MAX
+        && records.iter().map(payload_bytes).sum::<usize>() <= SMALL_PAYLOAD_BYTES_MAX
+}
 
 /// An object of these records, one row each, in order.
 ///
 /// # Errors
 /// When Parquet refuses them, which only a batch of more than 2 GiB of pod specs makes it do.
 pub fn encode(header: &Header, records: &[Record]) -> Result<Bytes, Error> {
+    let packing = if is_small(records) { Packing::Plain } else { Packing::Zstd };
     let options = ArrowWriterOptions::new()
-        .with_properties(schema::properties(header.to_key_values())?)
+        .with_properties(schema::properties(header.to_key_values(), packing)?)
         .with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(Vec::new(), SCHEMA.clone(), options)?;
     for batch in records.chunks(BATCH_ROWS) {

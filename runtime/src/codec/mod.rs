@@ -4,7 +4,7 @@
 //! only some records have and no column fits (outcomes, past runs, array tasks) is MessagePack in
 //! `detail`. The footer says whose object it is and holds a checksum of the whole object, verified
 //! before anything else is read. Everything here is CPU work of the caller's thread: call it from
-//! [`crate::blocking`].
+//! [`crate::blocking`], unless [`is_small`] says that it is little.
 
 mod builders;
 mod columns;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use muster_core::record::{Payload, Record};
 
 pub use decode::Reader;
-pub use encode::encode;
+pub use encode::{encode, is_small};
 pub use header::{FORMAT, Header, Kind};
 pub use payload::PayloadColumns;
 

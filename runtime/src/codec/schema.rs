@@ -74,10 +74,26 @@ fn schema() -> Schema {
     Schema::new(fields)
 }
 
-pub(super) fn properties(footer: Vec<KeyValue>) -> Result<WriterProperties, Error> {
+/// How the columns of an object are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// With zstd.
+    Zstd,
+    /// Not at all.
+    Plain,
+}
+
+pub(super) fn properties(
+    footer: Vec<KeyValue>,
+    packing: Packing,
+) -> Result<WriterProperties, Error> {
     let column = |name: &str| ColumnPath::from(name);
+    let compression = match packing {
+        Packing::Zstd => Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?),
+        Packing::Plain => Compression::UNCOMPRESSED,
+    };
     let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+        .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_statistics_enabled(column("pod_spec"), EnabledStatistics::None)
         .set_offset_index_disabled(true)

@@ -75,6 +75,29 @@ fn without_payload(mut records: Vec<Record>) -> Vec<Record> {
     records
 }
 
+#[test]
+fn a_small_object_is_stored_as_it_is_and_a_larger_one_compressed() {
+    use parquet::basic::Compression;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    let compressed = |records: &[Record]| {
+        let bytes = encode(&header(Kind::Log), records).unwrap();
+        assert_eq!(decode(bytes.clone(), Columns::All).unwrap().1, records);
+        let file = SerializedFileReader::new(bytes).unwrap();
+        let columns = file.metadata().row_group(0).columns();
+        let is_packed: Vec<bool> =
+            columns.iter().map(|c| c.compression() != Compression::UNCOMPRESSED).collect();
+        assert_eq!(is_packed, vec![!is_small(records); is_packed.len()]);
+        is_packed[0]
+    };
+    assert!(!compressed(&jobs(64)));
+    assert!(compressed(&jobs(65)));
+    let mut large = jobs(1);
+    let Record::Submitted(submitted) = &mut large[0] else { panic!("it was submitted") };
+    submitted.payload.pod_spec = "x".repeat(16 * 1024 + 1).into();
+    assert!(compressed(&large));
+}
+
 proptest! {
     #[test]
     fn records_come_back_as_they_went_in(records in records::records()) {

@@ -18,7 +18,7 @@ pub struct Sealed {
 
 impl Sealed {
     /// Encodes records under a header of [`Log::next_header`]. CPU work: call it on the blocking
-    /// pool.
+    /// pool, unless [`codec::is_small`].
     ///
     /// # Errors
     /// See [`codec::encode`].

@@ -289,8 +289,9 @@ async fn put(
     records: Vec<Record>,
 ) -> Result<Landed, Error> {
     let began = deps.clock.monotonic();
+    let small = codec::is_small(&records);
     let encode = move || (Sealed::new(header, &records), records);
-    let (sealed, records) = deps.blocking.run(encode).await?;
+    let (sealed, records) = if small { encode() } else { deps.blocking.run(encode).await? };
     let encoded = deps.clock.monotonic();
     deps.metrics.commit_encode_seconds.observe((encoded - began).as_secs_f64());
     let sealed = sealed?;
