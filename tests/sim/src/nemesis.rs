@@ -8,7 +8,7 @@ use muster_runtime::Random;
 use muster_runtime::bus::Bus as _;
 
 use crate::background::spawn;
-use crate::faults::{NetChances, StoreChances};
+use crate::faults::{NetChances, Peer, StoreChances};
 use crate::plan::Trouble;
 use crate::process::Role;
 use crate::trace::note;
@@ -50,94 +50,145 @@ fn pick(shared: &Shared, random: &Random, allowed: impl Fn(Role) -> bool) -> usi
     fit[usize::try_from(random.below(fit.len() as u64)).expect("it is small")]
 }
 
+/// One trouble, of its kind and for a while.
+struct Making {
+    shared: Shared,
+    random: Random,
+}
+
 async fn make(shared: Shared, trouble: Trouble, random: Random) {
-    let some_time = |low: u64, high: u64| Duration::from_millis(low + random.below(high - low));
-    let ttl = u64::try_from(shared.site.plan.shard.lease_ttl.0.as_millis()).expect("it is seconds");
-    let anyone = |_: Role| true;
-    let faults = shared.site.faults.clone();
+    let making = Making { shared, random };
     match trouble {
-        Trouble::Kill => {
-            let place = pick(&shared, &random, anyone);
-            hold_down(&shared, place, some_time(0, 2 * ttl)).await;
+        Trouble::Kill => making.kill().await,
+        Trouble::Restart => making.restart(),
+        Trouble::Freeze => making.freeze().await,
+        Trouble::OffBus => making.off_bus().await,
+        Trouble::OffStore => making.off_store().await,
+        Trouble::Cut => making.cut().await,
+        Trouble::BusAway => making.bus_away().await,
+        Trouble::Wipe => making.shared.site.bus.lose_everything(),
+        Trouble::Expire => expire(&making.shared, &making.random).await,
+        Trouble::BadNet => making.bad_net().await,
+        Trouble::BadStore => making.bad_store().await,
+        Trouble::Jump => making.jump(),
+        Trouble::ClusterGone => making.cluster_gone().await,
+    }
+}
+
+fn anyone(_: Role) -> bool {
+    true
+}
+
+fn keeps_data(role: Role) -> bool {
+    role != Role::Executor
+}
+
+impl Making {
+    fn time(&self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(low + self.random.below(high - low))
+    }
+
+    async fn pass(&self, low: u64, high: u64) {
+        tokio::time::sleep(self.time(low, high)).await;
+    }
+
+    /// The lease time, in milliseconds.
+    fn ttl(&self) -> u64 {
+        let ttl = self.shared.site.plan.shard.lease_ttl.0;
+        u64::try_from(ttl.as_millis()).expect("it is seconds")
+    }
+
+    fn pick(&self, allowed: impl Fn(Role) -> bool) -> usize {
+        pick(&self.shared, &self.random, allowed)
+    }
+
+    fn peer(&self, place: usize) -> Peer {
+        self.shared.processes()[place].process.peer
+    }
+
+    async fn kill(&self) {
+        let place = self.pick(anyone);
+        hold_down(&self.shared, place, self.time(0, 2 * self.ttl())).await;
+    }
+
+    fn restart(&self) {
+        let place = self.pick(keeps_data);
+        self.shared.processes()[place].process.terminate();
+    }
+
+    async fn freeze(&self) {
+        let place = self.pick(anyone);
+        self.shared.processes()[place].process.freeze();
+        self.pass(50, 4 * self.ttl()).await;
+        self.shared.processes()[place].process.thaw();
+    }
+
+    async fn off_bus(&self) {
+        let peer = self.peer(self.pick(anyone));
+        self.shared.site.faults.set_off_bus(peer, true);
+        self.pass(50, 3 * self.ttl()).await;
+        self.shared.site.faults.set_off_bus(peer, false);
+    }
+
+    async fn off_store(&self) {
+        let peer = self.peer(self.pick(keeps_data));
+        self.shared.site.faults.set_off_store(peer, true);
+        self.pass(50, 4 * self.ttl()).await;
+        self.shared.site.faults.set_off_store(peer, false);
+    }
+
+    async fn cut(&self) {
+        let (one, other) = (self.peer(self.pick(anyone)), self.peer(self.pick(anyone)));
+        if one != other {
+            self.shared.site.faults.set_cut(one, other, true);
+            self.pass(500, 8_000).await;
+            self.shared.site.faults.set_cut(one, other, false);
         }
-        Trouble::Restart => {
-            let place = pick(&shared, &random, |role| role != Role::Executor);
-            shared.processes()[place].process.terminate();
-        }
-        Trouble::Freeze => {
-            let place = pick(&shared, &random, anyone);
-            shared.processes()[place].process.freeze();
-            tokio::time::sleep(some_time(50, 4 * ttl)).await;
-            shared.processes()[place].process.thaw();
-        }
-        Trouble::OffBus => {
-            let place = pick(&shared, &random, anyone);
-            let peer = shared.processes()[place].process.peer;
-            faults.set_off_bus(peer, true);
-            tokio::time::sleep(some_time(50, 3 * ttl)).await;
-            faults.set_off_bus(peer, false);
-        }
-        Trouble::OffStore => {
-            let place = pick(&shared, &random, |role| role != Role::Executor);
-            let peer = shared.processes()[place].process.peer;
-            faults.set_off_store(peer, true);
-            tokio::time::sleep(some_time(50, 4 * ttl)).await;
-            faults.set_off_store(peer, false);
-        }
-        Trouble::Cut => {
-            let (one, other) = (pick(&shared, &random, anyone), pick(&shared, &random, anyone));
-            if one != other {
-                let peers = {
-                    let processes = shared.processes();
-                    (processes[one].process.peer, processes[other].process.peer)
-                };
-                faults.set_cut(peers.0, peers.1, true);
-                tokio::time::sleep(some_time(500, 8_000)).await;
-                faults.set_cut(peers.0, peers.1, false);
-            }
-        }
-        Trouble::BusAway => {
-            faults.set_bus_away(true);
-            tokio::time::sleep(some_time(50, 2 * ttl)).await;
-            faults.set_bus_away(false);
-        }
-        Trouble::Wipe => shared.site.bus.lose_everything(),
-        Trouble::Expire => expire(&shared, &random).await,
-        Trouble::BadNet => {
-            faults.set_net(NetChances {
-                lost: random.below(250),
-                doubled: random.below(250),
-                late: random.below(250),
-            });
-            tokio::time::sleep(some_time(500, 8_000)).await;
-            faults.set_net(NetChances::default());
-        }
-        Trouble::BadStore => {
-            faults.set_store(StoreChances {
-                refused: random.below(250),
-                lost_answer: random.below(250),
-                lands_late: random.below(250),
-                hangs: random.below(100),
-                conflict: random.below(100),
-                read_fails: random.below(250),
-                read_hangs: random.below(50),
-            });
-            tokio::time::sleep(some_time(500, 10_000)).await;
-            faults.set_store(StoreChances::default());
-        }
-        Trouble::Jump => {
-            // Simulated pods end by the wall clock, so a cluster's must not go back by hours.
-            let place = pick(&shared, &random, |role| role != Role::Executor);
-            let reach = if random.below(3) == 0 { 4_000_000 } else { 10_000 };
-            let by = i64::try_from(random.below(2 * reach)).expect("it is hours");
-            let reach = i64::try_from(reach).expect("it is hours");
-            shared.processes()[place].process.jump(by - reach);
-        }
-        Trouble::ClusterGone => {
-            let place = pick(&shared, &random, |role| role == Role::Executor);
-            let timeout = shared.site.plan.shard.cluster_timeout.0;
-            hold_down(&shared, place, timeout + some_time(1_000, 8_000)).await;
-        }
+    }
+
+    async fn bus_away(&self) {
+        self.shared.site.faults.set_bus_away(true);
+        self.pass(50, 2 * self.ttl()).await;
+        self.shared.site.faults.set_bus_away(false);
+    }
+
+    async fn bad_net(&self) {
+        self.shared.site.faults.set_net(NetChances {
+            lost: self.random.below(250),
+            doubled: self.random.below(250),
+            late: self.random.below(250),
+        });
+        self.pass(500, 8_000).await;
+        self.shared.site.faults.set_net(NetChances::default());
+    }
+
+    async fn bad_store(&self) {
+        self.shared.site.faults.set_store(StoreChances {
+            refused: self.random.below(250),
+            lost_answer: self.random.below(250),
+            lands_late: self.random.below(250),
+            hangs: self.random.below(100),
+            conflict: self.random.below(100),
+            read_fails: self.random.below(250),
+            read_hangs: self.random.below(50),
+        });
+        self.pass(500, 10_000).await;
+        self.shared.site.faults.set_store(StoreChances::default());
+    }
+
+    fn jump(&self) {
+        // Simulated pods end by the wall clock, so a cluster's must not go back by hours.
+        let place = self.pick(keeps_data);
+        let reach: i64 = if self.random.below(3) == 0 { 4_000_000 } else { 10_000 };
+        let by = self.random.below(2 * reach.unsigned_abs());
+        let by = i64::try_from(by).expect("it is hours") - reach;
+        self.shared.processes()[place].process.jump(by);
+    }
+
+    async fn cluster_gone(&self) {
+        let place = self.pick(|role| role == Role::Executor);
+        let timeout = self.shared.site.plan.shard.cluster_timeout.0;
+        hold_down(&self.shared, place, timeout + self.time(1_000, 8_000)).await;
     }
 }
 
