@@ -47,8 +47,10 @@ use world::Shared;
 const WATCHERS: usize = 1;
 /// Job sets of each queue.
 const JOB_SETS: usize = 2;
-/// How long everything that can finish may take to finish once faults have stopped.
-const SETTLE_BOUND: Duration = Duration::from_secs(400);
+/// How long nothing may come further, once faults have stopped, while anything has still to finish.
+const STALL_BOUND: Duration = Duration::from_secs(120);
+/// How long everything may take to finish once faults have stopped.
+const SETTLE_BOUND: Duration = Duration::from_secs(3_600);
 
 /// How to run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -217,46 +219,62 @@ async fn work(shared: &Shared, ledger: &mut Ledger, random: &Random) -> Vec<Stri
 
 /// Waits until all jobs have ended, history has them and watchers saw it.
 async fn settle(shared: &Shared, ledger: &mut Ledger) -> Option<String> {
-    let deadline = Instant::now() + SETTLE_BOUND;
+    let healed = Instant::now();
+    let (mut before, mut moved) = (Progress::default(), healed);
     loop {
-        let unsettled = match unsettled(shared, ledger).await {
-            Ok(None) => return None,
-            Ok(Some(what)) => what,
+        let (progress, what) = match unsettled(shared, ledger).await {
+            Ok((_, None)) => return None,
+            Ok((progress, Some(what))) => (progress, what),
             Err(error) => return Some(format!("{error:#}")),
         };
-        if Instant::now() >= deadline {
-            return Some(format!("{SETTLE_BOUND:?} after all was healed {unsettled}"));
+        let now = Instant::now();
+        if progress != before {
+            (before, moved) = (progress, now);
+        }
+        let (stalled, took) = (now.duration_since(moved), now.duration_since(healed));
+        if stalled >= STALL_BOUND || took >= SETTLE_BOUND {
+            return Some(format!(
+                "{took:?} after all was healed, {stalled:?} without a change: {what}"
+            ));
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
 }
 
-async fn unsettled(shared: &Shared, ledger: &mut Ledger) -> anyhow::Result<Option<String>> {
+/// How far everything has come: jobs that ended, rows of the history, events that watchers saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Progress {
+    ended: usize,
+    rows: usize,
+    seen: usize,
+}
+
+async fn unsettled(
+    shared: &Shared,
+    ledger: &mut Ledger,
+) -> anyhow::Result<(Progress, Option<String>)> {
     read(shared, ledger).await?;
-    let live: Vec<String> = ledger
-        .tasks()
-        .filter(|(_, _, task)| !task.standing.is_final())
-        .map(|(reference, _, task)| format!("{reference} is {}", task.standing.name()))
-        .collect();
-    if !live.is_empty() {
-        let some = live.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-        return Ok(Some(format!("{} jobs live: {some}", live.len())));
-    }
-    let rows = check::history_rows(shared).await?.len();
-    let finished = ledger.tasks().count();
-    if rows < finished {
-        return Ok(Some(format!("history has {rows} rows of {finished}")));
-    }
-    let books = shared.history.lock();
-    for ((queue, job_set), events) in &ledger.events {
-        for number in 0..WATCHERS {
-            let place = (queue.clone(), job_set.clone(), number);
-            let seen = books.watched.get(&place).map_or(0, |watched| watched.events.len());
-            if seen < events.len() {
-                let all = events.len();
-                return Ok(Some(format!("a watcher of {queue}/{job_set} saw {seen} of {all}")));
-            }
+    let (mut all, mut live) = (0, Vec::new());
+    for (reference, _, task) in ledger.tasks() {
+        all += 1;
+        if !task.standing.is_final() {
+            live.push(format!("{reference} is {}", task.standing.name()));
         }
     }
-    Ok(None)
+    let rows = check::history_rows(shared).await?.len();
+    let books = shared.history.lock();
+    let seen = books.watched.values().map(|watched| watched.events.len()).sum();
+    let events: usize = ledger.events.values().map(|events| events.len() * WATCHERS).sum();
+    let progress = Progress { ended: all - live.len(), rows, seen };
+    let what = if !live.is_empty() {
+        let some = live.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        Some(format!("{} jobs live: {some}", live.len()))
+    } else if rows < all {
+        Some(format!("history has {rows} rows of {all}"))
+    } else if seen < events {
+        Some(format!("watchers saw {seen} events of {events}"))
+    } else {
+        None
+    };
+    Ok((progress, what))
 }
