@@ -8,8 +8,9 @@ pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
 pub const HEADERS_MAX: usize = 100;
 /// Chunks of one submission that are parsed at once.
 pub const PARSES_AHEAD: usize = 2;
-/// Commands of one submission that shards work on at once.
-pub const COMMANDS_IN_FLIGHT: usize = 4;
+/// Commands of one submission that shards work on at once. Each takes as long as a commit: so many
+/// messages of a MiB go out in each commit interval.
+pub const COMMANDS_IN_FLIGHT: usize = 16;
 /// Bytes of a body that are parsed together at most.
 pub const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes that are parsed where they are: less work than handing them to another thread and back.
