@@ -1,9 +1,10 @@
-//! How long a round of the solver takes, and how many jobs it places in a second.
+//! How long a round of the solver takes, and how many jobs it places in a second: a table in
+//! Markdown, as docs/benchmarks.md holds it.
 //!
 //! Each case is a pool of 10,000 nodes with 1,000 queues, 1,000,000 jobs waiting and 100,000
-//! running. Prints the median, the fastest and the slowest of seven rounds. Not a test: it holds
-//! nothing to a floor. Given a text (`cargo bench … -- "free slots"`), only the cases whose names
-//! contain it.
+//! running; each figure the median of seven rounds, for few, for many and for next to as many
+//! shapes as runs. Not a test: it holds nothing to a floor. Given a text
+//! (`cargo bench … -- "free slots"`), only the cases whose names contain it.
 
 use std::env::args;
 use std::hint::black_box;
@@ -19,6 +20,11 @@ const WAITING: u64 = 1_000_000;
 const RUNNING: u64 = 100_000;
 const GROUPS: u32 = 8;
 const ROUNDS: usize = 7;
+const SHAPES: [u32; 3] = [20, 1_000, 5_000];
+
+/// What a round is promised to reach.
+const ROUND_MAX: Duration = Duration::from_millis(100);
+const PLACEMENTS_PER_SECOND_MIN: f64 = 100_000.0;
 
 /// Capacity of a node: milli-cpu, bytes of memory, pieces of `gpu` (in every fourth group), pods.
 const NODE_CPU: i64 = 64_000;
@@ -26,31 +32,41 @@ const NODE_MEMORY: i64 = 256 << 30;
 const NODE_GPUS: i64 = 8;
 const NODE_PODS: i64 = 110;
 
+/// A pool in some state, with so many shapes.
+type Case = (&'static str, fn(u32) -> Problem);
+
+const CASES: [Case; 5] = [
+    ("nothing fits, all full", |shapes| pool(shapes, |_, _| vec![500, 256 << 20, 0, 50])),
+    ("nothing fits, cpu or memory left", |shapes| pool(shapes, out_of_one_resource)),
+    ("10,000 free slots", |shapes| pool(shapes, |_, free| [&free[..3], &[1]].concat())),
+    ("100,000 placed on empty nodes", |shapes| Problem {
+        picks_max: 100_000,
+        ..pool(shapes, |_, free| free)
+    }),
+    ("1,000 placed on 100 of the nodes", |shapes| {
+        let mut cluster = Problem { picks_max: 1_000, ..pool(shapes, |_, free| free) };
+        cluster.nodes.truncate(100);
+        cluster
+    }),
+];
+
 fn main() -> Result<()> {
     let mut out = stdout().lock();
     writeln!(
         out,
-        "{NODES} nodes, {QUEUES} queues, {WAITING} jobs waiting in {} runs, {RUNNING} running; \
-         median of {ROUNDS} rounds",
-        QUEUES * RUNS_PER_QUEUE
+        "| case | ms with 20, 1,000 and 5,000 shapes | placements/s | nodes looked at per search \
+         | goal | met |\n| --- | --- | --- | --- | --- | --- |"
     )?;
     // Cargo says `--bench` of its own accord.
     let chosen = args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
-    for shapes in [20, 1_000, 5_000] {
-        let mut case = |name: &str, problem: &Problem| {
-            let name = format!("{name}, {shapes} shapes");
-            if name.contains(&chosen) { round(&mut out, &name, problem) } else { Ok(()) }
-        };
-        case("nothing fits, all full", &pool(shapes, |_, _| vec![500, 256 << 20, 0, 50]))?;
-        case("nothing fits, cpu or memory left", &pool(shapes, out_of_one_resource))?;
-        case("10,000 free slots", &pool(shapes, |_, free| [&free[..3], &[1]].concat()))?;
-        let empty = Problem { picks_max: 100_000, ..pool(shapes, |_, free| free) };
-        case("100,000 placed on empty nodes", &empty)?;
-        let mut cluster = Problem { picks_max: 1_000, ..pool(shapes, |_, free| free) };
-        cluster.nodes.truncate(100);
-        case("1,000 placed on 100 of the nodes", &cluster)?;
+    for (name, problem) in CASES.iter().filter(|(name, _)| name.contains(&chosen)) {
+        row(&mut out, name, *problem)?;
     }
-    shares(&mut out, &pool(20, |_, free| free))
+    if "fair shares".contains(&chosen) {
+        let took = shares(&pool(SHAPES[0], |_, free| free));
+        writeln!(out, "| fair shares, for reports | {:.1} | – | – | – | – |", milliseconds(took))?;
+    }
+    Ok(())
 }
 
 /// Half of everything free, but of cpu or memory next to nothing.
@@ -110,27 +126,51 @@ fn queue(shapes: &[ShapeIn], random: &mut Random) -> QueueIn {
     QueueIn { weight: 1_000 * (1 + random.below(4)), allocated, runs }
 }
 
-fn round(out: &mut impl Write, name: &str, problem: &Problem) -> Result<()> {
-    let plan = solve(problem);
-    let times = times(|| {
-        black_box(solve(black_box(problem)));
-    });
-    let median = times[ROUNDS / 2];
+fn row(out: &mut impl Write, name: &str, problem: fn(u32) -> Problem) -> Result<()> {
+    let rounds = SHAPES.map(|shapes| Round::measure(&problem(shapes)));
+    let list = |text: fn(&Round) -> String| rounds.each_ref().map(text).join(", ");
+    let places = rounds.iter().all(|round| round.placed > 0);
+    let rates = if places {
+        list(|round| format!("{:.2} million", round.rate() / 1e6))
+    } else {
+        "–".to_owned()
+    };
+    let in_time = rounds.iter().all(|round| round.took <= ROUND_MAX);
+    let fast = !places || rounds.iter().all(|round| round.rate() >= PLACEMENTS_PER_SECOND_MIN);
     writeln!(
         out,
-        "{name:<46} {:>8.2} ms ({:.2} to {:.2})  {:>7} placed  {:>9.0} placements/s  \
-         {:>6} searches  {:>5.1} nodes looked at per search",
-        milliseconds(median),
-        milliseconds(times[0]),
-        milliseconds(times[ROUNDS - 1]),
-        plan.figures.placed,
-        plan.figures.placed as f64 / median.as_secs_f64(),
-        plan.figures.searches,
-        plan.figures.nodes_looked_at as f64 / plan.figures.searches.max(1) as f64,
+        "| {name} | {} | {rates} | {} | ≤ 100 ms{} | {} |",
+        list(|round| format!("{:.1}", milliseconds(round.took))),
+        list(|round| format!("{:.1}", round.looked_at_per_search)),
+        if places { ", ≥ 100,000/s" } else { "" },
+        if in_time && fast { "yes" } else { "no" },
     )
 }
 
-fn shares(out: &mut impl Write, problem: &Problem) -> Result<()> {
+/// One case with one number of shapes.
+struct Round {
+    took: Duration,
+    placed: u64,
+    looked_at_per_search: f64,
+}
+
+impl Round {
+    fn measure(problem: &Problem) -> Round {
+        let figures = solve(problem).figures;
+        let took = median(|| {
+            black_box(solve(black_box(problem)));
+        });
+        let searches = figures.searches.max(1) as f64;
+        let looked_at_per_search = figures.nodes_looked_at as f64 / searches;
+        Round { took, placed: figures.placed, looked_at_per_search }
+    }
+
+    fn rate(&self) -> f64 {
+        self.placed as f64 / self.took.as_secs_f64()
+    }
+}
+
+fn shares(problem: &Problem) -> Duration {
     let demand = |queue: &QueueIn| {
         let mut demand = queue.allocated.clone();
         for run in &queue.runs {
@@ -141,15 +181,14 @@ fn shares(out: &mut impl Write, problem: &Problem) -> Result<()> {
         (queue.weight, demand)
     };
     let queues: Vec<_> = problem.queues.iter().map(demand).collect();
-    let times = times(|| {
+    median(|| {
         black_box(fair_shares(black_box(&problem.total), black_box(&queues)));
-    });
-    writeln!(out, "{:<46} {:>8.2} ms", "fair shares", milliseconds(times[ROUNDS / 2]))
+    })
 }
 
-/// How long each of the rounds took, the fastest first.
+/// How long half of the rounds took at most.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
-fn times(mut round: impl FnMut()) -> Vec<Duration> {
+fn median(mut round: impl FnMut()) -> Duration {
     let mut times: Vec<Duration> = (0..ROUNDS)
         .map(|_| {
             let start = Instant::now();
@@ -158,7 +197,7 @@ fn times(mut round: impl FnMut()) -> Vec<Duration> {
         })
         .collect();
     times.sort_unstable();
-    times
+    times[ROUNDS / 2]
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -15,7 +15,9 @@ use muster_runtime::codec::Kind;
 use muster_runtime::log::{Limits, Log, Params, Sealed};
 use muster_runtime::{Blocking, Clock, Random};
 
-use crate::Row;
+use muster_loadtest::measure::table::{Met, Row, grouped};
+
+use crate::row;
 
 const PER_COMMIT: u64 = 4_000;
 
@@ -51,8 +53,16 @@ fn submit(shard: &mut Shard, commit: u64, payload: &Payload, records: &mut Vec<R
     shard.execute(CommandId(commit.into()), Command::Submit(submit), ctx, records);
 }
 
-/// Resident memory per queued job.
-pub(crate) fn memory(jobs: u64) -> Row {
+/// Resident memory per queued job, of so many and of ten times as many.
+pub(crate) fn memory(jobs: u64) -> Vec<Row> {
+    let (few, kept) = memory_of(jobs);
+    let (many, _) = memory_of(10 * jobs);
+    // Until here: memory that is free again would be used again, and not be seen to grow.
+    drop(kept);
+    vec![few, many]
+}
+
+fn memory_of(jobs: u64) -> (Row, Shard) {
     let resident = || muster_runtime::metrics::resident_bytes().unwrap_or(0).unsigned_abs();
     let before = resident();
     let mut shard = Shard::new(ShardId(0));
@@ -62,11 +72,18 @@ pub(crate) fn memory(jobs: u64) -> Row {
         records.clear();
     }
     let after = resident();
-    let each = after.saturating_sub(before) / jobs.max(1);
-    let total = after.saturating_sub(before) >> 20;
-    drop(shard);
-    let what = format!("resident memory per queued job, {jobs} queued");
-    Row::new(&what, format!("{each} B"), format!("{total} MiB in all"))
+    let grown = after.saturating_sub(before);
+    let each = grown / jobs.max(1);
+    let bytes_max = if jobs <= 1_000_000 { 160 * jobs } else { 2 << 30 };
+    let goal = if jobs <= 1_000_000 { "≤ 160 B" } else { "< 2 GiB in all" };
+    let row = row(
+        &format!("resident memory per queued job, {} queued", grouped(jobs)),
+        format!("{each} B"),
+        format!("{} MiB in all", grown >> 20),
+        goal,
+        Met::at_most(grown as f64, bytes_max as f64),
+    );
+    (row, shard)
 }
 
 /// Time to take over a shard with so many queued jobs: from the log, and from a checkpoint.
@@ -110,6 +127,11 @@ async fn timed(clock: &Clock, params: Params, from: &str, jobs: u64) -> anyhow::
     let taken = Log::take_over(params, |position, record| shard.apply(position, &record)).await?;
     let took = clock.monotonic() - began;
     anyhow::ensure!(shard.live() >= jobs, "{} jobs of {jobs} were read", shard.live());
-    let what = format!("takeover of a shard with {jobs} queued, from {from}");
-    Ok(Row::new(&what, format!("{took:.2?}"), format!("{} records read", taken.records)))
+    Ok(row(
+        &format!("takeover of a shard with {} queued, from {from}", grouped(jobs)),
+        format!("{took:.2?}"),
+        format!("{} records read", grouped(taken.records)),
+        "≤ 3 s",
+        Met::at_most(took.as_secs_f64(), 3.0),
+    ))
 }

@@ -45,8 +45,17 @@ impl Deployment {
 
     /// Bytes of memory that the process holds.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most that it ever held.
+    pub(crate) fn peak_bytes(&self) -> anyhow::Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, field: &str) -> anyhow::Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+        let line = text.lines().find(|line| line.starts_with(field)).context("no such field")?;
         let kilobytes: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
         Ok(kilobytes * 1024)
     }

@@ -3,37 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
-use futures::future::try_join_all;
 use muster_api::job_text::Parser;
-use muster_client::{Answers, Client, Compression, Follow, Format, Submission};
+use muster_client::Client;
 use muster_core::id::{JobId, ShardId};
 use muster_core::record::{Payload, Record, Submitted};
 use muster_core::time::Timestamp;
+use muster_loadtest::latency::{Latency, Percentiles};
+use muster_loadtest::measure::table::{Met, Row, grouped};
+use muster_loadtest::measure::{self, work};
 use muster_runtime::codec::{self, Header, Kind};
-use muster_runtime::{Clock, Random};
-use object_store::ObjectStoreExt;
+use muster_runtime::{Clock, Random, store};
 use object_store::path::Path;
+use object_store::{ObjectStore, PutMode, PutOptions};
+use tempfile::TempDir;
 
-use crate::Row;
 use crate::deployment::Deployment;
-use crate::work;
+use crate::row;
 
 const PER_BODY: usize = 10_000;
+/// Connections of a bulk submission.
 const CONNECTIONS: usize = 4;
-
-fn submission(queue: &str, body: Bytes, key: String) -> Submission {
-    Submission {
-        queue: queue.to_owned(),
-        job_set: "bench".to_owned(),
-        key: Some(key),
-        format: Format::Ndjson,
-        compression: Compression::None,
-        answers: Answers::Summary,
-        body: vec![body],
-    }
-}
+/// Queues of the bulk submission, all held back: on the four shards of a deployment.
+const QUEUES: [&str; 4] = ["qa", "qb", "qc", "qd"];
+/// Single puts, twice, that tell what a put of a small commit costs.
+const PUTS: usize = 500;
+/// Bytes of a commit of one job.
+const COMMIT_BYTES: usize = 6_000;
 
 /// Bulk submission of different specs, an array of ten million, and the floors.
 pub(crate) async fn submit(jobs: usize) -> anyhow::Result<Vec<Row>> {
@@ -45,48 +41,48 @@ pub(crate) async fn submit(jobs: usize) -> anyhow::Result<Vec<Row>> {
     drop(records);
     let put = put_floor(&clock, objects).await?;
     let deployment = Deployment::start("simulated:1x1x1x1Gi")?;
-    let queues = ["qa", "qb", "qc", "qd"];
-    for queue in queues {
+    for queue in QUEUES {
         deployment.queue(queue, true).await?;
     }
     let before = deployment.resident_bytes()?;
-    let began = clock.monotonic();
-    let lanes = (0..CONNECTIONS).map(|lane| {
-        let client = deployment.client.clone();
-        let mine: Vec<Bytes> = bodies.iter().skip(lane).step_by(CONNECTIONS).cloned().collect();
-        async move {
-            for (number, body) in mine.into_iter().enumerate() {
-                let key = format!("bench-{lane}-{number}");
-                client.submit(&submission(queues[lane % queues.len()], body, key)).await?;
-            }
-            Ok::<(), muster_client::Error>(())
-        }
-    });
-    try_join_all(lanes).await?;
-    let wall = clock.monotonic() - began;
-    let after = deployment.resident_bytes()?;
+    let wall = measure::bulk(&deployment.client, &clock, &QUEUES, &bodies, CONNECTIONS).await?;
+    let grown = deployment.resident_bytes()?.saturating_sub(before) >> 20;
     let floor = parse + encode + put;
     let rate = jobs as f64 / wall.as_secs_f64();
     let ratio = wall.as_secs_f64() / floor.as_secs_f64();
-    let mut rows = vec![Row::new(
-        &format!("bulk submit, {jobs} different specs of {} B", bytes / jobs),
-        format!("{rate:.0} jobs/s"),
-        format!(
-            "{wall:.2?}, {ratio:.2} × (parse {parse:.2?} + encode {encode:.2?} + put {put:.2?}); the process grew by {} MiB",
-            after.saturating_sub(before) >> 20
+    let bulk = row(
+        &format!(
+            "bulk submit, {} different specs of {} B, NDJSON over HTTP, durable",
+            grouped(jobs as u64),
+            grouped((bytes / jobs) as u64)
         ),
-    )];
+        format!("{} jobs/s", grouped(rate as u64)),
+        format!(
+            "{wall:.2?}, {ratio:.2} × (parse {parse:.0?} + encode {encode:.0?} + put {put:.0?}, \
+             each on one thread); the process grew by {grown} MiB"
+        ),
+        "≥ 100,000 jobs/s, ≤ 1.5 ×",
+        Met::at_least(rate, 100_000.0).and(Met::at_most(ratio, 1.5)),
+    );
+    Ok(vec![bulk, array(&deployment.client, &clock).await?])
+}
+
+/// Ten million jobs in one record.
+async fn array(client: &Client, clock: &Clock) -> anyhow::Result<Row> {
     let array = br#"{"count":10000000,"podSpec":{"containers":[{"name":"main","image":"x"}]}}"#;
-    let began = clock.monotonic();
     let body = Bytes::from_static(array);
-    deployment.client.submit(&submission("qa", body, "array".to_owned())).await?;
+    let commits = measure::metric(client, "muster_shard_commits_total").await?;
+    let began = clock.monotonic();
+    client.submit(&measure::submission("qa", body, "array".to_owned())).await?;
     let took = clock.monotonic() - began;
-    rows.push(Row::new(
+    let commits = measure::metric(client, "muster_shard_commits_total").await? - commits;
+    Ok(row(
         "array of 10,000,000 jobs",
         format!("{took:.1?}"),
-        "one request, one record",
-    ));
-    Ok(rows)
+        format!("commits: {commits}"),
+        "one commit",
+        Met::at_most(commits, 1.0),
+    ))
 }
 
 /// Reading the text alone, on one thread; gives the records for the next floor.
@@ -145,104 +141,102 @@ fn encode_floor(clock: &Clock, records: &[Record]) -> anyhow::Result<(Duration, 
     Ok((clock.monotonic() - began, objects))
 }
 
-/// Storing alone, one object after the other, in a directory, synced.
+/// Storing alone, one object after the other, as a shard does.
 async fn put_floor(clock: &Clock, objects: Vec<Bytes>) -> anyhow::Result<Duration> {
-    let directory = tempfile::tempdir()?;
-    let store = object_store::local::LocalFileSystem::new_with_prefix(directory.path())?;
-    let store = store.with_fsync(true);
+    let floor = PutFloor::new()?;
     let began = clock.monotonic();
-    for (number, object) in objects.into_iter().enumerate() {
-        store.put(&Path::from(format!("put/{number}")), object.into()).await?;
+    for object in objects {
+        floor.put(object).await?;
     }
     Ok(clock.monotonic() - began)
 }
 
-fn percentile(sorted: &[Duration], part: f64) -> Duration {
-    let last = sorted.len().saturating_sub(1);
-    let index = (last as f64 * part).round() as usize;
-    sorted.get(index).copied().unwrap_or_default()
+/// The store that `muster up` has, on a directory of its own.
+struct PutFloor {
+    objects: Arc<dyn ObjectStore>,
+    next: std::sync::atomic::AtomicU64,
+    _directory: TempDir,
 }
 
-fn percentiles(mut all: Vec<Duration>) -> (Duration, Duration) {
-    all.sort_unstable();
-    (percentile(&all, 0.5), percentile(&all, 0.99))
-}
-
-/// Acknowledgement of single jobs, and their way to a lease, when nothing else happens.
-pub(crate) async fn light_load() -> anyhow::Result<Vec<Row>> {
-    let clock = Clock::system();
-    let directory = tempfile::tempdir()?;
-    let store = object_store::local::LocalFileSystem::new_with_prefix(directory.path())?;
-    let store = store.with_fsync(true);
-    let mut puts = Vec::new();
-    for number in 0..300 {
-        let began = clock.monotonic();
-        let data = Bytes::from(vec![7u8; 6_000]);
-        store.put(&Path::from(format!("put/{number}")), data.into()).await?;
-        puts.push(clock.monotonic() - began);
+impl PutFloor {
+    fn new() -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let url = format!("file://{}", directory.path().display());
+        let objects = store::open(&url, &store::Config::default())?.objects();
+        Ok(Self { objects, next: Default::default(), _directory: directory })
     }
+
+    async fn put(&self, object: Bytes) -> anyhow::Result<()> {
+        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let options = PutOptions::from(PutMode::Create);
+        let key = Path::from(format!("put/{number:020}"));
+        self.objects.put_opts(&key, object.into(), options).await?;
+        Ok(())
+    }
+
+    /// Puts of the size of a small commit, one after the other.
+    async fn sample(&self, clock: &Clock, puts: &mut Latency) -> anyhow::Result<()> {
+        for _ in 0..PUTS {
+            let began = clock.monotonic();
+            self.put(Bytes::from(vec![7; COMMIT_BYTES])).await?;
+            puts.add(clock.monotonic() - began);
+        }
+        Ok(())
+    }
+}
+
+/// Acknowledgement of single jobs, and their way to a lease, when little else happens.
+pub(crate) async fn latency(jobs: u32) -> anyhow::Result<Vec<Row>> {
+    let clock = Clock::system();
     let deployment = Deployment::start("simulated:2x50x16x64Gi")?;
     deployment.queue("qa", false).await?;
-    let body = work::short_jobs(1, "100ms");
-    let mut acknowledged = Vec::new();
-    for number in 0..300 {
-        let began = clock.monotonic();
-        let submission = submission("qa", body.clone(), format!("light-{number}"));
-        deployment.client.submit(&submission).await?;
-        acknowledged.push(clock.monotonic() - began);
-        clock.sleep(Duration::from_millis(20)).await;
-    }
-    finished(&deployment.client, 300, &clock).await?;
-    let leases = lease_latencies(&deployment.client).await?;
-    let (put_p50, put_p99) = percentiles(puts);
-    let (ack_p50, ack_p99) = percentiles(acknowledged);
-    let (lease_p50, lease_p99) = percentiles(leases);
+    let floor = PutFloor::new()?;
+    // Before and after, since a disk has its moods.
+    let mut puts = Latency::default();
+    floor.sample(&clock, &mut puts).await?;
+    let interval = Duration::from_millis(20);
+    let light = measure::light(&deployment.client, &clock, "qa", jobs, interval).await?;
+    floor.sample(&clock, &mut puts).await?;
+    let stages = stages(&deployment.client).await?;
+    let put = puts.percentiles();
+    let goal = 2.0 * put.p99_ms + 20.0;
+    let acknowledged = light.acknowledged.percentiles();
+    let leased = light.leased.percentiles();
     Ok(vec![
-        Row::new(
-            "acknowledge latency, a job every 20 ms",
-            format!("p50 {ack_p50:.1?}, p99 {ack_p99:.1?}"),
-            format!("a put alone: p50 {put_p50:.1?}, p99 {put_p99:.1?}; commit interval 20 ms"),
+        row(
+            &format!(
+                "acknowledge latency, {} single jobs, one at random in every 20 ms",
+                grouped(jobs.into())
+            ),
+            p50_p99(acknowledged),
+            format!("a put alone {}; commit interval 20 ms; {stages}", p50_p99(put)),
+            &format!("p99 ≤ 2 × put p99 + interval = {goal:.1} ms"),
+            Met::at_most(acknowledged.p99_ms, goal),
         ),
-        Row::new(
-            "queue → lease, capacity free",
-            format!("p50 {lease_p50:.1?}, p99 {lease_p99:.1?}"),
-            "from the events' times, in milliseconds",
+        row(
+            "queue → lease of these jobs, capacity free",
+            p50_p99(leased),
+            "from the events' times, in whole milliseconds".to_owned(),
+            "p50 ≤ 250 ms, p99 ≤ 1 s",
+            Met::at_most(leased.p50_ms, 250.0).and(Met::at_most(leased.p99_ms, 1_000.0)),
         ),
     ])
 }
 
-/// Time from `submitted` to `leased` of every job of the job set.
-async fn lease_latencies(client: &Client) -> anyhow::Result<Vec<Duration>> {
-    let mut submitted = std::collections::BTreeMap::new();
-    let mut latencies = Vec::new();
-    let mut events = client.events("qa", "bench", None, Follow::No);
-    while let Some(event) = events.next().await? {
-        let at: jiff::Timestamp = event.at.parse().context("an event's time")?;
-        match event.event.as_str() {
-            "submitted" => {
-                submitted.insert(event.job_id, at);
-            }
-            "leased" => {
-                let since = submitted.get(&event.job_id).context("leased before submitted")?;
-                let millis = (at.as_millisecond() - since.as_millisecond()).max(0);
-                latencies.push(Duration::from_millis(millis.unsigned_abs()));
-            }
-            _ => {}
-        }
-    }
-    Ok(latencies)
+fn p50_p99(latency: Percentiles) -> String {
+    format!("p50 {:.1} ms, p99 {:.1} ms", latency.p50_ms, latency.p99_ms)
 }
 
-async fn finished(client: &Client, jobs: u64, clock: &Clock) -> anyhow::Result<()> {
-    let until = clock.monotonic() + Duration::from_secs(300);
-    loop {
-        let set = client.job_set("qa", "bench").await?;
-        if set.counts.get("succeeded").copied().unwrap_or(0) >= jobs {
-            return Ok(());
-        }
-        anyhow::ensure!(clock.monotonic() < until, "jobs did not finish: {:?}", set.counts);
-        clock.sleep(Duration::from_millis(20)).await;
+/// What the commits of a deployment spent their time on, in the mean.
+async fn stages(client: &Client) -> anyhow::Result<String> {
+    let mut means = Vec::new();
+    for stage in ["wait", "encode", "put"] {
+        let name = format!("muster_shard_commit_{stage}_seconds");
+        let seconds = measure::metric(client, &format!("{name}_sum")).await?;
+        let commits = measure::metric(client, &format!("{name}_count")).await?;
+        means.push(format!("{stage} {:.1} ms", seconds * 1e3 / commits.max(1.0)));
     }
+    Ok(format!("a commit in the mean: {}", means.join(", ")))
 }
 
 /// Jobs through simulated clusters, and what the store was asked for.
@@ -250,39 +244,43 @@ pub(crate) async fn runs(jobs: usize) -> anyhow::Result<Vec<Row>> {
     let clock = Clock::system();
     let deployment = Deployment::start("simulated:4x100x16x64Gi")?;
     deployment.queue("qa", false).await?;
-    let body = work::short_jobs(jobs, "100ms");
-    let requests = store_requests(&deployment.client).await?;
+    let client = &deployment.client;
+    let bodies = vec![work::short_jobs(PER_BODY, "100ms"); jobs / PER_BODY];
+    let jobs = (bodies.len() * PER_BODY) as u64;
+    let before = measure::store_requests(client).await?;
     let began = clock.monotonic();
-    deployment.client.submit(&submission("qa", body, Random::from_os().u64().to_string())).await?;
-    finished(&deployment.client, jobs as u64, &clock).await?;
+    // A job set is not there before its first job.
+    let (first, rest) = bodies.split_at(1);
+    measure::bulk(client, &clock, &["qa"], first, 1).await?;
+    let submitted = measure::bulk(client, &clock, &["qa"], rest, CONNECTIONS);
+    let finished = measure::finished(client, &clock, "qa", jobs);
+    let (_, samples) = futures::future::try_join(submitted, finished).await?;
     let took = clock.monotonic() - began;
-    let requests = store_requests(&deployment.client).await? - requests;
+    let requests = measure::store_requests(client).await? - before;
     let rate = jobs as f64 / took.as_secs_f64();
-    let scaled = requests * 1e6 / jobs as f64;
+    let window = Duration::from_secs(5);
+    let lowest = measure::lowest_rate(&samples, window).unwrap_or(rate);
+    let peak = deployment.peak_bytes()? >> 20;
+    let all = grouped(jobs);
     Ok(vec![
-        Row::new(
-            &format!("submit → finished, {jobs} jobs on 4 simulated clusters"),
-            format!("{rate:.0} jobs/s"),
-            format!("{took:.1?}; one queue, so one shard"),
+        row(
+            &format!("submit → finished, {all} jobs of 100 ms on 4 simulated clusters"),
+            format!("{} jobs/s for {:.0} s", grouped(rate as u64), took.as_secs_f64()),
+            format!(
+                "in the slowest 5 s {} jobs/s; one queue, so one shard; at most {peak} MiB resident",
+                grouped(lowest as u64)
+            ),
+            "≥ 5,000 jobs/s sustained",
+            Met::at_least(lowest, 5_000.0),
         ),
-        Row::new(
-            "object-store requests for these jobs",
-            format!("{requests:.0}"),
-            format!("{scaled:.0} for 1,000,000 at this rate"),
+        row(
+            &format!("object-store requests for these {all} jobs, submitted and run"),
+            grouped(requests as u64),
+            format!("{:.1} for 1,000 jobs", requests * 1e3 / jobs as f64),
+            "≤ 10,000 for 1,000,000",
+            Met::at_most(requests / jobs as f64, 0.01),
         ),
     ])
-}
-
-/// Requests to the store since the start.
-async fn store_requests(client: &Client) -> anyhow::Result<f64> {
-    let text = client.metrics().await?;
-    let lines = text.lines().filter(|line| line.contains("store_requests_total"));
-    lines
-        .map(|line| {
-            let number = line.rsplit(' ').next().context("a metric has a value")?;
-            Ok(number.parse::<f64>()?)
-        })
-        .sum()
 }
 
 /// What a deployment asks of the store while nothing happens.
@@ -290,13 +288,20 @@ pub(crate) async fn idle(seconds: u64) -> anyhow::Result<Row> {
     let clock = Clock::system();
     let deployment = Deployment::start("simulated:1x10x16x64Gi")?;
     deployment.queue("qa", false).await?;
+    let client = &deployment.client;
     let body = work::short_jobs(10, "10ms");
-    deployment.client.submit(&submission("qa", body, "idle".to_owned())).await?;
-    finished(&deployment.client, 10, &clock).await?;
+    client.submit(&measure::submission("qa", body, Random::from_os().u64().to_string())).await?;
+    measure::finished(client, &clock, "qa", 10).await?;
     // The history of these jobs is written within its interval.
     clock.sleep(Duration::from_secs(15)).await;
-    let before = store_requests(&deployment.client).await?;
+    let before = measure::store_requests(client).await?;
     clock.sleep(Duration::from_secs(seconds)).await;
-    let asked = store_requests(&deployment.client).await? - before;
-    Ok(Row::new(&format!("idle for {seconds} s"), format!("{asked} requests"), "to the store"))
+    let asked = measure::store_requests(client).await? - before;
+    Ok(row(
+        &format!("idle for {seconds} s"),
+        format!("{asked} requests"),
+        "to the store".to_owned(),
+        "0",
+        Met::at_most(asked, 0.0),
+    ))
 }

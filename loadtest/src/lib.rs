@@ -9,6 +9,7 @@ pub mod acknowledged;
 pub mod audit;
 pub mod job;
 pub mod latency;
+pub mod measure;
 pub mod report;
 pub mod run;
 pub mod scenario;

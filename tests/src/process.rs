@@ -30,17 +30,21 @@ pub struct Program {
 }
 
 impl Program {
-    /// A binary of this project, as built beside the running test: `Program::built("muster")`.
+    /// A binary of this project, as built beside the running test or program:
+    /// `Program::built("muster")`.
     ///
     /// # Errors
     /// When it is not built.
     pub fn built(name: &str) -> Result<Self> {
-        let test = std::env::current_exe().context("where the running test stands")?;
-        // The test stands in `target/debug/deps`, the binaries one level up.
-        let directory = test
+        let running = std::env::current_exe().context("where the running program stands")?;
+        // A test stands in `target/debug/deps`, the binaries one level up.
+        let directory = running
             .parent()
-            .and_then(Path::parent)
-            .with_context(|| format!("{} stands in no build directory", test.display()))?;
+            .map(|directory| match directory.file_name() {
+                Some(last) if last == "deps" => directory.parent().unwrap_or(directory),
+                _ => directory,
+            })
+            .with_context(|| format!("{} stands in no build directory", running.display()))?;
         let path = directory.join(name);
         ensure!(
             path.is_file(),

@@ -19,7 +19,7 @@ fn line(number: usize, annotations: &str) -> String {
 }
 
 /// Bodies of so many jobs each.
-pub(crate) fn bodies(jobs: usize, per_body: usize) -> Vec<Bytes> {
+pub fn bodies(jobs: usize, per_body: usize) -> Vec<Bytes> {
     let numbers: Vec<usize> = (0..jobs).collect();
     let bodies = numbers.chunks(per_body).map(|part| {
         let text: String = part.iter().map(|number| line(*number, "") + "\n").collect();
@@ -29,7 +29,7 @@ pub(crate) fn bodies(jobs: usize, per_body: usize) -> Vec<Bytes> {
 }
 
 /// A body of small jobs that run so long on a simulated cluster.
-pub(crate) fn short_jobs(jobs: usize, runtime: &str) -> Bytes {
+pub fn short_jobs(jobs: usize, runtime: &str) -> Bytes {
     let job = format!(
         r#"{{"annotations":{{"muster.dev/simulated-runtime":"{runtime}"}},"podSpec":{{"containers":[{{"name":"main","image":"x","command":["true"],"resources":{{"requests":{{"cpu":"1","memory":"1Gi"}},"limits":{{"cpu":"1","memory":"1Gi"}}}}}}]}}}}"#
     );
