@@ -162,7 +162,7 @@ impl PutFloor {
     fn new() -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let url = format!("file://{}", directory.path().display());
-        let objects = store::open(&url, &store::Config::default())?.objects();
+        let objects = store::open(&store::Config::at(url))?.objects();
         Ok(Self { objects, next: Default::default(), _directory: directory })
     }
 

@@ -142,9 +142,9 @@ async fn puts(s3: &S3Server, clock: &Clock) -> Result<Percentiles> {
         access_key_id: Some(ACCESS_KEY.to_owned()),
         secret_access_key: Some(store::Secret::new(SECRET_KEY)),
         allow_http: true,
-        ..store::Config::default()
+        ..store::Config::at(s3.url("floor"))
     };
-    let objects = store::open(&s3.url("floor"), &config)?.objects();
+    let objects = store::open(&config)?.objects();
     let mut puts = Latency::default();
     for number in 0..300 {
         let began = clock.monotonic();
