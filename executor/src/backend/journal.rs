@@ -4,8 +4,8 @@
 //!
 //! A line is a JSON object: `{"at":MILLISECONDS,"job":ID,"attempt":N,"what":"started"}`, or with
 //! the status that it ended with in place of `started`. `started` is written before the cluster is
-//! told to start the run, so that no run is missing; a run that was not there any more after a
-//! restart has `gone`.
+//! told to start the run, so that no run is missing; a run has `gone` that was not there after a
+//! restart, or had never come there because the executor was killed before it told the cluster.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};

@@ -1,5 +1,7 @@
 //! Simulated clusters, in paused time.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -118,6 +120,50 @@ async fn pods_outlive_the_executor() {
     for job in &jobs {
         let end = world.end_of(*job).await;
         assert_eq!(end.status, RunStatus::Succeeded);
+    }
+    executor.end().await;
+    assert!(world.lock().ended_twice().is_empty());
+}
+
+/// Copies the files of a folder, as a process that is killed now would leave them.
+fn left_by_a_kill(folder: &Path) -> tempfile::TempDir {
+    let left = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), left.path().join(entry.file_name())).unwrap();
+    }
+    left
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cluster_was_told_outlives_an_executor_that_is_killed() {
+    let world = World::new(Clock::starting_at(START)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    let job = |runtime: &str| {
+        let annotations = format!(r#"{{"muster.dev/simulated-runtime":"{runtime}"}}"#);
+        JobRef::whole(world.job("{}", &annotations, None))
+    };
+    let lease = |job| world.lease(job, 1, "sim-node-1", &[("pods", "1")]);
+    let (early, settled, late) = (job("5s"), job("100ms"), job("5s"));
+    lease(early);
+    world.reported(early, RunStatus::Running).await;
+    // Everything from here on is younger than what the file holds.
+    let before = std::fs::read(folder.path().join("simulated-sim.json")).unwrap();
+    lease(settled);
+    world.end_of(settled).await;
+    lease(late);
+    world.reported(late, RunStatus::Running).await;
+    let left = left_by_a_kill(folder.path());
+    assert_eq!(std::fs::read(left.path().join("simulated-sim.json")).unwrap(), before);
+    // The end of the machine may have cut off a line, too.
+    let mut log = OpenOptions::new().append(true).open(left.path().join("simulated-sim.jsonl"));
+    log.as_mut().unwrap().write_all(br#"{"pod":{"job""#).unwrap();
+    executor.end().await;
+
+    let executor = world.start(simulated(left.path(), 1, 10));
+    for job in [early, late] {
+        assert_eq!(world.end_of(job).await.status, RunStatus::Succeeded);
     }
     executor.end().await;
     assert!(world.lock().ended_twice().is_empty());

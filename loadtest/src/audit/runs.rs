@@ -26,6 +26,8 @@ struct Run {
     /// `i64::MAX` as long as it runs.
     ended: i64,
     has_succeeded: bool,
+    /// Its cluster did not have it any more, or never had: it was killed before it heard of it.
+    is_gone: bool,
 }
 
 /// All runs of some clusters.
@@ -71,10 +73,17 @@ impl Runs {
             let key = (job, attempt);
             if what == "started" {
                 open.insert(key, runs.len());
-                runs.push(Run { started: at, attempt, ended: i64::MAX, has_succeeded: false });
+                runs.push(Run {
+                    started: at,
+                    attempt,
+                    ended: i64::MAX,
+                    has_succeeded: false,
+                    is_gone: false,
+                });
             } else if let Some(run) = open.get(&key).and_then(|at| runs.get_mut(*at)) {
                 run.ended = at.max(run.started);
                 run.has_succeeded |= what == "succeeded";
+                run.is_gone |= what == "gone";
             }
         }
         Ok(())
@@ -95,7 +104,7 @@ impl Runs {
             runs.sort();
             for pair in runs.windows(2) {
                 let (first, next) = (&pair[0], &pair[1]);
-                let what = if first.attempt == next.attempt {
+                let what = if first.attempt == next.attempt && !first.is_gone {
                     format!("attempt {} was started twice", first.attempt)
                 } else if next.started < first.ended {
                     format!("attempt {} ran while attempt {} did", next.attempt, first.attempt)
@@ -141,6 +150,18 @@ mod tests {
         let other = [(5, "a", 2, "started"), (9, "a", 2, "succeeded")];
         let sound = runs(&[&one, &other]);
         assert_eq!((sound.count(), sound.findings()), (3, Vec::new()));
+    }
+
+    #[test]
+    fn an_attempt_that_its_cluster_never_got_may_start_again() {
+        let again = [
+            (1, "a", 1, "started"),
+            (5, "a", 1, "gone"),
+            (6, "a", 1, "started"),
+            (9, "a", 1, "succeeded"),
+        ];
+        assert_eq!(found(&[&again]), Vec::<String>::new());
+        assert_eq!(found(&[&again[..1], &again[2..]]), ["attempt 1 was started twice"]);
     }
 
     #[test]

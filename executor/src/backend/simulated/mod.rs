@@ -1,8 +1,9 @@
 //! A cluster that exists in memory only: nodes that hold what they are said to hold, pods that run
 //! for a while and end. One task and one heap of timers, whatever the number of pods.
 //!
-//! The pods are written to a file at most once a second, so that a restart finds them. A crash
-//! loses the last second of it; what is lost is settled with the shards like with any cluster.
+//! What the cluster is told goes to a log at once, and all its pods to a file at most once a
+//! second: a restart finds them, also after SIGKILL. A crash of the machine may lose the end of the
+//! log; what is lost is settled with the shards like with any cluster.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -71,8 +72,7 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
     let path = params.state_dir.join(format!("simulated-{}.json", params.cluster));
     let nodes = nodes(&params.cluster, &params.config)?;
     let pods = Pods::new(&params.config);
-    let file = file::File::new(path, params.blocking);
-    let saved = file.load().await?;
+    let (file, saved) = file::File::open(path, params.blocking).await?;
     tracing::info!(cluster = %params.cluster, pods = saved.len(), "simulated cluster opened");
     let (commands, commands_out) = mpsc::channel(limits::COMMANDS_MAX);
     let (events, events_out) = mpsc::channel(limits::EVENTS_MAX);

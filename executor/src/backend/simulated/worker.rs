@@ -73,11 +73,18 @@ impl Worker {
                 () = self.clock.sleep_until(wake) => self.on_time().await,
             }
         }
-        // What was settled before the end is not to be reported again by the next executor.
+        // What it was told before the end is done, so that the next executor finds it done.
+        let now = self.clock.now();
         while let Ok(command) = self.commands.try_recv() {
             match command {
+                Command::Start(start) => {
+                    self.pods.start(*start, now);
+                }
+                Command::Stop(run) => {
+                    self.pods.stop(run, now);
+                }
                 Command::Settle(run) => self.pods.settle(run),
-                Command::Adopt(_) | Command::Start(_) | Command::Stop(_) | Command::Output(..) => {}
+                Command::Adopt(_) | Command::Output(..) => {}
             }
         }
         self.save().await;
@@ -110,9 +117,15 @@ impl Worker {
             Command::Stop(run) => self.pods.stop(run, now),
             Command::Settle(run) => {
                 self.pods.settle(run);
+                warn(self.file.note_settled(run));
                 None
             }
         };
+        if let Some(Event { key, .. }) = event
+            && let Some(pod) = self.pods.pods.get(&key)
+        {
+            warn(self.file.note(key, pod));
+        }
         self.is_changed = true;
         self.send(event).await;
         self.fire(now).await;
@@ -146,5 +159,12 @@ impl Worker {
         self.is_changed = false;
         let took = self.clock.monotonic() - began;
         self.save_at = began + SAVE_INTERVAL.max(took * SAVE_TIME_PART);
+    }
+}
+
+/// A command that could not be noted is done all the same; the next save keeps it.
+fn warn(noted: Result<(), Error>) {
+    if let Err(error) = noted {
+        tracing::warn!(%error, "simulated cluster could not note what it was told");
     }
 }
