@@ -13,7 +13,8 @@ pub struct Config {
     pub shards: u16,
     /// How long a lease on a shard or pool holds without being renewed.
     pub lease_ttl: HumanDuration,
-    /// Least time between the starts of two commits of a busy shard.
+    /// Mean time between the starts of two commits of a busy shard; a few that somebody waits for
+    /// may go ahead of their turn.
     pub commit_interval: HumanDuration,
     /// Bytes that may wait for the next commit of a shard before submissions are refused for the
     /// moment.
@@ -72,7 +73,7 @@ impl Config {
             ),
             FieldDoc::new(
                 "commit_interval",
-                "least time between the starts of two commits of a busy shard",
+                "mean time between the starts of two commits of a busy shard; up to four that somebody waits for go ahead of their turn",
             ),
             FieldDoc::new(
                 "commit_bytes_max",

@@ -30,16 +30,14 @@ pub(super) enum Message {
     Offers(Bytes),
 }
 
-/// A timer wakes up to so much later than it was asked to. A commit is begun by as much before its
-/// turn, so that nobody waits for the commit interval and the timer.
-const TIMER_LATENESS: Duration = Duration::from_millis(1);
-
 /// The commit that commands collect in.
 #[derive(Default)]
 pub(super) struct Open {
     records: Vec<Record>,
     /// When the first of them came in.
     since: Option<Duration>,
+    /// Whether somebody waits for one of them.
+    is_urgent: bool,
     /// Payload bytes in it.
     pub(super) bytes: usize,
     messages: Vec<Message>,
@@ -121,9 +119,14 @@ impl Owner {
             position: self.next_position(),
         };
         self.deps.metrics.commands.inc();
+        let is_urgent = is_urgent(&command);
+        let records = self.open.records.len();
         let outcome = self.state.execute(id, command, ctx, &mut self.open.records);
-        if self.open.since.is_none() && !self.open.records.is_empty() {
-            self.open.since = Some(self.deps.clock.monotonic());
+        if self.open.records.len() > records {
+            self.open.is_urgent |= is_urgent;
+            if self.open.since.is_none() {
+                self.open.since = Some(self.deps.clock.monotonic());
+            }
         }
         self.open.stops.extend(self.state.take_stops());
         outcome
@@ -197,8 +200,7 @@ impl Owner {
         if self.open.records.is_empty() || self.flight.is_some() {
             return None;
         }
-        let interval = self.deps.config.commit_interval.0.saturating_sub(TIMER_LATENESS);
-        Some(self.committed_at.map_or(Duration::ZERO, |at| at + interval))
+        Some(self.pace.due(self.open.is_urgent))
     }
 
     /// Seals the open commit and sends it on its way, if it is time.
@@ -214,7 +216,7 @@ impl Owner {
         let sequence = self.open_sequence();
         let open = std::mem::take(&mut self.open);
         let began = self.deps.clock.monotonic();
-        self.committed_at = Some(began);
+        self.pace.begin(began);
         if let Some(since) = open.since {
             let waited = began.saturating_sub(since);
             self.deps.metrics.commit_wait_seconds.observe(waited.as_secs_f64());
@@ -279,6 +281,21 @@ impl Owner {
         self.seal(true)?;
         let landed = landed(&mut self.flight).await;
         self.on_landed(landed).await
+    }
+}
+
+/// Whether somebody waits for a command to be durable: a user, or a cluster with room.
+fn is_urgent(command: &Command) -> bool {
+    match command {
+        Command::Submit(_)
+        | Command::Cancel { .. }
+        | Command::Reprioritize { .. }
+        | Command::Lease(_)
+        | Command::CloseQueue { .. } => true,
+        Command::Report { .. }
+        | Command::ExpireCluster { .. }
+        | Command::PlanHistory(_)
+        | Command::NoteHistory(_) => false,
     }
 }
 

@@ -10,6 +10,7 @@ mod commit;
 mod durable;
 mod events;
 mod offers;
+mod pace;
 mod reads;
 mod requests;
 
@@ -34,6 +35,7 @@ use background::{Background, Done};
 use commit::{Flight, Open};
 use durable::Durable;
 use events::Recent;
+use pace::Pace;
 
 /// Requests taken in before a commit is sealed, so that one commit serves them all.
 const DRAIN_MAX: usize = 512;
@@ -75,8 +77,7 @@ struct Owner {
     epoch: u64,
     open: Open,
     flight: Option<Flight>,
-    /// When the last commit was begun.
-    committed_at: Option<Duration>,
+    pace: Pace,
     /// The last sequence that is durable.
     durable: Durable,
     recent: Arc<Recent>,
@@ -165,7 +166,7 @@ impl Owner {
             epoch: taken.epoch,
             open: Open::default(),
             flight: None,
-            committed_at: None,
+            pace: Pace::new(deps.config.commit_interval.0),
             durable: Durable::new(taken.log.next_sequence() - 1),
             recent: Arc::new(Recent::default()),
             contacts,

@@ -243,13 +243,17 @@ async fn a_lost_stop_order_is_made_good_with_the_next_lease_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn offers_speak_of_what_is_durable_only() {
+    const JOBS_BEFORE: u64 = 6;
     let interval = Duration::from_secs(10);
     let site = Site::start_with(1, |config| config.commit_interval.0 = interval).await;
-    submit(&site, "q", vec![job(0)]).await;
+    // So many that the next commit has to wait for its turn.
+    for n in 0..JOBS_BEFORE {
+        submit(&site, "q", vec![job(n)]).await;
+    }
     let mut offers = site.bus.subscribe(subject::OFFERS, None).await.unwrap();
     let began = site.clock.monotonic();
     let acknowledged = async {
-        submit(&site, "q", vec![job(1)]).await;
+        submit(&site, "q", vec![job(JOBS_BEFORE)]).await;
         site.clock.monotonic()
     };
     let offered = async {
@@ -257,7 +261,7 @@ async fn offers_speak_of_what_is_durable_only() {
             let message = offers.next().await.unwrap();
             let message: Offers = bus::decode(&message.payload).unwrap();
             let pools = message.queues.iter().flat_map(|queue| &queue.pools);
-            if pools.map(|pool| pool.waiting).sum::<u64>() == 2 {
+            if pools.map(|pool| pool.waiting).sum::<u64>() == JOBS_BEFORE + 1 {
                 break site.clock.monotonic();
             }
         }
