@@ -17,6 +17,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::limits;
 use crate::metrics::Metrics as Counted;
 use crate::problem::{Answer, Failure};
 
@@ -204,12 +205,42 @@ impl Gateway {
 
     /// The right to hold so many bytes of a submission; waits until there is room.
     pub(crate) async fn admit_bytes(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let all = self.config().submit_bytes_max.as_usize() / BYTES_PER_PERMIT;
-        let permits = u32::try_from(bytes.div_ceil(BYTES_PER_PERMIT).min(all)).unwrap_or(u32::MAX);
         Arc::clone(&self.shared.submit_bytes)
-            .acquire_many_owned(permits)
+            .acquire_many_owned(self.permits(bytes))
             .await
             .expect("the semaphore is never closed")
+    }
+
+    /// More of that right, up to `bytes` in all. Whoever holds some is not kept waiting for more
+    /// without end: others may wait for what it holds.
+    pub(crate) async fn admit_more_bytes(
+        &self,
+        held: &mut OwnedSemaphorePermit,
+        bytes: usize,
+    ) -> Answer<()> {
+        let wanted = self.permits(bytes);
+        let more = wanted.saturating_sub(u32::try_from(held.num_permits()).unwrap_or(u32::MAX));
+        if more == 0 {
+            return Ok(());
+        }
+        let more = Arc::clone(&self.shared.submit_bytes).acquire_many_owned(more);
+        tokio::select! {
+            biased;
+            more = more => held.merge(more.expect("the semaphore is never closed")),
+            () = self.clock().sleep(limits::OVERLOAD_WAIT) => {
+                self.counted().refused.inc();
+                let max = self.config().submit_bytes_max;
+                let detail = format!("submissions of {max} are being taken in");
+                return Err(Failure::new(ErrorCode::Overloaded, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands for so many bytes: for more than there may be at all, everything.
+    fn permits(&self, bytes: usize) -> u32 {
+        let all = self.config().submit_bytes_max.as_usize() / BYTES_PER_PERMIT;
+        u32::try_from(bytes.div_ceil(BYTES_PER_PERMIT).min(all)).unwrap_or(u32::MAX)
     }
 
     /// A request that may change something.

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use muster_api::batch::Builder;
 use muster_api::bus::IdRun;
 use muster_api::http::ErrorCode;
@@ -10,6 +10,7 @@ use muster_api::job_text::Parser;
 use muster_api::request::{SubmitAnswer, SubmitAnswers, SubmitRequest, SubmitSummary};
 use muster_core::limits::{JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX};
 use muster_core::names;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answers::{Line, each};
 use super::commands::{self, Answered};
@@ -24,9 +25,8 @@ pub(super) async fn submit(
     body: Body,
     ids: Ids,
 ) -> Answer {
-    let bytes = body::whole(gateway, headers, body, JSON_BODY_BYTES_MAX).await?;
+    let (bytes, held) = read(gateway, headers, body).await?;
     gateway.counted().submit_bytes.inc_by(bytes.len() as u64);
-    let held = gateway.admit_bytes(2 * bytes.len()).await;
     let parsed = gateway.blocking().run(move || parse(&bytes)).await;
     let Parsed { job_set, jobs, batch } = parsed
         .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?
@@ -58,6 +58,24 @@ pub(super) async fn submit(
         }
     };
     Ok(response("application/json", body.expect("answers are plain data")))
+}
+
+/// The body, and the right to hold it and the batch that it becomes. Every byte is counted as it
+/// comes: many large bodies that come slowly are memory, too.
+async fn read(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer<(Bytes, OwnedSemaphorePermit)> {
+    let mut pieces = body::open(headers, body, JSON_BODY_BYTES_MAX as u64)?;
+    let mut held = gateway.admit_bytes(0).await;
+    let mut all = BytesMut::new();
+    while let Some(piece) = body::next(gateway, &mut pieces).await {
+        let piece = piece?;
+        gateway.admit_more_bytes(&mut held, 2 * (all.len() + piece.len())).await?;
+        all.extend_from_slice(&piece);
+    }
+    Ok((all.freeze(), held))
 }
 
 /// The id of each job, in order.

@@ -8,13 +8,16 @@ use hyper::StatusCode;
 use muster_api::bus::{ShardReply, ShardRequest};
 use muster_api::http::{ErrorCode, Problem};
 use muster_core::control::Control;
-use muster_core::limits::{JOBS_PER_COMMAND_MAX, JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX};
+use muster_core::limits::{
+    BODY_BYTES_MAX, JOBS_PER_COMMAND_MAX, JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX,
+};
 use muster_core::route::shard_of_queue;
 use muster_gateway::Config;
 use muster_runtime::Random;
-use muster_runtime::config::HumanDuration;
+use muster_runtime::config::{ByteSize, HumanDuration};
 use muster_runtime::store::control::ControlStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::{Harness, Script, gzip, id, take, zstd};
 
@@ -153,6 +156,73 @@ async fn a_document_is_taken_at_the_limits_and_refused_one_past_them() {
     let got = harness.post(URL, "application/json", body).await;
     assert_eq!(got.code(), "payload_too_large");
     assert!(got.text().contains("all or nothing"), "{}", got.text());
+}
+
+/// Sends so many bytes of a JSON body of 64 MiB and no more; gives the status when one comes.
+async fn sent_in_part(harness: &Harness, bytes: usize) -> u16 {
+    let stream = TcpStream::connect(harness.address).await.unwrap();
+    let (mut answers, mut requests) = stream.into_split();
+    let head = format!(
+        "POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {JSON_BODY_BYTES_MAX}\r\n\r\n"
+    );
+    let send = async {
+        requests.write_all(head.as_bytes()).await.unwrap();
+        // An answer before the end of the body may end the connection.
+        let _ = requests.write_all(" ".repeat(bytes).as_bytes()).await;
+        std::future::pending::<()>().await;
+    };
+    let mut start = [0; 12];
+    tokio::select! {
+        () = send => {}
+        read = answers.read_exact(&mut start) => { read.unwrap(); }
+    }
+    std::str::from_utf8(&start[9..]).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn bodies_held_whole_count_as_they_come_and_never_block_each_other_for_good() {
+    const PART: usize = 7 * 1024 * 1024;
+    let config = Config { submit_bytes_max: ByteSize::mib(16), ..Config::default() };
+    let harness =
+        Harness::with(config, Arc::new(|shard, request| Some(take(shard, request)))).await;
+    harness.queue("a").await;
+    // Two that together want more than there is, and of which none comes to its end.
+    let status = tokio::select! {
+        status = sent_in_part(&harness, PART) => status,
+        status = sent_in_part(&harness, PART) => status,
+    };
+    assert_eq!(status, 429);
+    // What they held is free again.
+    let body = format!("{}{{\"jobs\":[{JOB}]}}", " ".repeat(PART));
+    let got = harness.post(URL, "application/json", body).await;
+    assert_eq!(got.status, StatusCode::OK, "{}", got.text());
+}
+
+#[tokio::test]
+async fn a_body_is_read_up_to_its_limit_and_no_further() {
+    const FRAME: u64 = 64 * 1024 * 1024;
+    let harness = Harness::start().await;
+    harness.queue("a").await;
+    let last = format!("\n{JOB}\n");
+    let frame = zstd(&"x".repeat(usize::try_from(FRAME).unwrap()));
+    for (bytes, accepted) in [(BODY_BYTES_MAX, 1), (BODY_BYTES_MAX + 1, 0)] {
+        // One long line, and a job behind it. Frames of zstd may follow each other.
+        let long = bytes - last.len() as u64;
+        let mut body = frame.repeat(usize::try_from(long / FRAME).unwrap());
+        let rest = "x".repeat(usize::try_from(long % FRAME).unwrap());
+        body.extend(zstd(&(rest + &last)));
+        let headers = [("content-type", LINES), ("content-encoding", "zstd")];
+        let url = format!("{URL}&ids=none");
+        let summary = harness.send("POST", &url, &headers, body).await.json();
+        assert_eq!(summary["accepted"], accepted, "{summary}");
+        // The long line is refused in both; the body in one.
+        let last = summary["errors"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["error"]["code"], "payload_too_large", "{summary}");
+        let detail = last["error"]["detail"].as_str().unwrap();
+        let is_refused = detail == "the body has more than 4294967296 bytes, which is the limit";
+        assert_eq!(is_refused, accepted == 0, "{summary}");
+    }
 }
 
 #[tokio::test]
