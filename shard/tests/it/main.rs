@@ -14,7 +14,8 @@ use muster_api::bus::{
 };
 use muster_api::http::ErrorCode;
 use muster_core::command::NewJob;
-use muster_core::id::{CommandId, JobRef, run_digest};
+use muster_core::id::{CommandId, JobId, JobRef, run_digest};
+use muster_core::time::Timestamp;
 use muster_runtime::config::HumanDuration;
 
 use site::{Site, job};
@@ -77,6 +78,15 @@ async fn an_array_that_is_done_is_found_in_the_history_as_a_whole() {
     assert_eq!((shown.job_id, shown.state.as_str()), (id.to_string(), "cancelled"));
     assert_eq!((shown.count, shown.counts), (Some(3), in_memory.counts));
     assert_eq!(shown.spec.unwrap().pod_spec.get(), r#"{"containers":[]}"#);
+    // Of what only the history knows, a change says that it has finished.
+    let nobody = JobRef::whole(JobId::new(Timestamp(1), id.job.shard(), 1));
+    let target = Target::Jobs(vec![id, nobody]);
+    let again = Cancel { command: CommandId(8), target, reason: None };
+    let ShardReply::Applied(applied) = site.ask(ShardRequest::Cancel(again)).await else {
+        panic!("no outcome")
+    };
+    assert_eq!((applied.changed, applied.finished), (0, vec![id.to_string()]));
+    assert_eq!(applied.missing, [nobody.to_string()]);
 }
 
 #[tokio::test(start_paused = true)]
