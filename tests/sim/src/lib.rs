@@ -21,6 +21,7 @@ mod faults;
 mod history;
 mod http;
 mod ledger;
+mod memory;
 mod nemesis;
 mod net;
 mod observed;
@@ -32,6 +33,7 @@ mod trace;
 mod watcher;
 mod world;
 
+pub use memory::Samples;
 pub use soak::{Soak, Summary, soak};
 
 use background::spawn;

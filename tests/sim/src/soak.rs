@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use muster_runtime::Clock;
 
+use crate::memory::Samples;
 use crate::{Options, Outcome, run};
 
 /// How long one seed may take by the wall clock, without a simulated moment passing, before it
 /// counts as caught in a loop. Seeds take seconds.
 const SEED_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Runs of this length show whether memory is given back.
+const MEMORY_FROM: Duration = Duration::from_secs(60);
 
 /// What many seeds came to.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +36,8 @@ pub struct Summary {
     pub jobs: u64,
     /// Takeovers of shards.
     pub takeovers: u64,
+    /// Memory of the process after each seed.
+    pub memory: Samples,
 }
 
 impl Summary {
@@ -67,6 +73,9 @@ impl Summary {
         );
         for (kind, count) in &self.faults {
             text += &format!("  {count:>9} × {kind}\n");
+        }
+        if self.took >= MEMORY_FROM {
+            text += &self.memory.plot();
         }
         text
     }
@@ -112,7 +121,9 @@ pub fn soak(soak: &Soak, seen: impl Fn(&Outcome) + Sync) -> anyhow::Result<Summa
             if soak.stops_at_broken && !outcome.findings.is_empty() {
                 stop.store(true, Ordering::Relaxed);
             }
-            summary.lock().expect("no code panics while it holds this lock").add(outcome);
+            let mut summary = summary.lock().expect("no code panics while it holds this lock");
+            summary.add(outcome);
+            summary.memory.take(clock.monotonic() - began);
         }
         Ok(())
     };
