@@ -9,6 +9,11 @@
 //! A key that is missing proves nothing: it may have been given back, but also deleted, expired by
 //! a server's clock that was set, or lost with its bucket. Whoever takes that has to assume that
 //! somebody renewed it at the last moment, unless the log says that it was given up.
+//!
+//! Revisions tell apart what is written to one bucket. In a bucket that was lost and made anew they
+//! begin again, and one that is known from before may come again for something else. So each worker
+//! has a key of its own, the sign, which nobody else writes: as long as it can be swapped, the
+//! bucket is the one in which it was written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +23,7 @@ use std::time::Duration;
 use muster_api::bus::{self, Holder};
 use muster_runtime::Clock;
 use muster_runtime::bus::{Entry, Error, KeyValue};
+use tokio::sync::{mpsc, oneshot};
 
 #[cfg(test)]
 mod tests;
@@ -96,7 +102,34 @@ pub(crate) struct Leases {
     seen: BTreeMap<String, Seen>,
     /// Workers that live.
     workers: BTreeMap<String, Peer>,
+    /// The revision of this worker's own key.
+    sign: Option<u64>,
     started: Duration,
+}
+
+/// An owner's question whether its lease is still its own, to be answered by a renewal that begins
+/// after it.
+pub(crate) struct Ask {
+    pub(crate) lease: String,
+    pub(crate) answer: oneshot::Sender<()>,
+}
+
+/// Asks that for one lease.
+pub(crate) struct Asker {
+    pub(crate) lease: String,
+    pub(crate) asks: mpsc::Sender<Ask>,
+}
+
+impl Asker {
+    /// Returns once the lease was renewed by a renewal that began after this call: nobody had taken
+    /// it when this was called. Never returns when it was lost.
+    pub(crate) async fn renewed(&self) {
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask { lease: self.lease.clone(), answer };
+        if self.asks.send(ask).await.is_err() || answered.await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 /// A lease that was just won.
@@ -115,7 +148,7 @@ impl Leases {
     ) -> Self {
         let started = clock.monotonic();
         let (held, seen, workers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { bucket, clock, worker, ttl, held, seen, workers, started }
+        Self { bucket, clock, worker, ttl, held, seen, workers, sign: None, started }
     }
 
     /// How long after its last renewal nobody trusts a lease any more, by any clock.
@@ -130,11 +163,18 @@ impl Leases {
     /// Says that this worker lives, looks at all leases, and renews its own. What it lost,
     /// [`Leases::take_lost`] tells, also where this failed halfway.
     pub(crate) async fn renew(&mut self) -> Result<(), Error> {
-        let alive = format!("worker.{}", self.worker);
-        self.bucket.put(&alive, self.value()).await?;
+        let is_same = self.swap_sign().await?;
+        if !is_same {
+            self.seen.clear();
+            self.sign = Some(self.bucket.put(&self.sign_key(), self.value()).await?);
+        }
         let entries = self.bucket.entries().await?;
-        let lost = self.look(&entries);
+        let mut lost = self.look(&entries);
+        if !is_same {
+            lost.extend(self.held_elsewhere(&entries));
+        }
         let value = self.value();
+        let mut renewed = Vec::new();
         for (name, held) in &mut self.held {
             if lost.contains(name) {
                 held.trust.end();
@@ -144,13 +184,57 @@ impl Leases {
             match self.bucket.update(name, value.clone(), held.revision).await {
                 Ok(revision) => {
                     held.revision = revision;
-                    held.trust.extend(before + self.ttl);
+                    renewed.push((held.trust.clone(), before + self.ttl));
                 }
                 Err(Error::Conflict { .. }) => held.trust.end(),
                 Err(error) => return Err(error),
             }
         }
+        if !renewed.is_empty() && !self.swap_sign().await? {
+            renewed.into_iter().for_each(|(trust, _)| trust.end());
+            return Ok(());
+        }
+        renewed.into_iter().for_each(|(trust, until)| trust.extend(until));
         Ok(())
+    }
+
+    fn sign_key(&self) -> String {
+        format!("worker.{}", self.worker)
+    }
+
+    /// Whether the bucket is still the one that this worker's own key was written to. If not, or if
+    /// that key was lost for another reason, nothing that is known of the bucket counts any more.
+    async fn swap_sign(&mut self) -> Result<bool, Error> {
+        let Some(revision) = self.sign else { return Ok(false) };
+        match self.bucket.update(&self.sign_key(), self.value(), revision).await {
+            Ok(revision) => {
+                self.sign = Some(revision);
+                Ok(true)
+            }
+            Err(Error::Conflict { .. }) => {
+                self.sign = None;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Leases held here of which the bucket says otherwise.
+    fn held_elsewhere(&self, entries: &[Entry]) -> Vec<String> {
+        let is_there = |name: &String, held: &Held| {
+            entries.iter().any(|entry| {
+                let holder = bus::decode::<Holder>(&entry.value);
+                let is_own = holder.is_ok_and(|holder| holder.worker == self.worker);
+                entry.key == *name && entry.revision == held.revision && is_own
+            })
+        };
+        let lost = self.held.iter().filter(|(name, held)| !is_there(name, held));
+        lost.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether a lease is held and trusted.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        self.held.get(name).is_some_and(|held| held.trust.holds())
     }
 
     /// Leases that are trusted no more: another worker has them, or they ran out because the bus
@@ -265,7 +349,10 @@ impl Leases {
             Err(error) => return Err(error),
         };
         // Whoever held it can have renewed it until it was taken, unless the swap shows that nobody
-        // did.
+        // did: of a key of the bucket in which it was watched.
+        // Where that cannot be learned the lease is held all the same, with the longer wait.
+        let is_proof = watched.is_some() && matches!(self.swap_sign().await, Ok(true));
+        let watched = watched.filter(|_| is_proof);
         let renewed_before = watched.map_or_else(|| self.clock.monotonic(), |(_, at)| at);
         let trust = Trust::new(&self.clock, before + self.ttl);
         self.held.insert(name.to_owned(), Held { revision, trust: trust.clone() });
@@ -290,7 +377,7 @@ impl Leases {
 
     /// Says that this worker is gone.
     pub(crate) async fn leave(&mut self) -> Result<(), Error> {
-        self.bucket.delete(&format!("worker.{}", self.worker), None).await
+        self.bucket.delete(&self.sign_key(), None).await
     }
 
     /// Names of the leases held.

@@ -16,15 +16,18 @@ use muster_runtime::store::control::ControlView;
 use muster_runtime::tasks::{BoxError, OnCancel, OnError, Policy, Supervisor, Task};
 use muster_runtime::{Blocking, Bus, Clock, Random};
 use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::lease::{KEPT_TTLS, Leases, Won};
+use crate::lease::{Ask, Asker, KEPT_TTLS, Leases, Won};
 use crate::metrics::Metrics;
 use crate::{leader, owner};
 
 /// The worker's name among the parts of its process that must be ready.
 const PART: &str = "shard worker";
+/// Owners that may ask at the same time; others wait for their turn.
+const ASKS_MAX: usize = 64;
 /// How long owners may take to finish what is under way when the worker stops.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -108,6 +111,10 @@ struct Worker {
     leases: Leases,
     running: BTreeMap<String, Running>,
     pools: BTreeSet<String>,
+    /// For the owners, to ask whether their leases are still their own.
+    asks: mpsc::Sender<Ask>,
+    /// What is to be answered by the next renewal.
+    asked: Vec<Ask>,
 }
 
 /// Runs a worker until cancelled; then what is under way is finished and the leases are given back.
@@ -122,7 +129,9 @@ pub async fn run(deps: Deps, cancel: CancellationToken) -> Result<(), Error> {
     let bucket = deps.bus.key_value(subject::LEASES_BUCKET, kept).await?;
     let mut heartbeats = deps.bus.subscribe(subject::HEARTBEATS, None).await?;
     let leases = Leases::new(bucket, deps.clock.clone(), name.clone(), ttl);
-    let mut worker = Worker { deps, leases, running: BTreeMap::new(), pools: BTreeSet::new() };
+    let (asks, mut asking) = mpsc::channel(ASKS_MAX);
+    let (running, pools, asked) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    let mut worker = Worker { deps, leases, running, pools, asks, asked };
     tracing::info!(worker = %name, shards = worker.deps.config.shards, "worker started");
     while !cancel.is_cancelled() {
         worker.turn().await;
@@ -139,6 +148,13 @@ pub async fn run(deps: Deps, cancel: CancellationToken) -> Result<(), Error> {
                     if worker.on_heartbeat(&message.payload) {
                         break;
                     }
+                }
+                Some(ask) = asking.recv() => {
+                    worker.asked.push(ask);
+                    while let Ok(ask) = asking.try_recv() {
+                        worker.asked.push(ask);
+                    }
+                    break;
                 }
                 () = &mut pause => break,
             }
@@ -173,7 +189,10 @@ impl Worker {
 
     async fn turn(&mut self) {
         match self.leases.renew().await {
-            Ok(()) => self.deps.health.ready(PART),
+            Ok(()) => {
+                self.deps.health.ready(PART);
+                self.answer_asks();
+            }
             Err(error) => {
                 self.deps.health.not_ready(PART, format!("cannot renew its leases: {error}"));
                 tracing::warn!(%error, "leases could not be renewed");
@@ -192,6 +211,16 @@ impl Worker {
         self.deps.metrics.shards_owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
         let led = self.running.len() - owned;
         self.deps.metrics.pools_led.set(i64::try_from(led).unwrap_or(i64::MAX));
+    }
+
+    /// Answers the owners whose leases were just renewed. Those of the others are cancelled.
+    fn answer_asks(&mut self) {
+        for Ask { lease, answer } in std::mem::take(&mut self.asked) {
+            if self.leases.holds(&lease) {
+                // An owner that has ended meanwhile does not wait for it.
+                let _ = answer.send(());
+            }
+        }
     }
 
     /// Gives back the leases of what has ended.
@@ -244,11 +273,12 @@ impl Worker {
         let deps = self.deps.clone();
         let policy = Policy { on_error: OnError::Log, on_cancel: OnCancel::Drain };
         let lease = name.clone();
+        let asker = Asker { lease: name.clone(), asks: self.asks.clone() };
         let task = self.deps.tasks.spawn_once(name.clone(), policy, move |_| async move {
             match lease.split_once('.') {
                 Some(("shard", number)) => {
                     let shard = ShardId(number.parse().expect("it was made from a number"));
-                    owner::run(shard, won, deps, token).await.map_err(BoxError::from)
+                    owner::run(shard, won, asker, deps, token).await.map_err(BoxError::from)
                 }
                 Some(("pool", pool)) => {
                     leader::run(pool, &deps, token).await.map_err(BoxError::from)

@@ -1,6 +1,7 @@
 //! Two workers at one bucket, and what the bus may do to it: whoever takes a lease answers only
 //! once nobody else can trust it.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
@@ -167,6 +168,102 @@ async fn a_silent_worker_is_not_waited_for_although_its_key_is_still_there() {
 struct Unlisted {
     bucket: Arc<dyn KeyValue>,
     fails: AtomicBool,
+}
+
+/// A bucket that is lost and made anew right before the next update of the lease.
+struct Lost {
+    bucket: Mutex<Arc<dyn KeyValue>>,
+    next: Mutex<Option<Arc<dyn KeyValue>>>,
+}
+
+impl Lost {
+    fn new(bucket: Arc<dyn KeyValue>) -> Arc<Self> {
+        Arc::new(Self { bucket: Mutex::new(bucket), next: Mutex::new(None) })
+    }
+
+    fn bucket(&self) -> Arc<dyn KeyValue> {
+        Arc::clone(&self.bucket.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl KeyValue for Lost {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
+        self.bucket().get(key).await
+    }
+
+    async fn put(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+        self.bucket().put(key, value).await
+    }
+
+    async fn create(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+        self.bucket().create(key, value).await
+    }
+
+    async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Error> {
+        if let Some(next) = self.next.lock().unwrap().take_if(|_| key == NAME) {
+            *self.bucket.lock().unwrap() = next;
+        }
+        self.bucket().update(key, value, revision).await
+    }
+
+    async fn delete(&self, key: &str, revision: Option<u64>) -> Result<(), Error> {
+        self.bucket().delete(key, revision).await
+    }
+
+    async fn entries(&self) -> Result<Vec<Entry>, Error> {
+        self.bucket().entries().await
+    }
+
+    async fn watch(&self) -> Result<Watch, Error> {
+        self.bucket().watch().await
+    }
+}
+
+/// A bucket in which the lease is `holder`'s, at a revision of choice.
+async fn bucket_with_lease_at(holder: &Leases, revision: u64) -> Arc<dyn KeyValue> {
+    let bucket = bucket().await;
+    while bucket.put("worker.other", holder.value()).await.unwrap() + 1 < revision {}
+    assert_eq!(bucket.put(NAME, holder.value()).await.unwrap(), revision);
+    bucket
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_comes_again_while_a_lease_is_renewed_proves_nothing() {
+    let (clock, first) = (Clock::system(), bucket().await);
+    let lost = Lost::new(Arc::clone(&first));
+    let (mut old, new) = (worker("old", &first, &clock), worker("new", &first, &clock));
+    old.bucket = lost.clone();
+    old.renew().await.unwrap();
+    let held = take(&mut old).await.trust;
+    assert_eq!(renewed(&mut old).await, Vec::<String>::new());
+    // Between its look and its renewal the bucket is lost, and another takes the lease.
+    let second = bucket_with_lease_at(&new, old.held[NAME].revision).await;
+    *lost.next.lock().unwrap() = Some(Arc::clone(&second));
+    assert_eq!(renewed(&mut old).await, [NAME]);
+    assert!(!held.holds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_comes_again_while_a_lease_is_taken_is_waited_for() {
+    let (clock, first) = (Clock::system(), bucket().await);
+    let lost = Lost::new(Arc::clone(&first));
+    let (mut silent, mut new) = (worker("silent", &first, &clock), worker("new", &first, &clock));
+    let third = worker("third", &first, &clock);
+    new.bucket = lost.clone();
+    silent.renew().await.unwrap();
+    take(&mut silent).await;
+    new.renew().await.unwrap();
+    clock.sleep(TTL * 2).await;
+    new.renew().await.unwrap();
+    assert!(new.should_take(NAME));
+    // The lease was watched run out; then the bucket is lost, and a third takes the lease.
+    let revision = new.seen[NAME].revision;
+    *lost.next.lock().unwrap() = Some(bucket_with_lease_at(&third, revision).await);
+    let held = Trust::new(&clock, clock.monotonic() + TTL);
+    let won = take(&mut new).await;
+    assert!(held.holds());
+    assert!(!both_answer(&clock, &won, &held).await);
 }
 
 #[async_trait]

@@ -29,7 +29,7 @@ use muster_runtime::log::{Log, TakenOver};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::{Trust, Won};
+use crate::lease::{Asker, Trust, Won};
 use crate::worker::Deps;
 use background::{Background, Done};
 use commit::{Flight, Open};
@@ -103,6 +103,7 @@ struct Inbox {
 pub(crate) async fn run(
     shard: ShardId,
     won: Won,
+    lease: Asker,
     deps: Deps,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
@@ -120,6 +121,16 @@ pub(crate) async fn run(
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             () = deps.clock.sleep_until(won.clear_at) => {}
+        }
+    }
+    if !deps.config.exclusive {
+        // Where the lease's key was lost, another may have taken it and set its fence before this
+        // one: it would answer reads beside this owner, and know nothing of what is committed here.
+        // Who still holds the lease now that its fence stands has its fence behind those of all who
+        // held it before, and before those of all who will.
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            () = lease.renewed() => {}
         }
     }
     deps.metrics.takeovers.inc();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use muster_api::bus::{self, ListJobSets, ShardRequest, subject};
 use muster_core::id::ShardId;
 use muster_runtime::Bus;
@@ -24,16 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(2);
 struct Freezing {
     bus: Memory,
     frozen: watch::Sender<bool>,
+    /// Whether they stop answering as soon as a lease was created.
+    at_creation: bool,
 }
 
 struct Bucket {
     bucket: Arc<dyn KeyValue>,
-    frozen: watch::Receiver<bool>,
+    frozen: watch::Sender<bool>,
+    at_creation: bool,
 }
 
 impl Bucket {
     async fn thawed(&self) -> &dyn KeyValue {
-        let mut frozen = self.frozen.clone();
+        let mut frozen = self.frozen.subscribe();
         frozen.wait_for(|frozen| !frozen).await.expect("the bus outlives its buckets");
         &*self.bucket
     }
@@ -68,7 +72,8 @@ impl Bus for Freezing {
         ttl: Option<Duration>,
     ) -> Result<Arc<dyn KeyValue>, Error> {
         let bucket = self.bus.key_value(bucket, ttl).await?;
-        Ok(Arc::new(Bucket { bucket, frozen: self.frozen.subscribe() }))
+        let (frozen, at_creation) = (self.frozen.clone(), self.at_creation);
+        Ok(Arc::new(Bucket { bucket, frozen, at_creation }))
     }
 
     fn payload_bytes_max(&self) -> usize {
@@ -95,7 +100,11 @@ impl KeyValue for Bucket {
     }
 
     async fn create(&self, key: &str, value: Bytes) -> Result<u64, Error> {
-        self.thawed().await.create(key, value).await
+        let revision = self.thawed().await.create(key, value).await?;
+        if self.at_creation {
+            self.frozen.send_replace(true);
+        }
+        Ok(revision)
     }
 
     async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Error> {
@@ -115,9 +124,14 @@ impl KeyValue for Bucket {
     }
 }
 
+fn freezing(at_creation: bool) -> Arc<Freezing> {
+    let (bus, frozen) = (Memory::default(), watch::Sender::new(false));
+    Arc::new(Freezing { bus, frozen, at_creation })
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_owner_whose_lease_ran_out_unnoticed_answers_neither_reads_nor_commands() {
-    let bus = Arc::new(Freezing { bus: Memory::default(), frozen: watch::Sender::new(false) });
+    let bus = freezing(false);
     let site = Site::start_on(bus.clone(), 1).await;
     let first = site.submit("q", "set", 1, vec![job(0)]).await;
     bus.frozen.send_replace(true);
@@ -134,4 +148,27 @@ async fn an_owner_whose_lease_ran_out_unnoticed_answers_neither_reads_nor_comman
     bus.frozen.send_replace(false);
     assert_eq!(site.counts("q", "set").await["queued"], 1, "the command was not carried out");
     assert_eq!(site.submit("q", "set", 1, vec![job(0)]).await, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_answers_nothing_before_it_knows_that_its_lease_outlived_its_fence() {
+    let bus = freezing(true);
+    let site = Site::start_on(bus.clone(), 1).await;
+    let objects = site.store.objects();
+    while objects.list(None).try_collect::<Vec<_>>().await.unwrap().is_empty() {
+        site.clock.sleep(Duration::from_millis(1)).await;
+    }
+    // The fence stands, and the lease was taken a moment ago; whether another has it by now, nobody
+    // can say.
+    site.clock.sleep(Duration::from_secs(1)).await;
+    let request = bus::encode(&Site::submission("q", "set", 1, &[job(0)]));
+    let answer = bus.request(&subject::shard(ShardId(0)), request, PATIENCE).await;
+    assert!(
+        matches!(answer, Err(Error::NoResponders { .. } | Error::Timeout { .. })),
+        "{answer:?}"
+    );
+
+    bus.frozen.send_replace(false);
+    site.submit("q", "set", 1, vec![job(0)]).await;
+    assert_eq!(site.counts("q", "set").await["queued"], 1);
 }
