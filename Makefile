@@ -21,7 +21,8 @@ test: rust nats ## every test, against real servers too; ARGS="-p muster-core so
 	@scripts/test.sh $(ARGS)
 
 .PHONY: soak
-soak: rust ## the simulation with fresh seeds for an hour; ARGS="--for 5m" for less
+soak: rust ## the protocol's model, then the simulation with fresh seeds for an hour; ARGS="--for 5m" for less
+	@cargo run --release --locked --quiet --package model -- --bound large
 	@cargo run --release --locked --quiet --package sim -- $(if $(ARGS),$(ARGS),--for 1h)
 
 .PHONY: bench

@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use muster_tests::repo_root;
 
 /// For each crate of the workspace, the others that it may use.
-const DIRECTION: [(&str, &[&str]); 11] = [
+const DIRECTION: [(&str, &[&str]); 12] = [
     ("core", &[]),
     ("api", &["core"]),
     ("runtime", &["core", "api"]),
@@ -18,6 +18,7 @@ const DIRECTION: [(&str, &[&str]); 11] = [
         "tests",
         &["core", "api", "runtime", "client", "gateway", "shard", "executor", "loadtest", "cli"],
     ),
+    ("model", &["runtime"]),
     ("sim", &["core", "api", "runtime", "gateway", "shard", "executor"]),
 ];
 
