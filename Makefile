@@ -25,6 +25,10 @@ soak: rust ## the protocol's model, then the simulation with fresh seeds for an 
 	@cargo run --release --locked --quiet --package model -- --bound large
 	@cargo run --release --locked --quiet --package sim -- $(if $(ARGS),$(ARGS),--for 1h)
 
+.PHONY: fuzz
+fuzz: rust ## what reads foreign bytes, a minute each; ARGS="TARGET --for 10m" for one and longer
+	@scripts/fuzz.sh $(ARGS)
+
 .PHONY: bench
 bench: rust nats ## the numbers of docs/benchmarks.md
 	@scripts/bench.sh $(ARGS)

@@ -8,6 +8,7 @@ step() { printf '\n== %s\n' "$*"; }
 
 step "formatting"
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 step "lints"
 # Not through RUSTFLAGS: these would give the lints a build cache of their own.

@@ -30,3 +30,4 @@ pub use gateway::{Deps, Gateway};
 pub use openapi::OPENAPI;
 pub use routes::{API_PREFIX, Operation, ROUTES, Route, router};
 pub use serve::run;
+pub use submit::lines;

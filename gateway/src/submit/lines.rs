@@ -8,7 +8,7 @@ use muster_core::limits::LINE_BYTES_MAX;
 /// Of a line past the limit one byte more than the limit is kept, so that whoever reads the line
 /// sees that it is too long, and memory stays bounded.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub struct Lines {
     pending: BytesMut,
     /// Bytes of `pending` that are whole lines.
     complete: usize,
@@ -20,16 +20,16 @@ pub(super) struct Lines {
 
 /// Whole lines, each with its line feed (the last of a body may have none).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Block {
+pub struct Block {
     /// The number of the first one, from 0.
-    pub(super) line: u64,
+    pub line: u64,
     /// The lines.
-    pub(super) bytes: Bytes,
+    pub bytes: Bytes,
 }
 
 impl Lines {
     /// Takes bytes in.
-    pub(super) fn push(&mut self, mut piece: &[u8]) {
+    pub fn push(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() {
             let Some(end) = memchr::memrchr(b'\n', piece).map(|at| at + 1) else {
                 return self.push_part(piece);
@@ -49,17 +49,17 @@ impl Lines {
     }
 
     /// Bytes held.
-    pub(super) fn len(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.pending.len()
     }
 
     /// Whether there are whole lines.
-    pub(super) fn has_lines(&self) -> bool {
+    pub fn has_lines(&self) -> bool {
         self.complete > 0
     }
 
     /// The whole lines so far.
-    pub(super) fn take(&mut self) -> Option<Block> {
+    pub fn take(&mut self) -> Option<Block> {
         if self.complete == 0 {
             return None;
         }
@@ -71,7 +71,7 @@ impl Lines {
     }
 
     /// The last line of a body that ended as it should; to be asked after [`Lines::take`].
-    pub(super) fn take_rest(&mut self) -> Option<Block> {
+    pub fn take_rest(&mut self) -> Option<Block> {
         let bytes = self.pending.split().freeze();
         let line = self.line;
         if bytes.is_empty() {
@@ -82,7 +82,7 @@ impl Lines {
     }
 
     /// The number of the line that comes next.
-    pub(super) fn line(&self) -> u64 {
+    pub fn line(&self) -> u64 {
         self.line
     }
 
@@ -100,7 +100,7 @@ impl Lines {
 }
 
 /// The lines of a block with their numbers; without those that hold nothing but white space.
-pub(super) fn each(block: &Block) -> impl Iterator<Item = (u64, &[u8])> {
+pub fn each(block: &Block) -> impl Iterator<Item = (u64, &[u8])> {
     let mut start = 0;
     let mut line = block.line;
     std::iter::from_fn(move || {
@@ -130,7 +130,7 @@ mod tests {
         };
         for (at, piece) in cuts.windows(2).enumerate() {
             lines.push(&body[piece[0]..piece[1]]);
-            assert!(lines.len() - lines.complete <= LINE_BYTES_MAX + 1);
+            assert!(lines.held() - lines.complete <= LINE_BYTES_MAX + 1);
             if at % 2 == 0 {
                 keep(lines.take());
             }

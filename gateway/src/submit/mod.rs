@@ -20,7 +20,7 @@ use crate::routes::{Segments, query};
 mod answers;
 pub(crate) mod body;
 mod commands;
-mod lines;
+pub mod lines;
 mod pump;
 mod whole;
 

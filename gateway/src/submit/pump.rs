@@ -231,7 +231,7 @@ async fn next_lines(
     ended: &mut bool,
 ) -> Result<Option<Block>, Failure> {
     loop {
-        if lines.len() >= chunk_bytes
+        if lines.held() >= chunk_bytes
             && let Some(block) = lines.take()
         {
             return Ok(Some(block));

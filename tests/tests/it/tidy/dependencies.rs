@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use muster_tests::repo_root;
 
 /// For each crate of the workspace, the others that it may use.
-const DIRECTION: [(&str, &[&str]); 12] = [
+const DIRECTION: [(&str, &[&str]); 13] = [
     ("core", &[]),
     ("api", &["core"]),
     ("runtime", &["core", "api"]),
@@ -19,6 +19,7 @@ const DIRECTION: [(&str, &[&str]); 12] = [
         &["core", "api", "runtime", "client", "gateway", "shard", "executor", "loadtest", "cli"],
     ),
     ("model", &["runtime"]),
+    ("fuzz-targets", &["core", "api", "runtime", "gateway", "shard", "executor"]),
     ("sim", &["core", "api", "runtime", "gateway", "shard", "executor"]),
 ];
 
