@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::durable::Waiter;
+use futures::{StreamExt, stream};
 use muster_api::bus::{ListEvents, Room, ShardReply};
 use muster_api::convert;
 use muster_api::http::{ErrorCode, EventPage, Problem};
@@ -18,7 +19,12 @@ use muster_runtime::log::Log;
 /// Records of recent commits kept for watchers.
 const RECENT_RECORDS_MAX: usize = 100_000;
 /// Log objects searched for one page.
-const OBJECTS_PER_PAGE_MAX: u64 = 256;
+const OBJECTS_PER_PAGE_MAX: usize = 256;
+/// How long is searched for one page: who asks does not wait for ever, and a page that takes longer
+/// would never be had. What has been found by then is a page.
+const SEARCH_MAX: Duration = Duration::from_secs(1);
+/// Objects that are read at once.
+const READS_AHEAD: usize = 8;
 
 /// The last commits, so that those who watch do not read the log.
 #[derive(Debug, Default)]
@@ -113,13 +119,16 @@ impl Reader {
     ) -> Result<EventPage, muster_runtime::log::ReadError> {
         let mut page = EventPage::default();
         let mut room = Room::of_message(self.bytes_max);
-        let mut searched = 0;
-        while next.sequence <= durable {
-            let sequence = next.sequence;
-            let records = match self.recent.get(sequence) {
-                Some(records) => records,
-                None => self.log.reader().read(sequence, Columns::WithoutPayload).await?,
-            };
+        let until = self.clock.monotonic() + SEARCH_MAX;
+        // What is being read when the time is over is still taken in.
+        let objects = stream::iter(next.sequence..=durable)
+            .take(OBJECTS_PER_PAGE_MAX)
+            .take_while(|_| std::future::ready(self.clock.monotonic() < until))
+            .map(|sequence| self.object(sequence))
+            .buffered(READS_AHEAD);
+        let mut objects = std::pin::pin!(objects);
+        while let Some(object) = objects.next().await {
+            let (sequence, records) = object?;
             for (row, record) in records.iter().enumerate().skip(next.row as usize) {
                 let row = u32::try_from(row).expect("a commit has fewer than 2^32 rows");
                 let wanted = convert::job_set_of(record).is_some_and(|(queue, set)| {
@@ -141,16 +150,24 @@ impl Reader {
             }
             *next = Position { sequence: sequence + 1, row: 0 };
             page.cursor = Some(Cursor(Position { sequence, row: u32::MAX }).to_string());
-            searched += 1;
-            if searched >= OBJECTS_PER_PAGE_MAX && next.sequence <= durable {
-                page.more = true;
-                return Ok(page);
-            }
         }
+        page.more = next.sequence <= durable;
         if page.cursor.is_none() {
             page.cursor = before(*next).map(|at| Cursor(at).to_string());
         }
         Ok(page)
+    }
+
+    /// A commit: from memory, or else from the store.
+    async fn object(
+        &self,
+        sequence: u64,
+    ) -> Result<(u64, Arc<Vec<Record>>), muster_runtime::log::ReadError> {
+        let records = match self.recent.get(sequence) {
+            Some(records) => records,
+            None => self.log.reader().read(sequence, Columns::WithoutPayload).await?,
+        };
+        Ok((sequence, records))
     }
 }
 

@@ -108,6 +108,24 @@ async fn events_resume_from_any_cursor_also_after_the_owner_changed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_of_long_ago_come_in_time_however_slowly_the_store_reads() {
+    // Whoever asks waits for six seconds, and begins anew with the same page then.
+    let mut site = Site::start_on_slow_store(Duration::from_secs(2), 1).await;
+    site.submit("q", "set", 1, vec![job(0)]).await;
+    for command in 0..60 {
+        site.submit("q", "other", 10 + command, vec![job(0)]).await;
+    }
+    let cancel = Target::JobSet { queue: "q".into(), job_set: "set".into(), states: Vec::new() };
+    let cancel = Cancel { command: CommandId(7), target: cancel, reason: None };
+    site.ask(ShardRequest::Cancel(cancel)).await;
+    let all = site.events("q", "set", None).await;
+    assert_eq!(all.len(), 2);
+    // The next owner has nothing of it in memory.
+    site.restart().await;
+    assert_eq!(site.events("q", "set", None).await, all);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watcher_hears_of_what_happens_later() {
     let site = Site::start(1).await;
     let ids = site.submit("q", "set", 1, vec![job(0)]).await;

@@ -27,6 +27,8 @@ use muster_runtime::store::{self, Store};
 use muster_runtime::tasks::{OnCancel, OnError, Policy, Supervisor};
 use muster_runtime::{Blocking, Bus, Clock, Random};
 use muster_shard::{Config, Deps};
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +78,17 @@ impl Site {
     pub(crate) async fn start_on(bus: Arc<dyn Bus>, shards: u16) -> Self {
         let mut site = Self::new(bus, shards);
         site.start_worker(|_| {}).await;
+        site
+    }
+
+    /// On a store that takes so long for each object that is read.
+    pub(crate) async fn start_on_slow_store(read: Duration, shards: u16) -> Self {
+        let mut site = Self::new(Arc::new(Memory::default()), shards);
+        let slow = ThrottleConfig { wait_get_per_call: read, ..ThrottleConfig::default() };
+        let objects = ThrottledStore::new(InMemory::new(), slow);
+        site.store = Store::over(Arc::new(objects), store::Kind::Memory, "memory:///");
+        // So that the next owner need not read the whole log.
+        site.start_worker(|config| config.checkpoint_objects = 20).await;
         site
     }
 
