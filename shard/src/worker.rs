@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use muster_api::bus::{self, Heartbeat, subject};
 use muster_core::id::ShardId;
-use muster_runtime::bus::Subscription;
+use muster_runtime::bus::{KeyValue, Subscription};
 use muster_runtime::history::History;
 use muster_runtime::http::Health;
 use muster_runtime::store::Store;
@@ -117,7 +117,18 @@ struct Worker {
     asked: Vec<Ask>,
 }
 
+/// What a worker needs of the bus before it can take a lease.
+async fn register(
+    deps: &Deps,
+    kept: Duration,
+) -> Result<(Arc<dyn KeyValue>, Subscription), muster_runtime::bus::Error> {
+    let bucket = deps.bus.key_value(subject::LEASES_BUCKET, Some(kept)).await?;
+    let heartbeats = deps.bus.subscribe(subject::HEARTBEATS, None).await?;
+    Ok((bucket, heartbeats))
+}
+
 /// Runs a worker until cancelled; then what is under way is finished and the leases are given back.
+/// A bus that is not there yet, or has no buckets for the moment, is waited for.
 ///
 /// # Errors
 /// When the bus cannot be used at all.
@@ -125,9 +136,20 @@ pub async fn run(deps: Deps, cancel: CancellationToken) -> Result<(), Error> {
     deps.health.not_ready(PART, "is not registered yet");
     let ttl = deps.config.lease_ttl.0;
     let name = format!("{:016x}", deps.random.u64());
-    let kept = Some(ttl * KEPT_TTLS);
-    let bucket = deps.bus.key_value(subject::LEASES_BUCKET, kept).await?;
-    let mut heartbeats = deps.bus.subscribe(subject::HEARTBEATS, None).await?;
+    let (bucket, mut heartbeats) = loop {
+        match register(&deps, ttl * KEPT_TTLS).await {
+            Ok(registered) => break registered,
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "the worker cannot register, and tries again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(()),
+            () = deps.clock.sleep(deps.random.jitter(ttl / 5, 0.2)) => {}
+        }
+    };
     let leases = Leases::new(bucket, deps.clock.clone(), name.clone(), ttl);
     let (asks, mut asking) = mpsc::channel(ASKS_MAX);
     let (running, pools, asked) = (BTreeMap::new(), BTreeSet::new(), Vec::new());

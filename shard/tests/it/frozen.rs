@@ -2,6 +2,7 @@
 //! messages, and the bucket of leases does not answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 struct Freezing {
     bus: Memory,
     frozen: watch::Sender<bool>,
+    /// Whether none can be opened.
+    closed: AtomicBool,
     /// Whether they stop answering as soon as a lease was created.
     at_creation: bool,
 }
@@ -71,6 +74,9 @@ impl Bus for Freezing {
         bucket: &str,
         ttl: Option<Duration>,
     ) -> Result<Arc<dyn KeyValue>, Error> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::Unavailable("there is no leader".to_owned()));
+        }
         let bucket = self.bus.key_value(bucket, ttl).await?;
         let (frozen, at_creation) = (self.frozen.clone(), self.at_creation);
         Ok(Arc::new(Bucket { bucket, frozen, at_creation }))
@@ -126,7 +132,7 @@ impl KeyValue for Bucket {
 
 fn freezing(at_creation: bool) -> Arc<Freezing> {
     let (bus, frozen) = (Memory::default(), watch::Sender::new(false));
-    Arc::new(Freezing { bus, frozen, at_creation })
+    Arc::new(Freezing { bus, frozen, closed: AtomicBool::new(false), at_creation })
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,6 +175,17 @@ async fn an_owner_answers_nothing_before_it_knows_that_its_lease_outlived_its_fe
     );
 
     bus.frozen.send_replace(false);
+    site.submit("q", "set", 1, vec![job(0)]).await;
+    assert_eq!(site.counts("q", "set").await["queued"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_starts_while_the_bus_has_no_buckets_waits_for_them() {
+    let bus = freezing(false);
+    bus.closed.store(true, Ordering::Relaxed);
+    let site = Site::start_on(bus.clone(), 1).await;
+    site.clock.sleep(SLEEP).await;
+    bus.closed.store(false, Ordering::Relaxed);
     site.submit("q", "set", 1, vec![job(0)]).await;
     assert_eq!(site.counts("q", "set").await["queued"], 1);
 }
