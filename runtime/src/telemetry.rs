@@ -55,6 +55,9 @@ pub fn init(format: Format) -> Result<(), Error> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter()?)
         .with_timer(SystemTime)
+        // It would be told to standard error too, with a panic where that fails: a process whose
+        // log is on a full disk goes on without.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {
         Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

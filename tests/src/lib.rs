@@ -6,6 +6,7 @@
 //! S3 server speaks S3 over HTTP and keeps its objects on disk.
 
 pub mod deployment;
+pub mod disk;
 pub mod http;
 pub mod journal;
 pub mod nats;

@@ -59,6 +59,11 @@ impl Program {
         Self { path: path.into(), args: Vec::new(), env: BTreeMap::new() }
     }
 
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());

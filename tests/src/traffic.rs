@@ -60,6 +60,11 @@ impl Traffic {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
+    /// Jobs that were acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.acknowledged.load(Ordering::Relaxed)).sum()
+    }
+
     /// Waits until so many more submissions were acknowledged in every queue.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod admin;
 mod bus_tls;
 mod deployment;
 mod failures;
+mod full_disk;
 mod memory_and_file;
 mod nats_and_s3;
 mod nats_server;
