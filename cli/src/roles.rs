@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Args as ClapArgs;
 use muster_runtime::config::{self, Arguments, Flag};
 use muster_runtime::telemetry::{self, Format};
-use muster_runtime::{http, signal};
+use muster_runtime::{http, open_files, signal};
 use tokio::net::TcpListener;
 
 use crate::args::NoClient;
@@ -149,7 +149,8 @@ pub(crate) fn gateway(
     settings: &Settings,
     listener: TcpListener,
 ) -> Role {
-    let config = settings.gateway.clone();
+    let mut config = settings.gateway.clone();
+    config.connections_max = open_files::fitting(config.connections_max);
     let deps = muster_gateway::Deps {
         bus: parts.bus.clone(),
         control: data.control.clone(),

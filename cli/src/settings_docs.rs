@@ -12,7 +12,10 @@ const SHARED: &[(&str, &str)] = &[
     ("shutdown_timeout", "how long each part of the process may take to end tidily"),
     ("log_format", "how the log on standard error looks: `text` or `json`"),
     ("bus.url", "`nats://host:port[,host:port…]`, `tls://…` or `memory://`"),
-    ("bus.replicas", "copies that a NATS cluster keeps of each bucket"),
+    (
+        "bus.replicas",
+        "copies that a NATS cluster keeps of each bucket, the same for every process: 3 where there are three nodes, so that one may be lost",
+    ),
     (
         "bus.tls_ca_file",
         "root certificates (PEM) that a server of `tls://` is checked against; those of the system when there are none",

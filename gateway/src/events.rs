@@ -63,12 +63,14 @@ pub(crate) async fn watch(
         .map(str::parse)
         .transpose()
         .map_err(|error| Failure::bad_request(format!("parameter after: {error}")))?;
+    let admitted = gateway.admit_stream()?;
     let mut reader = Reader { gateway, queue, job_set, after, watch, form, is_done: false };
     // The first page is at hand before the answer begins, so that a refusal has its status.
     let first = reader.page(false).await?;
     let first = reader.text(&first);
-    let rest =
-        stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) });
+    let rest = stream::unfold((reader, admitted), |(mut reader, admitted)| async move {
+        Some((reader.next().await?, (reader, admitted)))
+    });
     let all = stream::iter([first]).chain(rest).map(Ok::<_, std::convert::Infallible>);
     let mut response = Response::new(Body::from_stream(all));
     let kind = match form {

@@ -13,9 +13,11 @@ use muster_runtime::http::Health;
 use muster_runtime::store::control::{ControlStore, ControlView};
 use muster_runtime::tasks::Policy;
 use muster_runtime::{Blocking, Clock, Metrics, Random, Supervisor};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{Admission, Place};
 use crate::config::Config;
 use crate::limits;
 use crate::metrics::Metrics as Counted;
@@ -54,7 +56,10 @@ struct Shared {
     control: ControlView,
     counted: Counted,
     pools: OnceCell<Arc<dyn KeyValue>>,
-    submissions: Arc<Semaphore>,
+    submissions: Admission,
+    /// Requests with a small body.
+    requests: Admission,
+    streams: Arc<Semaphore>,
     /// In units of [`BYTES_PER_PERMIT`].
     submit_bytes: Arc<Semaphore>,
     draining: CancellationToken,
@@ -76,7 +81,9 @@ impl Gateway {
             control: deps.control.view(),
             counted,
             pools: OnceCell::new(),
-            submissions: Arc::new(Semaphore::new(config.submissions_max)),
+            submissions: Admission::new(config.submissions_max, deps.clock.clone()),
+            requests: Admission::new(config.submissions_max, deps.clock.clone()),
+            streams: Arc::new(Semaphore::new(config.streams_max)),
             submit_bytes: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             draining: CancellationToken::new(),
             config,
@@ -195,15 +202,45 @@ impl Gateway {
     }
 
     /// The right to take one more submission in.
-    pub(crate) fn admit(&self) -> Answer<OwnedSemaphorePermit> {
-        Arc::clone(&self.shared.submissions).try_acquire_owned().map_err(|_| {
+    pub(crate) fn admit(&self) -> Answer<Place> {
+        let place = self.place_among(&self.shared.submissions);
+        place.ok_or_else(|| {
             self.counted().refused.inc();
             let max = self.config().submissions_max;
             Failure::new(ErrorCode::Overloaded, format!("{max} submissions are being taken in"))
         })
     }
 
-    /// The right to hold so many bytes of a submission; waits until there is room.
+    /// The right to read the small body of one more request.
+    pub(crate) fn admit_request(&self) -> Answer<Place> {
+        let place = self.place_among(&self.shared.requests);
+        place.ok_or_else(|| {
+            let max = self.config().submissions_max;
+            Failure::new(ErrorCode::Overloaded, format!("the bodies of {max} requests are read"))
+        })
+    }
+
+    fn place_among(&self, admission: &Admission) -> Option<Place> {
+        let (place, gave_way) = admission.admit()?;
+        if gave_way {
+            self.counted().bodies_displaced.inc();
+        }
+        Some(place)
+    }
+
+    /// The right to one more answer that goes on for as long as its reader likes.
+    pub(crate) fn admit_stream(&self) -> Answer<OpenStream> {
+        let permit = Arc::clone(&self.shared.streams).try_acquire_owned().map_err(|_| {
+            let max = self.config().streams_max;
+            Failure::new(ErrorCode::Overloaded, format!("{max} streams are being read"))
+        })?;
+        let open = self.counted().streams.clone();
+        open.inc();
+        Ok(OpenStream { open, _permit: permit })
+    }
+
+    /// The right to hold so many bytes of a submission; waits until there is room. Whoever holds
+    /// some already does not wait for more: see [`Gateway::hold`].
     pub(crate) async fn admit_bytes(&self, bytes: usize) -> OwnedSemaphorePermit {
         Arc::clone(&self.shared.submit_bytes)
             .acquire_many_owned(self.permits(bytes))
@@ -251,6 +288,18 @@ impl Gateway {
     /// A request that only asks.
     pub(crate) fn read_timeout(&self) -> Duration {
         self.config().read_timeout.0
+    }
+}
+
+/// The right to an answer without an end of its own.
+pub(crate) struct OpenStream {
+    open: Gauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.open.dec();
     }
 }
 

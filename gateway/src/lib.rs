@@ -4,6 +4,7 @@
 //! stand side by side. `routes` is the table of what it answers; each operation has a file of its
 //! own.
 
+mod admission;
 mod cancel;
 mod config;
 mod events;

@@ -17,6 +17,11 @@ pub const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const PARSED_AT_ONCE_BYTES_MAX: usize = 16 * 1024;
 /// How long a chunk that has bytes waits for more of them.
 pub const CHUNK_WAIT: Duration = Duration::from_millis(5);
+/// A body that brings less, while its client is waited for, gives way to others when all places are
+/// taken.
+pub const BODY_BYTES_PER_SECOND_MIN: f64 = 1024.0;
+/// For so long no body has to.
+pub const BODY_GRACE: Duration = Duration::from_secs(3);
 /// Answered commands of one submission whose answers its client has not read.
 pub const ANSWERS_WAITING_MAX: usize = 16 * 1024;
 /// Refused jobs of one submission whose answers its client has not read.

@@ -32,6 +32,9 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     pub(crate) retries: Counter,
     pub(crate) connections: Gauge,
+    pub(crate) streams: Gauge,
+    pub(crate) displaced: Counter,
+    pub(crate) bodies_displaced: Counter,
 }
 
 impl Metrics {
@@ -48,6 +51,9 @@ impl Metrics {
             refused: Counter::default(),
             retries: Counter::default(),
             connections: Gauge::default(),
+            streams: Gauge::default(),
+            displaced: Counter::default(),
+            bodies_displaced: Counter::default(),
         };
         let m = &metrics;
         registry.register("requests", "requests by route and status", m.requests.clone());
@@ -65,11 +71,22 @@ impl Metrics {
                 "submissions refused because too many were under way",
                 &m.refused,
             ),
+            (
+                "connections_displaced",
+                "connections without a request that gave way to new ones",
+                &m.displaced,
+            ),
+            (
+                "bodies_displaced",
+                "bodies that hardly came and gave way to new ones",
+                &m.bodies_displaced,
+            ),
             ("shard_retries", "requests to shards that were sent again", &m.retries),
         ] {
             registry.register(name, help, counter.clone());
         }
         registry.register("connections", "open connections", m.connections.clone());
+        registry.register("streams", "streams of events and logs that are read", m.streams.clone());
         metrics
     }
 }

@@ -1,6 +1,6 @@
 //! A gateway from its start to its end.
 
-use muster_runtime::http::{Limits, Server};
+use muster_runtime::http::{Counted, Limits, Server};
 use muster_runtime::tasks::BoxError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -35,10 +35,14 @@ fn server(gateway: &Gateway) -> Server {
     let limits = Limits {
         connections_max: config.connections_max,
         header_timeout: config.header_timeout.0,
+        send_timeout: config.send_timeout.0,
         headers_max: limits::HEADERS_MAX,
         headers_bytes_max: limits::HEADERS_BYTES_MAX,
     };
     let (clock, tasks) = (gateway.clock().clone(), gateway.deps().tasks.clone());
-    let connections = gateway.counted().connections.clone();
-    Server::new(routes::router(gateway.clone()), limits, clock, tasks, connections)
+    let counted = Counted {
+        connections: gateway.counted().connections.clone(),
+        displaced: gateway.counted().displaced.clone(),
+    };
+    Server::new(routes::router(gateway.clone()), limits, clock, tasks, counted)
 }

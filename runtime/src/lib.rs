@@ -10,6 +10,7 @@ pub mod history;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod open_files;
 pub mod random;
 pub mod retry;
 pub mod signal;

@@ -46,21 +46,23 @@ pub(crate) async fn logs(
     let job = parse_id(&id)?;
     let found = find(&gateway, job, false).await?;
     let (cluster, attempt) = run(&found, attempt)?;
+    let admitted = gateway.admit_stream()?;
     let mut reader = Reader { gateway, cluster, job, attempt, offset: 0, follow, is_done: false };
     // The first piece decides whether there is anything to answer with.
     let first = reader.next().await?;
-    let rest = stream::unfold(reader, |mut reader| async move {
+    let rest = stream::unfold((reader, admitted), |(mut reader, admitted)| async move {
         loop {
             if reader.is_done || reader.gateway.draining().is_cancelled() {
                 return None;
             }
             match reader.next().await {
                 Ok(piece) if piece.is_empty() => {}
-                Ok(piece) => return Some((Ok(piece), reader)),
+                Ok(piece) => return Some((Ok(piece), (reader, admitted))),
                 Err(failure) => {
                     reader.is_done = true;
                     // Cutting the body off tells the reader that this is not the end of the output.
-                    return Some((Err(std::io::Error::other(failure.0.detail)), reader));
+                    let cut = std::io::Error::other(failure.0.detail);
+                    return Some((Err(cut), (reader, admitted)));
                 }
             }
         }

@@ -72,7 +72,7 @@ pub(crate) async fn submit(
     let (head, body) = request.into_parts();
     let form = form(&head.headers)?;
     let parameters: Parameters = parameters(&head.uri)?;
-    let permit = gateway.admit()?;
+    let place = Arc::new(gateway.admit()?);
     let settings = gateway.queue(&queue).await?;
     let target = Target {
         shard: gateway.shard_of(&queue),
@@ -82,16 +82,18 @@ pub(crate) async fn submit(
         queue,
     };
     if form == Form::Whole {
-        return whole::submit(&gateway, target, &head.headers, body, parameters.ids).await;
+        let ids = parameters.ids;
+        return whole::submit(&gateway, target, &head.headers, body, ids, place).await;
     }
     names::job_set(&target.job_set)
         .map_err(|error| Failure::bad_request(format!("parameter jobSet: {error}")))?;
-    let pieces = body::open(&head.headers, body, muster_core::limits::BODY_BYTES_MAX)?;
+    let bytes_max = muster_core::limits::BODY_BYTES_MAX;
+    let pieces = body::open(&head.headers, body, bytes_max, Arc::clone(&place))?;
     let work = match form {
         Form::Lines => pump::Source::lines(pieces, gateway.bus().payload_bytes_max()),
         Form::Whole | Form::Arrow => pump::Source::arrow(pieces),
     };
-    let answered = pump::start(&gateway, Arc::new(target), work, permit);
+    let answered = pump::start(&gateway, Arc::new(target), work, place);
     answers::respond(&gateway, answered, parameters.ids).await
 }
 

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use muster_api::batch::public;
 use muster_api::http::{ErrorCode, Problem};
@@ -15,6 +14,7 @@ use super::Target;
 use super::body::{self, Pieces};
 use super::commands::{self, Answered, Command};
 use super::lines::{Block, Lines};
+use crate::admission::Place;
 use crate::gateway::Gateway;
 use crate::limits;
 use crate::problem::Failure;
@@ -32,7 +32,30 @@ pub(super) struct Source {
 
 enum Form {
     Lines(Lines),
-    Arrow { stream: Box<public::Stream>, line: u64 },
+    /// Of a batch, as much as has come.
+    Arrow {
+        stream: Box<public::Stream>,
+        line: u64,
+        held: Held,
+    },
+}
+
+/// The right to hold what has come of a batch that has not come as a whole.
+#[derive(Default)]
+struct Held {
+    bytes: usize,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    async fn grow(&mut self, gateway: &Gateway, bytes: usize) -> Result<(), Failure> {
+        self.bytes += bytes;
+        let permit = match &mut self.permit {
+            Some(permit) => permit,
+            None => self.permit.insert(gateway.admit_bytes(0).await),
+        };
+        gateway.admit_more_bytes(permit, self.bytes).await
+    }
 }
 
 /// A part of a submission.
@@ -59,7 +82,7 @@ impl Source {
 
     /// A body of Arrow batches.
     pub(super) fn arrow(pieces: Pieces) -> Self {
-        let form = Form::Arrow { stream: Box::default(), line: 0 };
+        let form = Form::Arrow { stream: Box::default(), line: 0, held: Held::default() };
         Self { pieces, form, chunk_bytes: 0, ended: false }
     }
 
@@ -80,8 +103,8 @@ impl Source {
                     Err(failure) => Some(Work::End { line: lines.line(), failure }),
                 }
             }
-            Form::Arrow { stream, line } if !self.ended => {
-                match next_rows(stream, &mut self.pieces, gateway).await {
+            Form::Arrow { stream, line, held } if !self.ended => {
+                match next_rows(stream, &mut self.pieces, held, gateway).await {
                     Ok(Some(rows)) => {
                         let first = *line;
                         *line += rows.len() as u64;
@@ -140,7 +163,7 @@ pub(super) fn start(
     gateway: &Gateway,
     target: Arc<Target>,
     source: Source,
-    admitted: OwnedSemaphorePermit,
+    admitted: Arc<Place>,
 ) -> Answers {
     let (tx, rx) = mpsc::channel(limits::ANSWERS_WAITING_MAX);
     // The gateway has drained before its tasks are cancelled: nobody is there to be answered.
@@ -247,7 +270,7 @@ async fn next_lines(
         match piece {
             // However fast it comes: the rest of a long body is for another gateway.
             Some(Ok(_)) if lines.line() > 0 && gateway.draining().is_cancelled() => {
-                *pieces = stream::once(async { Err::<Bytes, _>(body::about_to_stop()) }).boxed();
+                pieces.fail(body::about_to_stop());
             }
             Some(Ok(piece)) => {
                 gateway.counted().submit_bytes.inc_by(piece.len() as u64);
@@ -255,7 +278,7 @@ async fn next_lines(
             }
             // Whole lines stand; the error comes up again as soon as they are taken.
             Some(Err(failure)) if lines.has_lines() => {
-                *pieces = stream::once(async { Err::<Bytes, _>(failure) }).boxed();
+                pieces.fail(failure);
                 return Ok(lines.take());
             }
             Some(Err(failure)) => return Err(failure),
@@ -271,15 +294,18 @@ async fn next_lines(
 async fn next_rows(
     arrow: &mut public::Stream,
     pieces: &mut Pieces,
+    held: &mut Held,
     gateway: &Gateway,
 ) -> Result<Option<public::Jobs>, Failure> {
     loop {
         if let Some(rows) = arrow.next_batch().map_err(Failure::bad_request)? {
+            *held = Held::default();
             return Ok(Some(rows));
         }
         match body::next(gateway, pieces).await {
             Some(piece) => {
                 let piece = piece?;
+                held.grow(gateway, piece.len()).await?;
                 gateway.counted().submit_bytes.inc_by(piece.len() as u64);
                 arrow.push(&piece);
             }

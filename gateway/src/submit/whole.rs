@@ -1,5 +1,7 @@
 //! A submission as one JSON document: all of it, or nothing. It is one command, and so one commit.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::HeaderMap;
 use bytes::{Bytes, BytesMut};
@@ -15,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::answers::{Line, each};
 use super::commands::{self, Answered};
 use super::{Ids, Target, body, response};
+use crate::admission::Place;
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
 
@@ -24,8 +27,9 @@ pub(super) async fn submit(
     headers: &HeaderMap,
     body: Body,
     ids: Ids,
+    place: Arc<Place>,
 ) -> Answer {
-    let (bytes, held) = read(gateway, headers, body).await?;
+    let (bytes, held) = read(gateway, headers, body, place).await?;
     gateway.counted().submit_bytes.inc_by(bytes.len() as u64);
     let parsed = gateway.blocking().run(move || parse(&bytes)).await;
     let Parsed { job_set, jobs, batch } = parsed
@@ -66,8 +70,9 @@ async fn read(
     gateway: &Gateway,
     headers: &HeaderMap,
     body: Body,
+    place: Arc<Place>,
 ) -> Answer<(Bytes, OwnedSemaphorePermit)> {
-    let mut pieces = body::open(headers, body, JSON_BODY_BYTES_MAX as u64)?;
+    let mut pieces = body::open(headers, body, JSON_BODY_BYTES_MAX as u64, place)?;
     let mut held = gateway.admit_bytes(0).await;
     let mut all = BytesMut::new();
     while let Some(piece) = body::next(gateway, &mut pieces).await {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hyper::StatusCode;
+use muster_api::batch::public::{Row, Writer};
 use muster_api::bus::{ShardReply, ShardRequest};
 use muster_api::http::{ErrorCode, Problem};
 use muster_core::control::Control;
@@ -159,25 +160,30 @@ async fn a_document_is_taken_at_the_limits_and_refused_one_past_them() {
 }
 
 /// Sends so many bytes of a JSON body of 64 MiB and no more; gives the status when one comes.
-async fn sent_in_part(harness: &Harness, bytes: usize) -> u16 {
+async fn sent_in_part(harness: &Harness, kind: &str, part: &[u8]) -> String {
     let stream = TcpStream::connect(harness.address).await.unwrap();
     let (mut answers, mut requests) = stream.into_split();
     let head = format!(
-        "POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        "POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\n\
          content-length: {JSON_BODY_BYTES_MAX}\r\n\r\n"
     );
     let send = async {
         requests.write_all(head.as_bytes()).await.unwrap();
         // An answer before the end of the body may end the connection.
-        let _ = requests.write_all(" ".repeat(bytes).as_bytes()).await;
+        let _ = requests.write_all(part).await;
         std::future::pending::<()>().await;
     };
-    let mut start = [0; 12];
+    let mut answer = Vec::new();
+    let refused = async {
+        while !String::from_utf8_lossy(&answer).contains("overloaded") {
+            assert!(answers.read_buf(&mut answer).await.unwrap() > 0, "it ended");
+        }
+    };
     tokio::select! {
         () = send => {}
-        read = answers.read_exact(&mut start) => { read.unwrap(); }
+        () = refused => {}
     }
-    std::str::from_utf8(&start[9..]).unwrap().parse().unwrap()
+    String::from_utf8(answer).unwrap()
 }
 
 #[tokio::test]
@@ -188,15 +194,38 @@ async fn bodies_held_whole_count_as_they_come_and_never_block_each_other_for_goo
         Harness::with(config, Arc::new(|shard, request| Some(take(shard, request)))).await;
     harness.queue("a").await;
     // Two that together want more than there is, and of which none comes to its end.
-    let status = tokio::select! {
-        status = sent_in_part(&harness, PART) => status,
-        status = sent_in_part(&harness, PART) => status,
+    let part = " ".repeat(PART);
+    let json = "application/json";
+    let answer = tokio::select! {
+        answer = sent_in_part(&harness, json, part.as_bytes()) => answer,
+        answer = sent_in_part(&harness, json, part.as_bytes()) => answer,
     };
-    assert_eq!(status, 429);
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
     // What they held is free again.
-    let body = format!("{}{{\"jobs\":[{JOB}]}}", " ".repeat(PART));
-    let got = harness.post(URL, "application/json", body).await;
+    let body = format!("{part}{{\"jobs\":[{JOB}]}}");
+    let got = harness.post(URL, json, body).await;
     assert_eq!(got.status, StatusCode::OK, "{}", got.text());
+}
+
+#[tokio::test]
+async fn batches_of_columns_count_as_they_come_and_never_block_each_other_for_good() {
+    let config = Config { submit_bytes_max: ByteSize::mib(16), ..Config::default() };
+    let harness =
+        Harness::with(config, Arc::new(|shard, request| Some(take(shard, request)))).await;
+    harness.queue("a").await;
+    let spec = format!("{{\"containers\":[{{\"name\":\"{}\"}}]}}", "m".repeat(50_000));
+    let mut rows = Writer::new();
+    (0..400).for_each(|_| rows.push(&Row { pod_spec: &spec, ..Row::default() }));
+    let batch = rows.finish();
+    // Of one batch, without its end.
+    let part = &batch[..12 * 1024 * 1024];
+    let arrow = "application/vnd.apache.arrow.stream";
+    let answer = tokio::select! {
+        answer = sent_in_part(&harness, arrow, part) => answer,
+        answer = sent_in_part(&harness, arrow, part) => answer,
+    };
+    // The answer has begun by then; its line says so.
+    assert!(answer.contains("{\"error\":{\"code\":\"overloaded\""), "{answer}");
 }
 
 #[tokio::test]

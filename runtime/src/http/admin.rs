@@ -7,12 +7,11 @@ use axum::Router;
 use axum::http::Uri;
 use axum::routing::get;
 use muster_api::http::{ErrorCode, Problem};
-use prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Limits, Server, exposed, live, metrics, ready, respond};
+use super::{Counted, Health, Limits, Server, exposed, live, metrics, ready, respond};
 use crate::clock::Clock;
 use crate::config::{FieldDoc, Problems};
 use crate::metrics::Metrics;
@@ -22,6 +21,7 @@ use crate::tasks::{BoxError, Supervisor};
 const LIMITS: Limits = Limits {
     connections_max: 64,
     header_timeout: Duration::from_secs(10),
+    send_timeout: Duration::from_secs(10),
     headers_max: 100,
     headers_bytes_max: 16 * 1024,
 };
@@ -80,7 +80,8 @@ pub async fn run(
     tasks: Supervisor,
     cancel: CancellationToken,
 ) -> Result<(), BoxError> {
-    let server = Server::new(router(health, counted), LIMITS, clock, tasks, Gauge::default());
+    let router = router(health, counted);
+    let server = Server::new(router, LIMITS, clock, tasks, Counted::default());
     server.accept_until(listener, &cancel).await;
     server.drain(DRAIN_TIMEOUT).await;
     Ok(())

@@ -7,10 +7,12 @@
 pub mod admin;
 mod health;
 mod listen;
+mod patient;
+mod places;
 mod problem;
 mod server;
 
 pub use health::{Health, live, metrics, ready};
 pub use listen::{ListenError, bind, exposed};
 pub use problem::respond;
-pub use server::{Limits, Server};
+pub use server::{Counted, Limits, Server};

@@ -1,35 +1,59 @@
-//! Connections: accepted up to a limit, served, and drained when the process is to stop.
+//! Connections: accepted up to a limit, served, and drained when the process is to stop. At the
+//! limit the one that has waited longest for a request gives way to a new one.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::patient::Patient;
+use super::places::{Busy, Places};
 use crate::clock::Clock;
 use crate::tasks::{BoxError, OnCancel, OnError, Policy, Supervisor};
 
 /// Pause after a connection could not be accepted: mostly there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether a connection waits that can give way to a new one.
+const DISPLACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a server allows its clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; further ones wait to be accepted.
+    /// Connections at once. One more takes the place of the one that has waited longest for a
+    /// request; as long as all have requests under way, it waits.
     pub connections_max: usize,
     /// How long a client may take to send the headers of a request.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of an answer, and send nothing.
+    pub send_timeout: Duration,
     /// Headers of one request.
     pub headers_max: usize,
     /// Bytes of request line and headers of one request.
     pub headers_bytes_max: usize,
+}
+
+/// What a server counts.
+#[derive(Debug, Clone, Default)]
+pub struct Counted {
+    /// Open connections.
+    pub connections: Gauge,
+    /// Connections that gave way to new ones.
+    pub displaced: Counter,
 }
 
 /// A server of one router.
@@ -38,31 +62,33 @@ pub struct Server {
     limits: Limits,
     clock: Clock,
     tasks: Supervisor,
-    connections: Gauge,
+    counted: Counted,
     permits: Arc<Semaphore>,
+    places: Places,
     graceful: GracefulShutdown,
     /// Ends what has not ended when the time to drain is over.
     cut: CancellationToken,
 }
 
 impl Server {
-    /// A server without connections; `connections` shows how many there are.
+    /// A server without connections; `counted` shows how many there are.
     #[must_use]
     pub fn new(
         router: Router,
         limits: Limits,
         clock: Clock,
         tasks: Supervisor,
-        connections: Gauge,
+        counted: Counted,
     ) -> Self {
         Self {
             service: TowerToHyperService::new(router),
             permits: Arc::new(Semaphore::new(limits.connections_max)),
+            places: Places::default(),
             graceful: GracefulShutdown::new(),
             limits,
             clock,
             tasks,
-            connections,
+            counted,
             cut: CancellationToken::new(),
         }
     }
@@ -91,10 +117,17 @@ impl Server {
     }
 
     fn serve(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        let stream = TokioIo::new(stream);
-        let connection = self.builder().serve_connection(stream, self.service.clone());
+        let stream = TokioIo::new(Patient::new(stream, self.limits.send_timeout));
+        let place = self.places.take();
+        let (router, its_place) = (self.service.clone(), Arc::clone(&place));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let busy = its_place.busy();
+            let answer = router.call(request);
+            async move { answer.await.map(|answer| answer.map(|body| Held::body(body, busy))) }
+        });
+        let connection = self.builder().serve_connection(stream, service);
         let connection = self.graceful.watch(connection);
-        let connections = self.connections.clone();
+        let Counted { connections, displaced } = self.counted.clone();
         connections.inc();
         let policy = Policy { on_error: OnError::Log, on_cancel: OnCancel::Drain };
         let cut = self.cut.clone();
@@ -105,6 +138,9 @@ impl Server {
                     // Clients come and go as they like.
                     tracing::debug!(%error, "connection ended");
                 },
+                () = place.displaced() => {
+                    displaced.inc();
+                }
                 () = cut.cancelled() => {}
             }
             connections.dec();
@@ -114,8 +150,6 @@ impl Server {
     }
 
     async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
-        let permits = Arc::clone(&self.permits);
-        let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
@@ -123,12 +157,29 @@ impl Server {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "a connection keeps its delay");
                     }
-                    return (stream, permit);
+                    return (stream, self.permit().await);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted");
                     self.clock.sleep(ACCEPT_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// The right to serve one more connection, which another one has to give up at the limit.
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+                return permit;
+            }
+            self.places.displace();
+            tokio::select! {
+                biased;
+                permit = Arc::clone(&self.permits).acquire_owned() => {
+                    return permit.expect("the semaphore is never closed");
+                }
+                () = self.clock.sleep(DISPLACE_PAUSE) => {}
             }
         }
     }
@@ -141,6 +192,38 @@ impl Server {
             .max_headers(self.limits.headers_max)
             .max_header_size(self.limits.headers_bytes_max);
         builder
+    }
+}
+
+/// The body of an answer, which keeps its connection's place until it is sent.
+struct Held {
+    body: Body,
+    _busy: Busy,
+}
+
+impl Held {
+    fn body(body: Body, busy: Busy) -> Body {
+        Body::new(Self { body, _busy: busy })
+    }
+}
+
+impl hyper::body::Body for Held {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod bus_tls;
 mod deployment;
+mod door;
 mod failures;
 mod full_disk;
 mod memory_and_file;
