@@ -246,7 +246,16 @@ impl Drop for Deployment {
 /// # Errors
 /// When `urls`, separated by commas, are none.
 pub fn patient_client(urls: &str) -> Result<Client> {
+    patient_client_with(urls, Options::default().answer_timeout)
+}
+
+/// The same, which leaves a gateway that is silent for so long.
+///
+/// # Errors
+/// When `urls`, separated by commas, are none.
+pub fn patient_client_with(urls: &str, answer_timeout: Duration) -> Result<Client> {
     let options = Options {
+        answer_timeout,
         retries_max: RETRIES_MAX,
         delay_first: Duration::from_millis(50),
         delay_max: RETRY_DELAY_MAX,

@@ -28,6 +28,8 @@ pub(super) struct Result {
     pub(super) found: u64,
     pub(super) events: u64,
     pub(super) unacknowledged: u64,
+    pub(super) lost: u64,
+    pub(super) repeated: u64,
     pub(super) findings: u64,
     pub(super) named: Vec<(Option<String>, String)>,
 }
@@ -61,7 +63,7 @@ impl Ledger {
         records.sort_unstable();
         let mut result = Result::default();
         for pair in records.windows(2).filter(|pair| pair[0].id == pair[1].id) {
-            result.add(Some(id_text(&pair[0])), "was given to two submissions");
+            result.add_repeated(Some(id_text(&pair[0])), "was given to two submissions");
         }
         records.dedup_by_key(|record| record.id);
         let entries = vec![Entry::default(); records.len()];
@@ -97,7 +99,7 @@ impl Ledger {
             }
         };
         if again {
-            self.result.add(Some(job.job_id.clone()), "is listed twice");
+            self.result.add_repeated(Some(job.job_id.clone()), "is listed twice");
         }
     }
 
@@ -126,7 +128,7 @@ impl Ledger {
                     None => self.records[at].tasks == 0 && self.entries[at].ended > 0,
                 };
                 if again {
-                    self.result.add(id(), format!("ended again: {name}"));
+                    self.result.add_repeated(id(), format!("ended again: {name}"));
                 }
                 let entry = &mut self.entries[at];
                 entry.ended = entry.ended.saturating_add(event.count);
@@ -169,6 +171,7 @@ impl Ledger {
             let what = format!("{tasks_listed} of its {} tasks are listed", record.tasks);
             self.result.add(id(), what);
         } else {
+            self.result.lost += record.jobs();
             self.result.add(id(), "was acknowledged and is not there");
         }
         let ended = u64::from(entry.ended);
@@ -212,6 +215,11 @@ impl Ledger {
 }
 
 impl Result {
+    fn add_repeated(&mut self, id: Option<String>, what: impl Into<String>) {
+        self.repeated += 1;
+        self.add(id, what);
+    }
+
     fn add(&mut self, id: Option<String>, what: impl Into<String>) {
         self.findings += 1;
         if self.named.len() < FINDINGS_NAMED {
@@ -319,6 +327,7 @@ mod tests {
         ledger.see_job(&job(&id(0).to_string(), "succeeded"));
         ledger.see_event(&event(&id(0).to_string(), "succeeded", 1, 1));
         let result = ledger.finish();
+        assert_eq!((result.lost, result.repeated), (1, 0));
         assert_eq!(result.named[0].0, Some(id(1).to_string()));
         assert_eq!(
             result.named.into_iter().map(|(_, what)| what).collect::<Vec<_>>(),
@@ -336,8 +345,10 @@ mod tests {
         ledger.see_event(&event(&id(0).to_string(), "failed", 2, 1));
         ledger.see_event(&event(&format!("{}-1", id(100)), "succeeded", 1, 1));
         ledger.see_job(&job(&id(1).to_string(), "succeeded"));
+        let result = ledger.finish();
+        assert_eq!((result.lost, result.repeated), (0, 3));
         assert_eq!(
-            findings(ledger),
+            result.named.into_iter().map(|(_, what)| what).collect::<Vec<_>>(),
             [
                 "ended again: failed",
                 "ended again: succeeded",

@@ -41,6 +41,12 @@ pub struct Report {
     /// Runs that executors wrote down themselves, if their diaries were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded: Option<u64>,
+    /// Jobs that were acknowledged and are not there; part of the findings.
+    #[serde(default)]
+    pub lost: u64,
+    /// How often something was there, ended, or was started more than once; part of the findings.
+    #[serde(default)]
+    pub repeated: u64,
     /// How many things are wrong.
     pub findings: u64,
     /// The first of them.
@@ -102,6 +108,7 @@ impl Report {
         self.recorded = Some(self.recorded.unwrap_or_default() + runs.count());
         for (job_id, what) in runs.findings() {
             self.findings += 1;
+            self.repeated += 1;
             if self.named.len() < FINDINGS_NAMED {
                 let (queue, job_set) = ("-".to_owned(), "-".to_owned());
                 self.named.push(Finding { queue, job_set, job_id: Some(job_id), what });
@@ -114,6 +121,8 @@ impl Report {
         self.found += ledger.found;
         self.events += ledger.events;
         self.unacknowledged += ledger.unacknowledged;
+        self.lost += ledger.lost;
+        self.repeated += ledger.repeated;
         self.findings += ledger.findings;
         for (job_id, what) in ledger.named {
             if self.named.len() < FINDINGS_NAMED {

@@ -62,7 +62,15 @@ impl S3Server {
     /// # Errors
     /// When the directory cannot be used, or no port is free.
     pub fn start(directory: &Path) -> Result<Self> {
-        Self::start_with(directory, Locking::PerKey)
+        Self::start_on(directory, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The same, listening there.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or the port is taken.
+    pub fn start_on(directory: &Path, listen: SocketAddr) -> Result<Self> {
+        Self::start_with(directory, listen, Locking::PerKey)
     }
 
     /// Starts one whose conditional writes may have several winners.
@@ -70,12 +78,12 @@ impl S3Server {
     /// # Errors
     /// When the directory cannot be used, or no port is free.
     pub fn start_unsafe(directory: &Path) -> Result<Self> {
-        Self::start_with(directory, Locking::None)
+        Self::start_with(directory, SocketAddr::from(([127, 0, 0, 1], 0)), Locking::None)
     }
 
-    fn start_with(directory: &Path, locking: Locking) -> Result<Self> {
+    fn start_with(directory: &Path, listen: SocketAddr, locking: Locking) -> Result<Self> {
         let service = Arc::new(Service::open(directory, locking, Faults::default())?);
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let listener = TcpListener::bind(listen).with_context(|| format!("listen on {listen}"))?;
         let address = listener.local_addr()?;
         let running = Some(serve(listener, Arc::clone(&service))?);
         Ok(Self { address, directory: directory.to_owned(), locking, service, running })
@@ -93,15 +101,7 @@ impl S3Server {
 
     /// What a process of Muster needs in its environment to use it, beside the store URL.
     pub fn env(&self) -> BTreeMap<String, String> {
-        [
-            ("MUSTER_STORE__ALLOW_HTTP", "true".to_owned()),
-            ("AWS_ENDPOINT_URL", self.endpoint()),
-            ("AWS_REGION", REGION.to_owned()),
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        env_of(self.address)
     }
 
     /// What it shall do wrong. The same after a restart.
@@ -144,6 +144,20 @@ impl S3Server {
         self.running = Some(serve(listener, Arc::clone(&self.service))?);
         Ok(())
     }
+}
+
+/// What a process of Muster needs in its environment to use a server there, or one that is reached
+/// there.
+pub fn env_of(address: SocketAddr) -> BTreeMap<String, String> {
+    [
+        ("MUSTER_STORE__ALLOW_HTTP", "true".to_owned()),
+        ("AWS_ENDPOINT_URL", format!("http://{address}")),
+        ("AWS_REGION", REGION.to_owned()),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }
 
 impl Drop for S3Server {

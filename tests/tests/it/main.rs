@@ -5,6 +5,7 @@
 
 mod admin;
 mod bus_tls;
+mod chaos;
 mod deployment;
 mod door;
 mod failures;

@@ -1,5 +1,7 @@
 //! A real NATS server with JetStream, on a free port of loopback and a directory of its own.
 
+mod cluster;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use tokio::net::TcpStream;
 use crate::process::{Process, Program};
 use crate::repo_root;
 use crate::wait::eventually;
+pub use cluster::NatsCluster;
 
 /// The oldest version that has what the bus relies on (major, minor). Older ones accept fields they
 /// do not know, and ignore them.
