@@ -47,6 +47,8 @@ pub enum ErrorCode {
     QueueInUse,
     /// No such queue.
     QueueNotFound,
+    /// An object of the shard's log is damaged; somebody has to put it right.
+    ShardDamaged,
     /// The shard, bus or store cannot be reached; try again later.
     Unavailable,
     /// A body of a kind that this call does not take.
@@ -55,7 +57,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::Conflict,
         Self::Internal,
@@ -67,6 +69,7 @@ impl ErrorCode {
         Self::PayloadTooLarge,
         Self::QueueInUse,
         Self::QueueNotFound,
+        Self::ShardDamaged,
         Self::Unavailable,
         Self::UnsupportedMediaType,
     ];
@@ -82,7 +85,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => 405,
             Self::Overloaded => 429,
             Self::PayloadTooLarge => 413,
-            Self::Unavailable => 503,
+            Self::ShardDamaged | Self::Unavailable => 503,
             Self::UnsupportedMediaType => 415,
         }
     }
@@ -91,7 +94,7 @@ impl ErrorCode {
     #[must_use]
     pub fn is_retryable(self) -> bool {
         match self {
-            Self::Overloaded | Self::Unavailable => true,
+            Self::Overloaded | Self::ShardDamaged | Self::Unavailable => true,
             Self::BadRequest
             | Self::Conflict
             | Self::Internal

@@ -22,6 +22,8 @@ pub(crate) struct Metrics {
     pub(crate) history_rows: Counter,
     pub(crate) takeovers: Counter,
     pub(crate) fenced: Counter,
+    pub(crate) checkpoints_broken: Counter,
+    pub(crate) damaged: Gauge,
     pub(crate) shards_owned: Gauge,
     pub(crate) pools_led: Gauge,
     pub(crate) rounds: Counter,
@@ -62,6 +64,8 @@ impl Metrics {
             history_rows: Counter::default(),
             takeovers: Counter::default(),
             fenced: Counter::default(),
+            checkpoints_broken: Counter::default(),
+            damaged: Gauge::default(),
             shards_owned: Gauge::default(),
             pools_led: Gauge::default(),
             rounds: Counter::default(),
@@ -84,6 +88,11 @@ impl Metrics {
             ("history_rows", "rows written to the history", &m.history_rows),
             ("takeovers", "shards taken over", &m.takeovers),
             ("fenced", "times that another owner was found in a shard's log", &m.fenced),
+            (
+                "checkpoints_broken",
+                "checkpoints that a takeover could not read and did without",
+                &m.checkpoints_broken,
+            ),
             ("rounds", "scheduling rounds", &m.rounds),
             ("leases", "jobs leased", &m.leases),
             ("expired_runs", "runs given up because their cluster was silent", &m.expired_runs),
@@ -105,8 +114,20 @@ impl Metrics {
         }
         let help = "messages that were not sent, because they were too large or the bus was away";
         registry.register("messages_unsent", help, m.unsent.clone());
-        registry.register("owned", "shards owned", m.shards_owned.clone());
-        registry.register("pools_led", "pools led", m.pools_led.clone());
+        metrics.register_gauges(registry);
         metrics
+    }
+    fn register_gauges(&self, registry: &mut Registry) {
+        for (name, help, gauge) in [
+            ("owned", "shards owned", &self.shards_owned),
+            ("pools_led", "pools led", &self.pools_led),
+            (
+                "damaged",
+                "shards that are held and do not work, because an object of theirs is damaged",
+                &self.damaged,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
     }
 }

@@ -29,7 +29,7 @@ use super::columns::{Column, Dictionary, Interner};
 use super::detail::{JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, from_bytes};
 use super::payload::PayloadBatch;
 use super::schema::{BATCH_ROWS, PAYLOAD, SCHEMA};
-use super::{Columns, Error, Header, header};
+use super::{Columns, Error, Header, checksum};
 
 /// Reads an object: its header at once, its records in batches of some thousand rows.
 pub struct Reader {
@@ -88,7 +88,7 @@ pub(super) fn open(
     bytes: Bytes,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<(Header, u64, ParquetRecordBatchReader), Error> {
-    header::verify(&bytes)?;
+    checksum::verify(&bytes)?;
     let plain = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let metadata = ArrowReaderMetadata::load(&bytes, plain.clone())?;
     let file = metadata.metadata().file_metadata();

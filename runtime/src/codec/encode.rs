@@ -25,7 +25,7 @@ use super::detail::{
     to_bytes,
 };
 use super::schema::{self, BATCH_ROWS, Packing, SCHEMA};
-use super::{Error, Header, header};
+use super::{Error, Header, checksum};
 
 /// Rows of a small object.
 const SMALL_ROWS_MAX: usize = 64;
@@ -64,7 +64,7 @@ pub fn encode(header: &Header, records: &[Record]) -> Result<Bytes, Error> {
         writer.write(&rows.finish()?)?;
     }
     let mut object = writer.into_inner()?;
-    header::sign(&mut object)?;
+    checksum::sign(&mut object)?;
     Ok(object.into())
 }
 

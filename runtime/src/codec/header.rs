@@ -1,23 +1,13 @@
-//! What the footer says of an object: whose it is, its place, and the checksum over all of it.
+//! What the footer says of an object: whose it is and its place.
 
 use bytes::Bytes;
 use muster_core::id::ShardId;
 use parquet::file::metadata::KeyValue;
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use super::Error;
+use super::{Error, checksum};
 
 /// The newest format that this version reads, and the one that it writes.
 pub const FORMAT: u32 = 1;
-
-const CHECKSUM_KEY: &str = "muster.checksum";
-const CHECKSUM_DIGITS: usize = 32;
-const PLACEHOLDER: [u8; CHECKSUM_DIGITS] = [b'0'; CHECKSUM_DIGITS];
-/// Parquet ends with the footer's length (4 bytes) and a magic word.
-const TAIL_BYTES: usize = 8;
-/// Between a key and its value in the footer: the value's field number with its type, and its
-/// length.
-const KEY_TO_VALUE_BYTES: usize = 2;
 
 /// What kind of object it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +93,7 @@ impl Header {
             pair("muster.writer", format!("{:032x}", self.writer)),
             pair("muster.nonce", format!("{:032x}", self.nonce)),
             pair("muster.released", self.released.to_string()),
-            pair(CHECKSUM_KEY, "0".repeat(CHECKSUM_DIGITS)),
+            checksum::placeholder(),
         ]
     }
 
@@ -128,58 +118,6 @@ impl Header {
             format,
         })
     }
-}
-
-/// Fills the checksum of a finished object in: XXH3 (128 bit) of all its bytes, with the checksum's
-/// own digits as zeros.
-pub(super) fn sign(object: &mut [u8]) -> Result<(), Error> {
-    let at = checksum_at(object)?;
-    let digits = format!("{:032x}", xxh3_128(object));
-    object[at..at + CHECKSUM_DIGITS].copy_from_slice(digits.as_bytes());
-    Ok(())
-}
-
-/// Checks an object's bytes against its checksum.
-pub(super) fn verify(object: &[u8]) -> Result<(), Error> {
-    let at = checksum_at(object)?;
-    let (before, rest) = object.split_at(at);
-    let (digits, after) = rest.split_at(CHECKSUM_DIGITS);
-    let stated = std::str::from_utf8(digits)
-        .ok()
-        .filter(|digits| digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-        .and_then(|digits| u128::from_str_radix(digits, 16).ok())
-        .ok_or_else(|| foreign("its checksum is not lower-case hexadecimal".to_owned()))?;
-    let mut hash = Xxh3::new();
-    hash.update(before);
-    hash.update(&PLACEHOLDER);
-    hash.update(after);
-    let found = hash.digest128();
-    if found == stated {
-        Ok(())
-    } else {
-        Err(Error::Checksum { bytes: object.len(), found, stated })
-    }
-}
-
-/// Where the digits of the checksum stand: behind the last mention of their key in the footer.
-fn checksum_at(object: &[u8]) -> Result<usize, Error> {
-    let end = object
-        .len()
-        .checked_sub(TAIL_BYTES)
-        .filter(|&end| object.ends_with(b"PAR1") && end > 0)
-        .ok_or_else(|| foreign(format!("its {} bytes do not end as Parquet does", object.len())))?;
-    let length: [u8; 4] = object[end..end + 4].try_into().expect("the slice has four bytes");
-    let footer = usize::try_from(u32::from_le_bytes(length))
-        .ok()
-        .and_then(|length| end.checked_sub(length))
-        .ok_or_else(|| foreign("its footer is longer than the object".to_owned()))?;
-    let key = CHECKSUM_KEY.as_bytes();
-    object[footer..end]
-        .windows(key.len())
-        .rposition(|window| window == key)
-        .map(|at| footer + at + key.len() + KEY_TO_VALUE_BYTES)
-        .filter(|at| at + CHECKSUM_DIGITS <= end)
-        .ok_or_else(|| foreign("its footer has no checksum".to_owned()))
 }
 
 fn text<'a>(pairs: &'a [KeyValue], key: &str) -> Result<&'a str, Error> {

@@ -7,6 +7,7 @@
 //! [`crate::blocking`], unless [`is_small`] says that it is little.
 
 mod builders;
+pub(crate) mod checksum;
 mod columns;
 mod decode;
 mod detail;

@@ -12,12 +12,14 @@ use muster_core::record::{HistorySpan, Run};
 use muster_core::resources::Resources;
 use muster_core::shape::{Shape, Toleration};
 use muster_core::time::Timestamp;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::checksum;
 use crate::store::{Config, open};
 
 const SHARD: ShardId = ShardId(3);
@@ -336,4 +338,58 @@ async fn the_schema_is_as_documented() {
     parquet::schema::printer::print_schema(&mut text, metadata.file_metadata().schema());
     let golden = include_str!("../../tests/golden/history_schema.txt");
     assert_eq!(String::from_utf8(text).unwrap(), golden);
+}
+
+/// What the fixture of format 1 holds: two tasks of an array and a job.
+fn of_format_1() -> Vec<Finished> {
+    vec![cancelled(JobRef::task(id(1), 7), 2), cancelled(JobRef::whole(id(5)), 1)]
+}
+
+fn fixture() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/fixtures/parquet/v1/history.parquet")
+}
+
+#[tokio::test]
+async fn objects_of_format_1_without_a_checksum_are_readable_for_ever() {
+    let (store, history) = memory();
+    history.write(SHARD, span(8), of_format_1()).await.unwrap();
+    let key = keys(&store).await[0].clone();
+    let old = std::fs::read(fixture()).unwrap();
+    assert!(!checksum::verify_if_signed(&old).unwrap());
+    store.objects().put(&key, old.into()).await.unwrap();
+    let history = History::new(store, Blocking::new(1));
+    let page = history.list(SHARD, &all(), None, 10).await.unwrap();
+    let found: BTreeMap<_, _> = page.jobs.into_iter().map(|row| (row.job, row)).collect();
+    assert_eq!(found, expanded(&of_format_1()));
+}
+
+#[tokio::test]
+async fn a_damaged_object_and_one_of_the_next_format_are_named() {
+    let (store, history) = memory();
+    history.write(SHARD, span(8), of_format_1()).await.unwrap();
+    let key = keys(&store).await[0].clone();
+    let whole = store.read(&key).await.unwrap().unwrap();
+    assert!(checksum::verify_if_signed(&whole).unwrap());
+    let mut flipped = whole.to_vec();
+    flipped[100] ^= 1;
+    let mut next = whole.to_vec();
+    let footer = next.len() - 2_000;
+    let name = b"muster.format";
+    let at = next[footer..].windows(name.len()).position(|part| part == name).unwrap();
+    // Behind the key stand two bytes that say what follows, then the version.
+    next[footer + at + name.len() + 2] = b'2';
+    checksum::sign(&mut next).unwrap();
+    let short = whole.slice(..whole.len() - 1);
+    for (bytes, words) in [
+        (flipped.into(), "checksum of"),
+        (next.into(), "format version Some(\"2\") is not 1"),
+        (short, "do not end as Parquet does"),
+    ] {
+        let bytes: bytes::Bytes = bytes;
+        store.objects().put(&key, bytes.into()).await.unwrap();
+        let history = History::new(store.clone(), Blocking::new(1));
+        let error = history.find(JobRef::whole(id(5))).await.unwrap_err().to_string();
+        assert!(error.contains(key.as_ref()) && error.contains(words), "{error}");
+    }
 }

@@ -22,6 +22,7 @@ use super::columns::{Columns, SCHEMA};
 use super::listing::File;
 use super::name::{Day, Name};
 use super::{Error, FORMAT_VERSION, History};
+use crate::codec::checksum;
 use crate::store::Created;
 
 /// Rows of one object.
@@ -159,7 +160,10 @@ fn encode(part: &Part, rows: &[Finished]) -> Result<Bytes, ParquetError> {
     for (key, value) in footer(&part.name, &group_firsts) {
         writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
     }
-    Ok(writer.into_inner()?.into())
+    writer.append_key_value_metadata(checksum::placeholder());
+    let mut object = writer.into_inner()?;
+    checksum::sign(&mut object).map_err(|error| ParquetError::General(error.to_string()))?;
+    Ok(object.into())
 }
 
 fn task(finished: &Finished, n: u32) -> JobRef {

@@ -75,6 +75,19 @@ pub struct Params {
     pub limits: Limits,
 }
 
+/// Whether the object under that key of a shard is there, whole, and the one that belongs there.
+///
+/// # Errors
+/// When it is not, or the store does not give it.
+pub async fn check(params: Params, key: &str) -> Result<(), ReadError> {
+    let objects = objects::Objects::new(params);
+    let Some((place, sequence)) = objects.place_of(key) else {
+        return Err(ReadError::Missing { key: key.to_owned() });
+    };
+    let bytes = objects.get(place, sequence).await?;
+    objects.open(place, sequence, bytes).await.map(|_| ())
+}
+
 /// Why an object could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -53,6 +53,16 @@ impl Objects {
         }
     }
 
+    /// Which object of this shard has that key.
+    pub(super) fn place_of(&self, key: &str) -> Option<(Place, u64)> {
+        let key = Path::from(key);
+        let sequence = sequence_of(&key)?;
+        [Place::Log, Place::Checkpoint]
+            .into_iter()
+            .find(|place| self.key(*place, sequence) == key)
+            .map(|place| (place, sequence))
+    }
+
     pub(super) fn key(&self, place: Place, sequence: u64) -> Path {
         Path::from(format!("{}/{sequence:020}.parquet", self.folder(place)))
     }

@@ -38,6 +38,8 @@ pub struct TakenOver {
     pub released_by_previous: bool,
     /// The sequence number of the checkpoint that was read, if there was one.
     pub checkpoint: Option<u64>,
+    /// Newer checkpoints that could not be read, and why: recovery did without them.
+    pub broken: Vec<ReadError>,
     /// How many records were applied.
     pub records: u64,
     /// What of the log lies behind the checkpoint, this takeover's fence with it.
@@ -80,6 +82,24 @@ pub enum TakeOverError {
     Encode(codec::Error),
 }
 
+impl TakeOverError {
+    /// The object for whose sake the shard cannot be taken over by anybody until it is put right;
+    /// `None` when it is no object's fault and trying again may do.
+    #[must_use]
+    pub fn damaged(&self) -> Option<&str> {
+        match self {
+            Self::Read(ReadError::Missing { key } | ReadError::Unreadable { key, .. })
+            | Self::Gap { key, .. }
+            | Self::EpochWentBack { key, .. } => Some(key),
+            Self::Read(
+                ReadError::Store { .. } | ReadError::Timeout { .. } | ReadError::Blocking { .. },
+            )
+            | Self::Contended { .. }
+            | Self::Encode(_) => None,
+        }
+    }
+}
+
 impl Log {
     /// Becomes the owner of a shard and reads its state. `apply` gets every record in order: those
     /// of the newest readable checkpoint (at the checkpoint's sequence number), then those of every
@@ -101,6 +121,7 @@ impl Log {
             released: false,
             records: 0,
             behind: Stretch::default(),
+            broken: Vec::new(),
         };
         let fence = replay.fence().await?;
         let checkpoint = replay.read_checkpoint(fence).await?;
@@ -109,8 +130,10 @@ impl Log {
         let records = replay.records - of_checkpoint;
         let behind = Stretch { objects: replay.behind.objects + 1, records, ..replay.behind };
         let (records, released_by_previous) = (replay.records, replay.released);
+        let broken = replay.broken;
         let log = Log::new(Arc::clone(&objects), reader, fence, fence + 1);
-        Ok(TakenOver { log, epoch: fence, released_by_previous, checkpoint, records, behind })
+        let epoch = fence;
+        Ok(TakenOver { log, epoch, released_by_previous, checkpoint, broken, records, behind })
     }
 }
 
@@ -125,6 +148,8 @@ struct Replay<'a, F> {
     records: u64,
     /// Log objects read, and their bytes.
     behind: Stretch,
+    /// Checkpoints that were passed over.
+    broken: Vec<ReadError>,
 }
 
 impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
@@ -164,6 +189,8 @@ impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
         Ok(put)
     }
 
+    /// Reads the newest checkpoint that is whole. One of a newer format is not passed over: who
+    /// wrote it may have written the log behind it too.
     async fn read_checkpoint(&mut self, fence: u64) -> Result<Option<u64>, TakeOverError> {
         let place = Place::Checkpoint;
         let mut sequences = self.objects.list(place, 0).await?;
@@ -176,9 +203,10 @@ impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
                     self.apply_all(place, sequence, checkpoint).await?;
                     return Ok(Some(sequence));
                 }
-                Err(error @ ReadError::Unreadable { .. }) => {
-                    tracing::error!(%error, "checkpoint is broken, taking the one before");
+                Err(error @ ReadError::Unreadable { source: codec::Error::Format { .. }, .. }) => {
+                    return Err(error.into());
                 }
+                Err(error @ ReadError::Unreadable { .. }) => self.broken.push(error),
                 Err(error) => return Err(error.into()),
             }
         }

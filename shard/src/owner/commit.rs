@@ -69,18 +69,27 @@ pub(super) async fn landed(flight: &mut Option<Flight>) -> Result<Landed, Error>
     }
 }
 
-/// Reads a shard's state from its log and puts a fence behind it.
-pub(super) async fn take_over(shard: ShardId, deps: &Deps) -> Result<(Shard, TakenOver), Error> {
-    let mut state = Shard::new(shard);
-    let params = Params {
+/// What a log of this worker stands on.
+pub(super) fn params(shard: ShardId, deps: &Deps) -> Params {
+    Params {
         store: deps.store.objects(),
         shard,
         writer: deps.random.u128(),
         random: deps.random.clone(),
         blocking: deps.blocking.clone(),
         limits: Limits::default(),
-    };
+    }
+}
+
+/// Reads a shard's state from its log and puts a fence behind it.
+pub(super) async fn take_over(shard: ShardId, deps: &Deps) -> Result<(Shard, TakenOver), Error> {
+    let mut state = Shard::new(shard);
+    let params = params(shard, deps);
     let taken = Log::take_over(params, |position, record| state.apply(position, &record)).await?;
+    for error in &taken.broken {
+        tracing::error!(%shard, %error, "checkpoint is broken, recovered from the one before");
+        deps.metrics.checkpoints_broken.inc();
+    }
     deps.history.forget(shard);
     // What the records of others stopped was stopped by them, or is found when clusters compare
     // notes.

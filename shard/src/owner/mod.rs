@@ -7,6 +7,7 @@
 
 mod background;
 mod commit;
+mod damaged;
 mod durable;
 mod events;
 mod offers;
@@ -108,10 +109,8 @@ pub(crate) async fn run(
     cancel: CancellationToken,
 ) -> Result<(), Error> {
     let began = deps.clock.monotonic();
-    let taking = commit::take_over(shard, &deps);
-    let (state, taken) = tokio::select! {
-        () = cancel.cancelled() => return Ok(()),
-        taken = taking => taken?,
+    let Some((state, taken)) = take_over(shard, &won.trust, &deps, &cancel).await? else {
+        return Ok(());
     };
     let epoch = taken.epoch;
     // The first object of a log has nobody before it.
@@ -153,6 +152,32 @@ pub(crate) async fn run(
     let (durable, fenced) = (owner.durable.get(), matches!(end, Ok(End::Fenced)));
     tracing::info!(%shard, epoch, durable, fenced, "shard no longer owned");
     end.map(|_| ())
+}
+
+/// Takes the shard over, however long it is held with a damaged object before; `None` when
+/// cancelled.
+async fn take_over(
+    shard: ShardId,
+    trust: &Trust,
+    deps: &Deps,
+    cancel: &CancellationToken,
+) -> Result<Option<(Shard, TakenOver)>, Error> {
+    let mut held = None;
+    loop {
+        let taken = tokio::select! {
+            () = cancel.cancelled() => return Ok(None),
+            taken = commit::take_over(shard, deps) => taken,
+        };
+        let error = match taken {
+            Ok(taken) => return Ok(Some(taken)),
+            Err(Error::TakeOver(error)) if error.damaged().is_some() => error,
+            Err(error) => return Err(error),
+        };
+        let held = held.get_or_insert_with(|| damaged::Held::new(shard, deps.clone()));
+        if held.until_worth_a_try(&error, trust, cancel).await? == End::Cancelled {
+            return Ok(None);
+        }
+    }
 }
 
 /// How an ownership ended.

@@ -27,6 +27,7 @@ use muster_runtime::store::{self, Store};
 use muster_runtime::tasks::{OnCancel, OnError, Policy, Supervisor};
 use muster_runtime::{Blocking, Bus, Clock, Random};
 use muster_shard::{Config, Deps};
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use prometheus_client::registry::Registry;
@@ -41,6 +42,8 @@ pub(crate) struct Site {
     workers: Vec<(Supervisor, CancellationToken)>,
     /// The metrics of the worker that was started last.
     metrics: Registry,
+    /// Its health.
+    pub(crate) health: Health,
 }
 
 /// A job that asks for one cpu.
@@ -101,6 +104,7 @@ impl Site {
             shards,
             workers: Vec::new(),
             metrics: Registry::default(),
+            health: Health::new(),
         }
     }
 
@@ -113,6 +117,7 @@ impl Site {
         let queues = names.map(|name| (name, queue.clone())).collect();
         let tasks = Supervisor::new(self.random.fork());
         self.metrics = Registry::default();
+        self.health = Health::new();
         let deps = Deps::new(
             config,
             Arc::clone(&self.bus),
@@ -122,7 +127,7 @@ impl Site {
             self.random.fork(),
             tasks.clone(),
             Blocking::new(2),
-            Health::new(),
+            self.health.clone(),
             &mut self.metrics,
         );
         let cancel = CancellationToken::new();
@@ -176,6 +181,11 @@ impl Site {
 
     pub(crate) async fn ask(&self, request: ShardRequest) -> ShardReply {
         self.ask_shard(ShardId(0), bus::encode(&request)).await
+    }
+
+    /// Asks the shard of a queue.
+    pub(crate) async fn ask_about(&self, queue: &str, request: ShardRequest) -> ShardReply {
+        self.ask_shard(shard_of_queue(queue, self.shards), bus::encode(&request)).await
     }
 
     pub(crate) async fn ask_bytes(&self, request: &'static [u8]) -> ShardReply {
@@ -359,10 +369,29 @@ impl Site {
 
     /// How many messages the worker could not send.
     pub(crate) fn unsent(&self) -> u64 {
+        self.metric("messages_unsent_total")
+    }
+
+    /// What the worker that was started last has counted under that name, with any labels.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
-        let lines = text.lines().filter(|line| line.starts_with("messages_unsent_total"));
+        let is_it =
+            |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let lines = text.lines().filter(is_it);
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    /// The bytes of an object.
+    pub(crate) async fn object(&self, key: &str) -> Bytes {
+        let objects = self.store.objects();
+        objects.get(&key.into()).await.unwrap().bytes().await.unwrap()
+    }
+
+    /// Puts an object over one that is there, as no part of the system does.
+    pub(crate) async fn overwrite(&self, key: &str, bytes: impl Into<Bytes>) {
+        let objects = self.store.objects();
+        objects.put(&key.into(), bytes.into().into()).await.unwrap();
     }
 }
 
