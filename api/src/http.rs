@@ -29,6 +29,8 @@ pub enum ErrorCode {
     BadRequest,
     /// Another change came between; read and try again.
     Conflict,
+    /// The events behind the cursor are no longer kept.
+    CursorExpired,
     /// Something that should be impossible happened here.
     Internal,
     /// A job that is not allowed.
@@ -57,9 +59,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest,
         Self::Conflict,
+        Self::CursorExpired,
         Self::Internal,
         Self::InvalidJob,
         Self::LogsUnavailable,
@@ -80,6 +83,7 @@ impl ErrorCode {
         match self {
             Self::BadRequest | Self::InvalidJob => 400,
             Self::Conflict | Self::QueueInUse => 409,
+            Self::CursorExpired => 410,
             Self::Internal => 500,
             Self::LogsUnavailable | Self::NotFound | Self::QueueNotFound => 404,
             Self::MethodNotAllowed => 405,
@@ -97,6 +101,7 @@ impl ErrorCode {
             Self::Overloaded | Self::ShardDamaged | Self::Unavailable => true,
             Self::BadRequest
             | Self::Conflict
+            | Self::CursorExpired
             | Self::Internal
             | Self::InvalidJob
             | Self::LogsUnavailable

@@ -5,6 +5,7 @@ pub mod blocking;
 pub mod bus;
 pub mod clock;
 pub mod codec;
+pub mod collect;
 pub mod config;
 pub mod history;
 pub mod http;

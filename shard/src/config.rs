@@ -37,6 +37,13 @@ pub struct Config {
     pub offer_runs_max: usize,
     /// Jobs that a pool's leader places in one round.
     pub round_jobs_max: u64,
+    /// How long a log object stays at least. So long can events be read again, and pod specs of
+    /// jobs that have finished.
+    pub log_grace: HumanDuration,
+    /// Days that the history keeps; 0 keeps all of it.
+    pub history_days: u32,
+    /// Objects that a shard lets go in a second, at most; 0 lets go of none.
+    pub deletes_per_second: u32,
     /// Whether no other worker can exist: then a takeover waits for no lease to run out.
     pub exclusive: bool,
 }
@@ -57,6 +64,9 @@ impl Default for Config {
             offer_interval: HumanDuration::millis(50),
             offer_runs_max: 500,
             round_jobs_max: 10_000,
+            log_grace: HumanDuration::secs(24 * 3600),
+            history_days: 90,
+            deletes_per_second: 100,
             exclusive: false,
         }
     }
@@ -103,6 +113,15 @@ impl Config {
             ),
             FieldDoc::new("offer_runs_max", "runs of equal jobs that a queue offers at once"),
             FieldDoc::new("round_jobs_max", "jobs that a pool's leader places in one round"),
+            FieldDoc::new(
+                "log_grace",
+                "how long a log object stays at least: so long can events be read again, and pod specs of finished jobs",
+            ),
+            FieldDoc::new("history_days", "days that the history keeps; 0 keeps all of it"),
+            FieldDoc::new(
+                "deletes_per_second",
+                "objects that a shard lets go in a second, at most; 0 lets go of none",
+            ),
             FieldDoc::new(
                 "exclusive",
                 "whether no other worker can exist: then a takeover waits for no lease to run out",

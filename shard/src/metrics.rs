@@ -1,5 +1,6 @@
 //! What a shard worker counts: `muster_shard_…`.
 
+use muster_runtime::collect::Garbage;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -31,6 +32,24 @@ pub(crate) struct Metrics {
     pub(crate) leases: Counter,
     pub(crate) expired_runs: Counter,
     pub(crate) unsent: Family<UnsentLabels, Counter>,
+    pub(crate) deleted: Family<GarbageLabels, Counter>,
+    pub(crate) deleted_bytes: Family<GarbageLabels, Counter>,
+    /// When something was collected last, by the time of day, in seconds.
+    pub(crate) collected_at: Gauge,
+    pub(crate) collect_failed: Counter,
+    pub(crate) collect_unreadable: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct GarbageLabels {
+    kind: GarbageLabel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum GarbageLabel {
+    Checkpoint,
+    History,
+    Log,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,9 +68,9 @@ pub(crate) enum Unsent {
 }
 
 impl Metrics {
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    fn new() -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
-        let metrics = Self {
+        Self {
             commits: Counter::default(),
             records: Counter::default(),
             commit_seconds: seconds(),
@@ -73,7 +92,16 @@ impl Metrics {
             leases: Counter::default(),
             expired_runs: Counter::default(),
             unsent: Family::default(),
-        };
+            deleted: Family::default(),
+            deleted_bytes: Family::default(),
+            collected_at: Gauge::default(),
+            collect_failed: Counter::default(),
+            collect_unreadable: Counter::default(),
+        }
+    }
+
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::new();
         let m = &metrics;
         for (name, help, counter) in [
             ("commits", "commits that are durable", &m.commits),
@@ -115,6 +143,7 @@ impl Metrics {
         let help = "messages that were not sent, because they were too large or the bus was away";
         registry.register("messages_unsent", help, m.unsent.clone());
         metrics.register_gauges(registry);
+        metrics.register_garbage(registry);
         metrics
     }
     fn register_gauges(&self, registry: &mut Registry) {
@@ -129,5 +158,38 @@ impl Metrics {
         ] {
             registry.register(name, help, gauge.clone());
         }
+    }
+    fn register_garbage(&self, registry: &mut Registry) {
+        registry.register("deleted", "objects let go, by kind", self.deleted.clone());
+        let help = "bytes of objects let go, by kind";
+        registry.register("deleted_bytes", help, self.deleted_bytes.clone());
+        let help = "when garbage was collected last, in seconds since 1970; 0 for never";
+        registry.register("collected_at_seconds", help, self.collected_at.clone());
+        for (name, help, counter) in [
+            (
+                "collect_failed",
+                "collections of garbage that ended early, and were tried again",
+                &self.collect_failed,
+            ),
+            (
+                "collect_unreadable",
+                "log objects that cannot be read, found by the collection, which leaves them",
+                &self.collect_unreadable,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+    }
+
+    /// An object was let go.
+    pub(crate) fn deleted(&self, kind: Garbage, bytes: u64) {
+        let kind = match kind {
+            Garbage::Checkpoint => GarbageLabel::Checkpoint,
+            Garbage::History => GarbageLabel::History,
+            Garbage::Log => GarbageLabel::Log,
+        };
+        let labels = GarbageLabels { kind };
+        self.deleted.get_or_create(&labels).inc();
+        self.deleted_bytes.get_or_create(&labels).inc_by(bytes);
     }
 }

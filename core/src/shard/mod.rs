@@ -11,6 +11,7 @@ mod checkpoint;
 mod commands;
 mod decide;
 mod finished;
+mod in_use;
 mod intern;
 mod job;
 mod lines;

@@ -1,6 +1,6 @@
 //! Properties of the state machine: any commands, any crashes, any replays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::collection::vec;
@@ -117,6 +117,13 @@ impl Driven {
         self.answered.retain(|answered| answered.commit < self.durable);
         self.commits.push(Vec::new());
         self.shard = self.recovered();
+    }
+
+    /// The state of what is known to be stored.
+    fn stored(&self) -> Shard {
+        let commits = self.commits[..self.durable].to_vec();
+        let commits = Self { commits, checkpoint: None, ..Self::new() };
+        commits.replayed(None)
     }
 
     fn recovered(&self) -> Shard {
@@ -536,6 +543,27 @@ proptest! {
     }
 
     #[test]
+    fn a_log_object_that_the_durable_state_does_not_need_is_never_needed_again(
+        steps in vec(step(), 1..60),
+    ) {
+        let mut driven = Driven::new();
+        let (mut ids, mut let_go) = (Vec::new(), BTreeSet::new());
+        for step in &steps {
+            take(&mut driven, step, &mut ids);
+            let in_use = driven.stored().log_in_use();
+            prop_assert!(in_use.is_sorted_by(|a, b| a < b));
+            let needed_again = in_use.iter().find(|sequence| let_go.contains(*sequence));
+            prop_assert_eq!(needed_again, None);
+            let durable = driven.durable as u64;
+            let_go.extend((1..=durable).filter(|sequence| !in_use.contains(sequence)));
+        }
+        let filter = JobFilter { queue: None, job_set: None, states: StateSet::ALL };
+        let live = driven.shard.live_jobs(&filter, None, usize::MAX);
+        let in_use = driven.shard.log_in_use();
+        prop_assert!(live.iter().all(|job| in_use.contains(&job.spec.sequence)));
+    }
+
+    #[test]
     fn the_order_that_is_offered_is_the_order_that_is_leased(steps in vec(step(), 1..40)) {
         let mut driven = Driven::new();
         let mut ids = Vec::new();
@@ -834,6 +862,22 @@ fn a_closed_queue_takes_nothing_of_the_old_incarnation() {
     };
     assert!(matches!(driven.run(Command::Submit(submit(1))), Outcome::Refused(_)));
     assert!(matches!(driven.run(Command::Submit(submit(2))), Outcome::Submitted(_)));
+}
+
+#[test]
+fn a_log_object_is_in_use_until_the_history_has_the_last_of_its_jobs() {
+    let mut driven = Driven::new();
+    let jobs = driven.submit("q", vec![new_job(0, 1, 0, None), new_job(1, 1, 0, Some(2))], None);
+    driven.store();
+    driven.submit("q", vec![new_job(0, 1, 0, None)], None);
+    assert_eq!(driven.shard.log_in_use(), [1, 2]);
+    cancel(&mut driven, jobs[0]);
+    to_history(&mut driven);
+    assert_eq!(driven.shard.log_in_use(), [1, 2], "the array lives");
+    cancel(&mut driven, jobs[1]);
+    assert_eq!(driven.shard.log_in_use(), [1, 2], "the history does not have it");
+    to_history(&mut driven);
+    assert_eq!(driven.shard.log_in_use(), [2]);
 }
 
 #[test]

@@ -104,6 +104,17 @@ impl Listings {
         known.count = known.files.values().map(|files| files.len()).sum();
     }
 
+    /// Days before that one are gone.
+    pub(super) fn expired(&self, first_kept: Day) {
+        let mut known = self.known();
+        known.version += 1;
+        if let Some(days) = &mut known.days {
+            days.retain(|day| *day >= first_kept);
+        }
+        known.files.retain(|(_, day), _| *day >= first_kept);
+        known.count = known.files.values().map(|files| files.len()).sum();
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("no code panics while it holds this lock")
     }

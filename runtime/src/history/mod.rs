@@ -11,6 +11,7 @@
 //! [`History::forget`].
 
 mod columns;
+mod expire;
 mod listing;
 mod name;
 mod read;
@@ -20,6 +21,7 @@ mod write;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_core::Name as Word;
 use muster_core::history::Finished;
@@ -28,8 +30,9 @@ use muster_core::job::{Counts, JobState, StateSet};
 use muster_core::record::HistorySpan;
 use muster_core::time::Timestamp;
 
+use crate::collect::Mode;
 use crate::store::Store;
-use crate::{Blocking, blocking};
+use crate::{Blocking, Clock, blocking};
 use listing::Listings;
 
 /// Version of the format, in the footer of every object.
@@ -177,6 +180,23 @@ impl History {
         limit: usize,
     ) -> Result<Page, Error> {
         read::list(self, shard, filter, after, limit).await
+    }
+
+    /// Lets go of days of all shards that were over `days` ago, at most so many objects a second,
+    /// and tells `deleted` the bytes of each. Returns how long it takes until the next day may go;
+    /// `None` when there is no history.
+    ///
+    /// # Errors
+    /// When the store fails; call again.
+    pub async fn expire(
+        &self,
+        clock: &Clock,
+        days: u32,
+        per_second: u32,
+        mode: Mode,
+        deleted: impl FnMut(u64) + Send,
+    ) -> Result<Option<Duration>, Error> {
+        expire::expire(self, clock, days, per_second, mode, deleted).await
     }
 
     /// Forgets what was listed of a shard: to be called by whoever becomes its owner.

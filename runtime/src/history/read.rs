@@ -178,7 +178,15 @@ impl Scan {
         wanted: &Wanted,
         work: fn(&RecordBatch) -> Result<T, String>,
     ) -> Result<Vec<T>, Error> {
-        let source = Source::open(history.store.objects(), file).await?;
+        let source = match Source::open(history.store.objects(), file).await {
+            Ok(source) => source,
+            // It was listed, and its day was let go since, perhaps by another process.
+            Err(Error::Request(object_store::Error::NotFound { .. })) => {
+                history.listings.forget(file.name.shard);
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
         source.verify_if_whole()?;
         let mut decoder = open_decoder(&source, wanted, self).await?;
         let mut done = Vec::new();

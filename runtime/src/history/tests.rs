@@ -393,3 +393,34 @@ async fn a_damaged_object_and_one_of_the_next_format_are_named() {
         assert!(error.contains(key.as_ref()) && error.contains(words), "{error}");
     }
 }
+
+#[tokio::test]
+async fn days_go_when_their_time_is_over_and_readers_find_that_out() {
+    let (store, history) = memory();
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let at = |days: u32| START.plus(day * days);
+    for (n, days) in [(1u64, 0), (2, 1), (3, 5)] {
+        let job = JobRef::whole(JobId::new(at(days), SHARD, n));
+        let finished = Finished { finished_at: at(days), ..cancelled(job, 1) };
+        history.write(SHARD, span(n), vec![finished]).await.unwrap();
+    }
+    let elsewhere = History::new(store.clone(), Blocking::new(1));
+    let count = async |history: &History| {
+        history.list(SHARD, &all(), None, 10).await.map(|page| page.jobs.len()).unwrap()
+    };
+    assert_eq!((count(&history).await, count(&elsewhere).await), (3, 3));
+    // START is a second before midnight.
+    let clock = Clock::starting_at(START.plus(day * 4));
+    let mut gone = Vec::new();
+    let looked = history.expire(&clock, 3, 100, Mode::DryRun, |bytes| gone.push(bytes)).await;
+    assert!(looked.unwrap().is_some() && gone.len() == 1);
+    assert_eq!(keys(&store).await.len(), 3);
+    let next = history.expire(&clock, 3, 100, Mode::Delete, |_| {}).await.unwrap().unwrap();
+    assert!(next <= std::time::Duration::from_secs(1), "the next day is about to go: {next:?}");
+    assert_eq!(keys(&store).await.len(), 2);
+    // One that had listed the day before reads what is left, and then lists anew.
+    assert_eq!((count(&history).await, count(&elsewhere).await), (2, 2));
+    let later = Clock::starting_at(START.plus(day * 50));
+    assert_eq!(history.expire(&later, 3, 100, Mode::Delete, |_| {}).await.unwrap(), None);
+    assert_eq!((count(&history).await, keys(&store).await.len()), (0, 0));
+}

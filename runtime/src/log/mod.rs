@@ -10,7 +10,7 @@
 
 mod append;
 mod cache;
-mod objects;
+pub(crate) mod objects;
 mod read;
 mod take_over;
 #[cfg(test)]

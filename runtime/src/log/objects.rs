@@ -17,7 +17,7 @@ const PUT_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
 
 /// Which of a shard's two kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Log,
     Checkpoint,
 }
@@ -46,13 +46,6 @@ impl Objects {
         Self { store, shard, writer, random, blocking, limits }
     }
 
-    fn folder(&self, place: Place) -> String {
-        match place {
-            Place::Log => format!("shards/{}/log", self.shard),
-            Place::Checkpoint => format!("shards/{}/checkpoint", self.shard),
-        }
-    }
-
     /// Which object of this shard has that key.
     pub(super) fn place_of(&self, key: &str) -> Option<(Place, u64)> {
         let key = Path::from(key);
@@ -64,7 +57,7 @@ impl Objects {
     }
 
     pub(super) fn key(&self, place: Place, sequence: u64) -> Path {
-        Path::from(format!("{}/{sequence:020}.parquet", self.folder(place)))
+        key(self.shard, place, sequence)
     }
 
     /// The sequence numbers of the objects there are from `first` on, ascending.
@@ -87,7 +80,7 @@ impl Objects {
     }
 
     async fn list_once(&self, place: Place, first: u64) -> Result<Vec<u64>, ReadError> {
-        let folder = Path::from(self.folder(place));
+        let folder = Path::from(folder(self.shard, place));
         let key = || folder.to_string();
         let listing = match first.checked_sub(1) {
             None => self.store.list(Some(&folder)),
@@ -217,7 +210,21 @@ fn transfer_time(bytes: u64) -> Duration {
     Duration::from_secs(bytes / PUT_BYTES_PER_SECOND)
 }
 
-fn sequence_of(key: &Path) -> Option<u64> {
+/// Where the objects of a shard's place are.
+pub(crate) fn folder(shard: ShardId, place: Place) -> String {
+    match place {
+        Place::Log => format!("shards/{shard}/log"),
+        Place::Checkpoint => format!("shards/{shard}/checkpoint"),
+    }
+}
+
+/// The key of an object.
+pub(crate) fn key(shard: ShardId, place: Place, sequence: u64) -> Path {
+    Path::from(format!("{}/{sequence:020}.parquet", folder(shard, place)))
+}
+
+/// The sequence in a key, if it has one.
+pub(crate) fn sequence_of(key: &Path) -> Option<u64> {
     let digits = key.filename()?.strip_suffix(".parquet")?;
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
         .then(|| digits.parse().ok())

@@ -90,6 +90,18 @@ impl Reader {
         places.iter().map(payload).collect()
     }
 
+    /// The log object from which on all are there up to `until`, for those who find one missing
+    /// that was let go: asks the store for a listing.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn whole_from(&self, until: u64) -> Result<u64, ReadError> {
+        let there = self.objects.list(Place::Log, 1).await?;
+        let before = there.partition_point(|&sequence| sequence < until);
+        let tail = there[..before].iter().rev().zip((0..until).rev());
+        Ok(until - tail.take_while(|(there, expected)| *there == expected).count() as u64)
+    }
+
     /// Takes note of an object that was just written or fetched.
     pub(super) fn keep(&self, sequence: u64, bytes: Bytes) {
         let size = bytes.len();

@@ -40,6 +40,8 @@ pub struct TakenOver {
     pub checkpoint: Option<u64>,
     /// Newer checkpoints that could not be read, and why: recovery did without them.
     pub broken: Vec<ReadError>,
+    /// The checkpoint before the one that was read, if there is one.
+    pub checkpoint_before: Option<u64>,
     /// How many records were applied.
     pub records: u64,
     /// What of the log lies behind the checkpoint, this takeover's fence with it.
@@ -71,6 +73,21 @@ pub enum TakeOverError {
         /// The highest epoch before it.
         before: u64,
     },
+    /// The log goes on behind the fence: it is that of an owner who came after, or it was set long
+    /// after its place was looked for.
+    #[error("object `{key}` stands behind the fence at {fence}: another owner came after")]
+    Overtaken {
+        /// The first key behind it.
+        key: String,
+        /// Where the fence stands.
+        fence: u64,
+    },
+    /// The owner before wrote a newer checkpoint and let go of what was being read.
+    #[error("a newer checkpoint was written while the log was read, and `{key}` was let go")]
+    Outpaced {
+        /// What is gone.
+        key: String,
+    },
     /// Others wrote faster than the fence could be set.
     #[error("{rounds} other objects were written where the fence belonged")]
     Contended {
@@ -94,6 +111,8 @@ impl TakeOverError {
             Self::Read(
                 ReadError::Store { .. } | ReadError::Timeout { .. } | ReadError::Blocking { .. },
             )
+            | Self::Overtaken { .. }
+            | Self::Outpaced { .. }
             | Self::Contended { .. }
             | Self::Encode(_) => None,
         }
@@ -122,18 +141,30 @@ impl Log {
             records: 0,
             behind: Stretch::default(),
             broken: Vec::new(),
+            checkpoints: [None, None],
         };
         let fence = replay.fence().await?;
-        let checkpoint = replay.read_checkpoint(fence).await?;
-        let of_checkpoint = replay.records;
-        replay.read_log(checkpoint, fence).await?;
+        replay.refuse_overtaken(fence).await?;
+        let read = replay.read(fence).await;
+        let of_checkpoint = match read {
+            Ok(of_checkpoint) => of_checkpoint,
+            Err(error) => return Err(replay.judge(error, fence).await?),
+        };
         let records = replay.records - of_checkpoint;
         let behind = Stretch { objects: replay.behind.objects + 1, records, ..replay.behind };
         let (records, released_by_previous) = (replay.records, replay.released);
+        let [checkpoint, checkpoint_before] = replay.checkpoints;
         let broken = replay.broken;
-        let log = Log::new(Arc::clone(&objects), reader, fence, fence + 1);
-        let epoch = fence;
-        Ok(TakenOver { log, epoch, released_by_previous, checkpoint, broken, records, behind })
+        Ok(TakenOver {
+            log: Log::new(Arc::clone(&objects), reader, fence, fence + 1),
+            epoch: fence,
+            released_by_previous,
+            checkpoint,
+            checkpoint_before,
+            broken,
+            records,
+            behind,
+        })
     }
 }
 
@@ -150,6 +181,8 @@ struct Replay<'a, F> {
     behind: Stretch,
     /// Checkpoints that were passed over.
     broken: Vec<ReadError>,
+    /// The checkpoint that was read, and the one before.
+    checkpoints: [Option<u64>; 2],
 }
 
 impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
@@ -167,6 +200,48 @@ impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
             }
         }
         Err(TakeOverError::Contended { rounds: ROUNDS_MAX })
+    }
+
+    /// Refuses a log that goes on behind the fence.
+    ///
+    /// Who slept between looking for the first free number and taking it may have got one that was
+    /// used meanwhile and whose object was collected since. The newest object of a log is never
+    /// collected, so it then stands behind the fence.
+    async fn refuse_overtaken(&self, fence: u64) -> Result<(), TakeOverError> {
+        let behind = self.objects.list(Place::Log, fence + 1).await?;
+        match behind.first() {
+            None => Ok(()),
+            Some(&first) => {
+                let key = self.objects.key(Place::Log, first).to_string();
+                Err(TakeOverError::Overtaken { key, fence })
+            }
+        }
+    }
+
+    /// What it means that something could not be read: nothing, if it was collected meanwhile.
+    async fn judge(
+        &self,
+        error: TakeOverError,
+        fence: u64,
+    ) -> Result<TakeOverError, TakeOverError> {
+        let (TakeOverError::Gap { key, .. } | TakeOverError::Read(ReadError::Missing { key })) =
+            &error
+        else {
+            return Ok(error);
+        };
+        let key = key.clone();
+        let newest = self.objects.list(Place::Checkpoint, 0).await?;
+        let newest = newest.into_iter().rfind(|&sequence| sequence < fence);
+        let is_outpaced = self.broken.is_empty() && newest > self.checkpoints[0];
+        Ok(if is_outpaced { TakeOverError::Outpaced { key } } else { error })
+    }
+
+    /// Reads checkpoint and log; how many records the checkpoint has.
+    async fn read(&mut self, fence: u64) -> Result<u64, TakeOverError> {
+        self.read_checkpoint(fence).await?;
+        let of_checkpoint = self.records;
+        self.read_log(self.checkpoints[0], fence).await?;
+        Ok(of_checkpoint)
     }
 
     /// A fence's number is its epoch: above every one before, whatever stands between.
@@ -191,17 +266,18 @@ impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
 
     /// Reads the newest checkpoint that is whole. One of a newer format is not passed over: who
     /// wrote it may have written the log behind it too.
-    async fn read_checkpoint(&mut self, fence: u64) -> Result<Option<u64>, TakeOverError> {
+    async fn read_checkpoint(&mut self, fence: u64) -> Result<(), TakeOverError> {
         let place = Place::Checkpoint;
         let mut sequences = self.objects.list(place, 0).await?;
         // Behind the fence only a later owner writes, and then this one will find itself fenced.
         sequences.retain(|&sequence| sequence < fence);
-        for sequence in sequences.into_iter().rev() {
+        while let Some(sequence) = sequences.pop() {
             let bytes = self.objects.get(place, sequence).await?;
             match self.objects.open(place, sequence, bytes).await {
                 Ok(checkpoint) => {
+                    self.checkpoints = [Some(sequence), sequences.last().copied()];
                     self.apply_all(place, sequence, checkpoint).await?;
-                    return Ok(Some(sequence));
+                    return Ok(());
                 }
                 Err(error @ ReadError::Unreadable { source: codec::Error::Format { .. }, .. }) => {
                     return Err(error.into());
@@ -210,7 +286,7 @@ impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     async fn read_log(&mut self, checkpoint: Option<u64>, fence: u64) -> Result<(), TakeOverError> {

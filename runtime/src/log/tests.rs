@@ -321,6 +321,28 @@ async fn a_hole_and_a_damaged_object_are_named() {
     assert!(error.to_string().ends_with("object says sequence 2, its key says 3"), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_slept_until_the_number_for_its_fence_was_collected_owns_nothing() {
+    let store = Faulty::new(Arc::new(InMemory::new()));
+    let (owner, _) = take_over(store.clone(), 1).await;
+    // The sleeper has seen that 2 is free; its put arrives nowhere.
+    store.puts(&[Fault::Hang]);
+    let (late, ()) = tokio::join!(try_take_over(store.clone(), 2), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for number in 1..=4 {
+            append(&owner.log, &[number]).await.unwrap();
+        }
+        owner.log.write_checkpoint(3, vec![job(1), job(2)]).await.unwrap();
+        owner.log.write_checkpoint(4, vec![job(1), job(2), job(3)]).await.unwrap();
+        store.delete(&log_key(2)).await.unwrap();
+    });
+    let error = late.err().unwrap();
+    assert!(matches!(error, TakeOverError::Overtaken { fence: 2, .. }), "{error}");
+    assert_eq!(error.damaged(), None, "it is nothing that somebody has to put right");
+    append(&owner.log, &[5]).await.unwrap();
+    assert_eq!(take_over(store, 3).await.1, [1, 2, 3, 4, 5]);
+}
+
 #[tokio::test]
 async fn an_append_that_was_dropped_closes_the_log() {
     let store = Faulty::new(Arc::new(InMemory::new()));

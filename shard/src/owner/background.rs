@@ -1,24 +1,30 @@
-//! What an owner does beside answering: checkpoints and history, one of each at a time.
+//! What an owner does beside answering: checkpoints, history and garbage, one of each at a time.
 
 use std::time::Duration;
 
 use muster_core::command::Command;
 use muster_core::history::Finished;
 use muster_core::id::Position;
-use muster_core::record::{HistorySpan, Record};
-use muster_runtime::log::Stretch;
+use muster_core::record::HistorySpan;
+use muster_core::shard::Shard;
+use muster_runtime::log::{Stretch, TakenOver};
 use muster_runtime::tasks::Policy;
 use tokio::sync::mpsc;
 
 use super::Owner;
+use super::commit::Captured;
+use super::garbage::{Collected, Heap};
 use crate::Config;
+use crate::worker::Deps;
 
 /// How long to wait before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What came of it.
 pub(super) enum Done {
-    Checkpoint { sequence: u64, failed: Option<String> },
+    Checkpoint { sequence: u64, in_use: Vec<u64>, failed: Option<String> },
+    Collected(Box<Collected>),
+    Expired(Result<Option<Duration>, String>),
     History { span: HistorySpan, rows: u64, failed: Option<String> },
 }
 
@@ -34,19 +40,25 @@ pub(super) struct Background {
     /// The commit that holds the plan; 0 when it was read from the log.
     planned_in: u64,
     retry_at: Duration,
+    pub(super) garbage: Heap,
 }
 
 impl Background {
-    pub(super) fn new(behind: Stretch) -> (Self, mpsc::Receiver<Done>) {
+    pub(super) fn new(
+        deps: &Deps,
+        state: &Shard,
+        taken: &TakenOver,
+    ) -> (Self, mpsc::Receiver<Done>) {
         let (sender, receiver) = mpsc::channel(4);
         let background = Self {
             sender,
-            behind,
+            behind: taken.behind,
             checkpoint_running: false,
             history_running: false,
             history_since: None,
             planned_in: 0,
             retry_at: Duration::ZERO,
+            garbage: Heap::new(deps, state, taken),
         };
         (background, receiver)
     }
@@ -66,6 +78,15 @@ impl Background {
         due
     }
 
+    /// The newest checkpoint that is known to be whole; 0 when there is none.
+    pub(super) fn newest_checkpoint(&self) -> u64 {
+        self.garbage.newest_checkpoint()
+    }
+
+    pub(super) fn sender(&self) -> mpsc::Sender<Done> {
+        self.sender.clone()
+    }
+
     /// Counts the bytes of a commit, which are known when it is encoded.
     pub(super) fn count_bytes(&mut self, bytes: usize) {
         self.behind.bytes += bytes as u64;
@@ -73,15 +94,16 @@ impl Background {
 }
 
 impl Owner {
-    pub(super) fn write_checkpoint(&mut self, sequence: u64, records: Vec<Record>) {
+    pub(super) fn write_checkpoint(&mut self, sequence: u64, captured: Captured) {
         let log = self.log.clone();
         let sender = self.background.sender.clone();
         let name = format!("checkpoint.{}", self.state.id());
         self.deps.tasks.spawn_once(name, Policy::DETACHED, move |_| async move {
+            let Captured { records, in_use } = captured;
             let written = log.write_checkpoint(sequence, records).await;
             let failed = written.err().map(|error| error.to_string());
             // The owner is gone: nobody cares.
-            drop(sender.send(Done::Checkpoint { sequence, failed }).await);
+            drop(sender.send(Done::Checkpoint { sequence, in_use, failed }).await);
             Ok::<(), std::convert::Infallible>(())
         });
     }
@@ -89,12 +111,15 @@ impl Owner {
     pub(super) fn on_done(&mut self, done: Done) {
         let shard = self.state.id();
         match done {
-            Done::Checkpoint { sequence, failed: None } => {
+            Done::Checkpoint { sequence, in_use, failed: None } => {
                 self.background.checkpoint_running = false;
+                self.background.garbage.checkpoint_written(sequence, in_use, self.epoch);
                 self.deps.metrics.checkpoints.inc();
                 tracing::debug!(%shard, sequence, "checkpoint written");
             }
-            Done::Checkpoint { sequence, failed: Some(error) } => {
+            Done::Collected(collected) => self.on_collected(*collected),
+            Done::Expired(expired) => self.on_expired(expired),
+            Done::Checkpoint { sequence, failed: Some(error), .. } => {
                 self.background.checkpoint_running = false;
                 tracing::warn!(%shard, sequence, %error, "checkpoint not written, recovery reads more of the log");
             }

@@ -44,14 +44,21 @@ pub(super) struct Open {
     stops: Vec<Stop>,
 }
 
+/// A state, as a checkpoint has it.
+pub(super) struct Captured {
+    pub(super) records: Vec<Record>,
+    /// See [`Shard::log_in_use`].
+    pub(super) in_use: Vec<u64>,
+}
+
 /// A commit on its way to the store.
 pub(super) struct Flight {
     sequence: u64,
     began: Duration,
     messages: Vec<Message>,
     stops: Vec<Stop>,
-    /// A checkpoint of the state after it, to be written once it is durable.
-    checkpoint: Option<Vec<Record>>,
+    /// The state after it, for a checkpoint once it is durable.
+    checkpoint: Option<Captured>,
     put: BoxFuture<'static, Result<Landed, Error>>,
 }
 
@@ -232,7 +239,8 @@ impl Owner {
         }
         let records_len = open.records.len() as u64;
         let checkpoint = self.background.checkpoint_due(records_len, &self.deps.config);
-        let checkpoint = checkpoint.then(|| self.state.records());
+        let checkpoint = checkpoint
+            .then(|| Captured { records: self.state.records(), in_use: self.state.log_in_use() });
         let header = self.log.next_header(codec::Kind::Log, released);
         let put = put(Arc::clone(&self.log), self.deps.clone(), header, open.records);
         self.flight = Some(Flight {
@@ -270,8 +278,8 @@ impl Owner {
             self.say_now(message).await;
         }
         self.send_stops(flight.stops).await;
-        if let Some(records) = flight.checkpoint {
-            self.write_checkpoint(flight.sequence, records);
+        if let Some(captured) = flight.checkpoint {
+            self.write_checkpoint(flight.sequence, captured);
         }
         Ok(End::Cancelled)
     }

@@ -1,6 +1,7 @@
 //! Events of a job set: the rows of the log that speak of it, from any place on.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use muster_core::id::Position;
 use muster_core::record::{Payload, Record};
 use muster_runtime::Clock;
 use muster_runtime::codec::Columns;
-use muster_runtime::log::Log;
+use muster_runtime::log::{Log, ReadError};
 
 /// Records of recent commits kept for watchers.
 const RECENT_RECORDS_MAX: usize = 100_000;
@@ -25,6 +26,8 @@ const OBJECTS_PER_PAGE_MAX: usize = 256;
 const SEARCH_MAX: Duration = Duration::from_secs(1);
 /// Objects that are read at once.
 const READS_AHEAD: usize = 8;
+/// How often one request looks for where the log is whole.
+const LOOKS_MAX: usize = 3;
 
 /// The last commits, so that those who watch do not read the log.
 #[derive(Debug, Default)]
@@ -77,6 +80,10 @@ pub(super) struct Reader {
     pub(super) clock: Clock,
     /// Where to begin when the request names no place.
     pub(super) first: Position,
+    /// Log objects before this one may have been let go.
+    pub(super) let_go_before: u64,
+    /// From here on none had been, when it was last looked for. All readers of an owner share it.
+    pub(super) whole_from: Arc<AtomicU64>,
     /// The bytes that a page may have.
     pub(super) bytes_max: usize,
 }
@@ -85,16 +92,32 @@ impl Reader {
     /// A page of events, waited for if there is none yet.
     pub(super) async fn page(self, request: ListEvents) -> ShardReply {
         let until = self.clock.monotonic() + Duration::from_millis(request.wait_ms.min(60_000));
-        let mut next = request.after.map_or(self.first, |Cursor(after)| behind(after));
+        let mut next = match &request.after {
+            Some(Cursor(after)) => behind(*after),
+            None => self.from(self.whole_from.load(Ordering::Acquire)),
+        };
+        let mut looks = 0;
         loop {
             let durable = self.durable.get();
             let page = match self.search(&mut next, durable, &request).await {
                 Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(%error, "events could not be read");
-                    let detail = format!("events cannot be read at the moment: {error}");
-                    return ShardReply::Error(Problem::new(ErrorCode::Unavailable, detail));
+                Err(ReadError::Missing { .. }) if next.sequence < self.let_go_before => {
+                    if let Some(Cursor(after)) = request.after {
+                        return expired(after);
+                    }
+                    looks += 1;
+                    // What is there may go while it is looked for, but not for ever.
+                    match self.log.reader().whole_from(self.let_go_before).await {
+                        Ok(whole) if looks <= LOOKS_MAX => {
+                            self.whole_from.fetch_max(whole, Ordering::AcqRel);
+                            next = self.from(whole);
+                            continue;
+                        }
+                        Ok(_) => return unreadable("they are let go as they are read"),
+                        Err(error) => return unreadable(&error),
+                    }
                 }
+                Err(error) => return unreadable(&error),
             };
             if !page.events.is_empty() || page.more {
                 return ShardReply::Events(page);
@@ -111,12 +134,17 @@ impl Reader {
         }
     }
 
+    /// Where to begin when the log is whole from there on.
+    fn from(&self, sequence: u64) -> Position {
+        self.first.max(Position { sequence, row: 0 })
+    }
+
     async fn search(
         &self,
         next: &mut Position,
         durable: u64,
         request: &ListEvents,
-    ) -> Result<EventPage, muster_runtime::log::ReadError> {
+    ) -> Result<EventPage, ReadError> {
         let mut page = EventPage::default();
         let mut room = Room::of_message(self.bytes_max);
         let until = self.clock.monotonic() + SEARCH_MAX;
@@ -169,6 +197,18 @@ impl Reader {
         };
         Ok((sequence, records))
     }
+}
+
+fn unreadable(error: &(impl std::fmt::Display + ?Sized)) -> ShardReply {
+    tracing::warn!(%error, "events could not be read");
+    let detail = format!("events cannot be read at the moment: {error}");
+    ShardReply::Error(Problem::new(ErrorCode::Unavailable, detail))
+}
+
+fn expired(after: Position) -> ShardReply {
+    let cursor = Cursor(after);
+    let detail = format!("the events behind cursor {cursor} are no longer kept: ask without one");
+    ShardReply::Error(Problem::new(ErrorCode::CursorExpired, detail))
 }
 
 fn behind(at: Position) -> Position {

@@ -10,6 +10,7 @@ mod commit;
 mod damaged;
 mod durable;
 mod events;
+mod garbage;
 mod offers;
 mod pace;
 mod reads;
@@ -17,6 +18,7 @@ mod requests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -88,6 +90,8 @@ struct Owner {
     ticked_at: Duration,
     offers: offers::Publisher,
     background: Background,
+    /// From which log object on none was let go, when readers last looked for it.
+    whole_from: Arc<AtomicU64>,
     /// Stop orders that could not be sent: cluster, (job, attempt).
     stops_unsent: Vec<(Name, Vec<(String, u32)>)>,
 }
@@ -194,7 +198,7 @@ impl Owner {
         taken: TakenOver,
         trust: Trust,
     ) -> (Self, mpsc::Receiver<Done>) {
-        let (background, done) = Background::new(taken.behind);
+        let (background, done) = Background::new(&deps, &state, &taken);
         let now = deps.clock.monotonic();
         let contacts = state.clusters().map(|cluster| (cluster.clone(), now)).collect();
         let owner = Self {
@@ -209,6 +213,7 @@ impl Owner {
             ticked_at: now,
             offers: offers::Publisher::default(),
             background,
+            whole_from: Arc::default(),
             stops_unsent: Vec::new(),
             log: Arc::new(taken.log),
             trust,
@@ -319,5 +324,6 @@ impl Owner {
         }
         self.contacts.retain(|_, at| now.saturating_sub(*at) <= timeout * 2);
         self.plan_history();
+        self.collect_garbage();
     }
 }

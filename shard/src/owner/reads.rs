@@ -11,7 +11,7 @@ use muster_core::id::{JobId, JobRef, Position, ShardId};
 use muster_core::job::StateSet;
 use muster_core::record::Payload;
 use muster_runtime::history::{Filter, History};
-use muster_runtime::log::Log;
+use muster_runtime::log::{Log, ReadError};
 use serde_json::value::RawValue;
 
 fn unavailable(what: &str, error: &dyn std::fmt::Display) -> ShardReply {
@@ -39,6 +39,8 @@ pub(super) async fn job(
     if spec {
         match log.reader().payloads(&[place]).await {
             Ok(payloads) => job.spec = payloads.into_iter().next().and_then(job_spec),
+            // The payload of a job that has finished is let go with the log object that it is in.
+            Err(ReadError::Missing { .. }) if job.finished_at.is_some() => {}
             Err(error) => return unavailable("the job's spec", &error),
         }
     }

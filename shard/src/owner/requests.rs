@@ -197,6 +197,8 @@ impl Owner {
             durable: self.durable.waiter(),
             clock: self.deps.clock.clone(),
             first: set.map_or(next, |set| set.first),
+            let_go_before: self.background.newest_checkpoint(),
+            whole_from: self.whole_from.clone(),
             bytes_max: self.deps.bus.payload_bytes_max(),
         };
         self.read(to, reader.page(request));

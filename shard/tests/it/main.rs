@@ -4,8 +4,10 @@
 
 mod damaged;
 mod frozen;
+mod garbage;
 mod messages;
 mod site;
+mod tripwire;
 
 use std::time::Duration;
 

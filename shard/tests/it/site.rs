@@ -95,6 +95,18 @@ impl Site {
         site
     }
 
+    /// On a store of the test's own.
+    pub(crate) async fn start_over(
+        store: Store,
+        shards: u16,
+        change: impl Fn(&mut Config),
+    ) -> Self {
+        let mut site = Self::new(Arc::new(Memory::default()), shards);
+        site.store = store;
+        site.start_worker(change).await;
+        site
+    }
+
     fn new(bus: Arc<dyn Bus>, shards: u16) -> Self {
         Self {
             clock: Clock::system(),
@@ -158,12 +170,16 @@ impl Site {
 
     /// Stops the first worker tidily, and starts another.
     pub(crate) async fn restart(&mut self) {
+        self.restart_with(|_| {}).await;
+    }
+
+    pub(crate) async fn restart_with(&mut self, change: impl Fn(&mut Config)) {
         let (tasks, cancel) = self.workers.remove(0);
         cancel.cancel();
         while !tasks.running().is_empty() {
             self.clock.sleep(Duration::from_millis(10)).await;
         }
-        self.start_worker(|_| {}).await;
+        self.start_worker(change).await;
     }
 
     /// Asks the shard of a request, again and again as a gateway does.

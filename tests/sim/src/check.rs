@@ -1,21 +1,62 @@
 //! What must hold when everything has settled: the promises of the design, held against the log,
 //! the history and what clients saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
 use futures::TryStreamExt as _;
-use muster_core::id::JobId;
+use muster_core::id::{JobId, ShardId};
+use muster_core::route::shard_of_queue;
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::history::Books;
+use crate::garbage;
+use crate::history::{Books, Seen};
 use crate::ledger::Ledger;
 use crate::world::Shared;
 
-/// The states of finished jobs by id, as history has them: each row of it.
-pub(crate) async fn history_rows(shared: &Shared) -> anyhow::Result<Vec<(String, String)>> {
+/// A row of the history.
+pub(crate) struct Row {
+    pub(crate) id: String,
+    state: String,
+    /// When its object landed.
+    pub(crate) at: Duration,
+}
+
+/// The log objects that are there, by shard.
+pub(crate) struct Kept {
+    shards: u16,
+    whole_from: BTreeMap<ShardId, u64>,
+}
+
+impl Kept {
+    pub(crate) async fn read(shared: &Shared) -> anyhow::Result<Self> {
+        let shards = shared.site.plan.shards;
+        let mut whole_from = BTreeMap::new();
+        for shard in (0..shards).map(ShardId) {
+            let folder = Path::from(format!("shards/{shard}/log"));
+            let listed: Vec<_> = shared.site.objects.list(Some(&folder)).try_collect().await?;
+            let there: BTreeSet<u64> =
+                listed.iter().filter_map(|object| garbage::sequence(&object.location)).collect();
+            let last = there.last().copied().unwrap_or(0);
+            let tail = there.iter().rev().zip((0..=last).rev());
+            let whole = tail.take_while(|(there, expected)| *there == expected).count() as u64;
+            whole_from.insert(shard, last + 1 - whole);
+        }
+        Ok(Self { shards, whole_from })
+    }
+
+    /// Whether an event can still be read by whoever comes without a cursor.
+    fn holds(&self, queue: &str, event: &Seen) -> bool {
+        let shard = shard_of_queue(queue, self.shards);
+        self.whole_from.get(&shard).is_some_and(|from| sequence_of(event) >= *from)
+    }
+}
+
+/// Each row of the history.
+pub(crate) async fn history_rows(shared: &Shared) -> anyhow::Result<Vec<Row>> {
     let folder = Path::from("history");
     let objects = &shared.site.objects;
     let listed: Vec<_> = objects.list(Some(&folder)).try_collect().await?;
@@ -30,8 +71,11 @@ pub(crate) async fn history_rows(shared: &Shared) -> anyhow::Result<Vec<(String,
             let (Some(ids), Some(states)) = (column("job_id"), column("state")) else {
                 anyhow::bail!("{} lacks a column", object.location);
             };
+            let at = shared.site.landings.of(object.location.as_ref()).unwrap_or_default();
             let pairs = ids.iter().zip(states);
-            rows.extend(pairs.filter_map(|(id, state)| Some((id?.to_owned(), state?.to_owned()))));
+            rows.extend(pairs.filter_map(|(id, state)| {
+                Some(Row { id: id?.to_owned(), state: state?.to_owned(), at })
+            }));
         }
     }
     Ok(rows)
@@ -41,12 +85,16 @@ pub(crate) async fn history_rows(shared: &Shared) -> anyhow::Result<Vec<(String,
 pub(crate) async fn check(shared: &Shared, ledger: &Ledger) -> anyhow::Result<Vec<String>> {
     let mut findings = ledger.findings.clone();
     findings.extend(shared.site.pods.findings());
+    let kept = Kept::read(shared).await?;
+    let deleted = shared.site.landings.deleted();
     {
         let books = shared.history.lock();
         findings.extend(books.findings.iter().cloned());
         acknowledged(&books, ledger, &mut findings);
         cancelled(&books, ledger, &mut findings);
-        watched(&books, ledger, &mut findings);
+        let gone = garbage::Gone::of(&deleted);
+        watched(&books, ledger, &gone, shared.site.plan.shards, &mut findings);
+        findings.extend(watchers_behind(&books, ledger, &kept));
     }
     history(&history_rows(shared).await?, ledger, &mut findings);
     Ok(findings)
@@ -106,14 +154,34 @@ fn cancelled(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
     }
 }
 
-/// Watchers saw every event once, in order, and none before it was durable.
-fn watched(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
+/// Watchers saw every event once, in order, and none before it was durable; what they missed was
+/// collected, and they were told.
+fn watched(
+    books: &Books,
+    ledger: &Ledger,
+    gone: &garbage::Gone,
+    shards: u16,
+    findings: &mut Vec<String>,
+) {
     for ((queue, job_set, number), watched) in &books.watched {
         let place = (queue.clone(), job_set.clone());
         let expected = ledger.events.get(&place).map(Vec::as_slice).unwrap_or_default();
-        for (number_seen, pair) in watched.events.iter().enumerate() {
-            let (seen, at) = pair;
-            match expected.get(number_seen) {
+        let shard = shard_of_queue(queue, shards);
+        let mut next = 0;
+        for (number_seen, (seen, at)) in watched.events.iter().enumerate() {
+            let wanted = next;
+            // Who comes without a cursor, at first or after being told, begins with what is kept.
+            if number_seen == 0 || watched.expired.contains(&number_seen) {
+                let rest = expected.iter().skip(next);
+                next += rest.take_while(|(event, _)| event.cursor != seen.cursor).count();
+            }
+            if next > wanted && !gone.any(shard, sequence_of(&expected[wanted].0), *at) {
+                findings.push(format!(
+                    "watcher {number} of {queue}/{job_set} missed {:?}, and nothing was collected",
+                    expected[wanted].0
+                ));
+            }
+            match expected.get(next) {
                 Some((event, durable_at)) if event == seen => {
                     if durable_at > at {
                         findings
@@ -127,26 +195,40 @@ fn watched(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
                     break;
                 }
             }
-        }
-    }
-    for ((queue, job_set), events) in &ledger.events {
-        for number in 0..crate::WATCHERS {
-            let place = (queue.clone(), job_set.clone(), number);
-            let seen = books.watched.get(&place).map_or(0, |watched| watched.events.len());
-            if seen < events.len() {
-                findings.push(format!(
-                    "watcher {number} of {queue}/{job_set} saw {seen} events of {}",
-                    events.len()
-                ));
-            }
+            next += 1;
         }
     }
 }
 
+/// Watchers who have not seen the last event of their job set, if it is still kept.
+pub(crate) fn watchers_behind(books: &Books, ledger: &Ledger, kept: &Kept) -> Vec<String> {
+    let mut behind = Vec::new();
+    for ((queue, job_set), events) in &ledger.events {
+        let Some((last, _)) = events.last().filter(|(event, _)| kept.holds(queue, event)) else {
+            continue;
+        };
+        for number in 0..crate::WATCHERS {
+            let place = (queue.clone(), job_set.clone(), number);
+            let seen = books.watched.get(&place).and_then(|watched| watched.events.last());
+            if seen.is_none_or(|(seen, _)| seen != last) {
+                behind.push(format!(
+                    "watcher {number} of {queue}/{job_set} saw {seen:?} last, and not {last:?}"
+                ));
+            }
+        }
+    }
+    behind
+}
+
+fn sequence_of(event: &Seen) -> u64 {
+    let sequence = event.cursor.split('-').next();
+    sequence.and_then(|digits| digits.parse().ok()).unwrap_or_default()
+}
+
 /// One row for each job and task that finished, and its state.
-fn history(rows: &[(String, String)], ledger: &Ledger, findings: &mut Vec<String>) {
+fn history(rows: &[Row], ledger: &Ledger, findings: &mut Vec<String>) {
     let mut by_id: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (id, state) in rows {
+    for Row { id, state, .. } in rows {
         by_id.entry(id).or_default().push(state);
     }
     for (reference, _, task) in ledger.tasks() {

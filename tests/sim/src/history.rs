@@ -1,6 +1,6 @@
 //! What the clients did and were told, for the check at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ pub(crate) struct Seen {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Watched {
     pub(crate) events: Vec<(Seen, Duration)>,
+    /// Before which of them the watcher was told that what came before is no longer kept.
+    pub(crate) expired: BTreeSet<usize>,
 }
 
 #[derive(Default)]

@@ -9,7 +9,6 @@ use futures::TryStreamExt as _;
 use muster_core::id::{JobId, JobRef, ShardId};
 use muster_core::record::{Change, Changed, Record, Submitted};
 use muster_runtime::codec::{self, Columns, Kind};
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 
@@ -91,24 +90,15 @@ struct Read {
 
 impl Ledger {
     /// Reads what the logs of all shards have got since the last time.
-    pub(crate) async fn read(
-        &mut self,
-        objects: &InMemory,
-        landings: &Landings,
-        shards: u16,
-    ) -> anyhow::Result<()> {
+    pub(crate) async fn read(&mut self, landings: &Landings, shards: u16) -> anyhow::Result<()> {
         for shard in (0..shards).map(ShardId) {
-            self.read_shard(objects, landings, shard).await?;
+            self.read_shard(landings, shard).await?;
         }
         Ok(())
     }
 
-    async fn read_shard(
-        &mut self,
-        objects: &InMemory,
-        landings: &Landings,
-        shard: ShardId,
-    ) -> anyhow::Result<()> {
+    async fn read_shard(&mut self, landings: &Landings, shard: ShardId) -> anyhow::Result<()> {
+        let objects = landings.archive();
         let folder = Path::from(format!("shards/{shard}/log"));
         let listed: Vec<_> = objects.list(Some(&folder)).try_collect().await?;
         let mut keys: Vec<Path> = listed.into_iter().map(|object| object.location).collect();

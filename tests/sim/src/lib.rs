@@ -18,6 +18,7 @@ mod background;
 mod check;
 mod client;
 mod faults;
+mod garbage;
 mod history;
 mod http;
 mod ledger;
@@ -86,6 +87,8 @@ pub struct Outcome {
     pub takeovers: u64,
     /// Pods that were started.
     pub pods: u64,
+    /// Objects of logs and checkpoints that were collected.
+    pub collected: u64,
 }
 
 /// Runs one seed.
@@ -136,6 +139,7 @@ async fn simulate(
     }
     read(&shared, &mut ledger).await?;
     findings.extend(check::check(&shared, &ledger).await?);
+    findings.extend(garbage::check(&shared, &ledger).await?);
     for slot in shared.processes().iter_mut() {
         slot.process.kill();
     }
@@ -153,12 +157,13 @@ async fn simulate(
         records: ledger.records,
         takeovers: ledger.takeovers,
         pods: shared.site.pods.started(),
+        collected: garbage::collected(&shared),
     })
 }
 
 async fn read(shared: &Shared, ledger: &mut Ledger) -> anyhow::Result<()> {
     let site = &shared.site;
-    ledger.read(&site.objects, &site.landings, site.plan.shards).await
+    ledger.read(&site.landings, site.plan.shards).await
 }
 
 async fn create_queues(shared: &Shared) -> bool {
@@ -264,19 +269,18 @@ async fn unsettled(
         }
     }
     let rows = check::history_rows(shared).await?.len();
+    let kept = check::Kept::read(shared).await?;
     let books = shared.history.lock();
     let seen = books.watched.values().map(|watched| watched.events.len()).sum();
-    let events: usize = ledger.events.values().map(|events| events.len() * WATCHERS).sum();
+    let behind = check::watchers_behind(&books, ledger, &kept);
     let progress = Progress { ended: all - live.len(), rows, seen };
     let what = if !live.is_empty() {
         let some = live.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
         Some(format!("{} jobs live: {some}", live.len()))
     } else if rows < all {
         Some(format!("history has {rows} rows of {all}"))
-    } else if seen < events {
-        Some(format!("watchers saw {seen} events of {events}"))
     } else {
-        None
+        behind.into_iter().next()
     };
     Ok((progress, what))
 }

@@ -90,7 +90,7 @@ fn exit_code(is_kept: bool) -> ExitCode {
 fn print(outcome: &Outcome) {
     say(&format!(
         "seed {}: digest {:016x}, {} steps, {:.0} s simulated, {} jobs, {} records, {} takeovers, \
-         {} pods, {} operations, {} faults: {}",
+         {} pods, {} objects collected, {} operations, {} faults: {}",
         outcome.seed,
         outcome.digest,
         outcome.steps,
@@ -99,6 +99,7 @@ fn print(outcome: &Outcome) {
         outcome.records,
         outcome.takeovers,
         outcome.pods,
+        outcome.collected,
         outcome.operations,
         outcome.faults.values().sum::<u64>(),
         if outcome.findings.is_empty() { "kept" } else { "BROKEN" },

@@ -156,10 +156,16 @@ impl Plan {
             gateway,
             executor,
         };
+        plan.draw_garbage(random);
         // A few runs have bodies that hardly fit, so that the back-pressure has work.
         if random.below(8) == 0 {
             plan.shard.commit_bytes_max = ByteSize(between(2, 16) * 1024);
         }
         plan
+    }
+    /// How soon garbage goes: mostly so soon that watchers who were away come too late.
+    fn draw_garbage(&mut self, random: &Random) {
+        self.shard.log_grace = HumanDuration::millis(random.below(15_000));
+        self.shard.deletes_per_second = u32::try_from(random.below(40)).expect("it is small");
     }
 }

@@ -30,7 +30,7 @@ use crate::trace::{Trace, note};
 use crate::{net, store as sim_store};
 
 /// When the simulated time begins: an arbitrary day.
-const EPOCH: Timestamp = Timestamp(1_800_000_000_000);
+pub(crate) const EPOCH: Timestamp = Timestamp(1_800_000_000_000);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

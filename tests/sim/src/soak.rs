@@ -38,6 +38,8 @@ pub struct Summary {
     pub takeovers: u64,
     /// Memory of the process after each seed.
     pub memory: Samples,
+    /// Objects of logs and checkpoints that were collected.
+    pub collected: u64,
 }
 
 impl Summary {
@@ -47,6 +49,7 @@ impl Summary {
         self.operations += outcome.operations;
         self.jobs += outcome.jobs;
         self.takeovers += outcome.takeovers;
+        self.collected += outcome.collected;
         for (kind, count) in &outcome.faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -63,11 +66,12 @@ impl Summary {
         let rate = self.seeds as f64 / seconds;
         let mut text = format!(
             "{} seeds in {seconds:.0} s ({rate:.2} seeds/s), {:.1} simulated hours, {} jobs, {} takeovers, \
-             {} operations checked, {} seeds broke a promise\n",
+             {} objects collected, {} operations checked, {} seeds broke a promise\n",
             self.seeds,
             self.simulated.as_secs_f64() / 3600.0,
             self.jobs,
             self.takeovers,
+            self.collected,
             self.operations,
             self.broken.len(),
         );

@@ -9,20 +9,22 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use muster_runtime::store::{Kind, Store};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, ObjectStoreExt as _, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::background::spawn;
 use crate::faults::{Faults, Peer, PutFate, ReadFate};
+use crate::process::EPOCH;
 use crate::trace::{Trace, note};
 
 /// One process's way to the store.
@@ -35,29 +37,77 @@ pub(crate) struct Endpoint {
     pub(crate) trace: Trace,
 }
 
-/// When each object landed, by the simulated time. Clones are the same books.
+/// When each object landed, by the simulated time, and when it was deleted; and what it was. Clones
+/// are the same books.
 #[derive(Clone)]
 pub(crate) struct Landings {
     began: Instant,
-    at: Arc<Mutex<BTreeMap<String, Duration>>>,
+    books: Arc<Mutex<Books>>,
+    /// All that ever landed below `shards/` and `history/`, deleted or not.
+    archive: Arc<InMemory>,
+}
+
+#[derive(Default)]
+struct Books {
+    landed: BTreeMap<String, Duration>,
+    deleted: Vec<(Path, Duration)>,
+    /// Keys that got another object after the first one was deleted.
+    used_again: Vec<(Path, PutPayload)>,
 }
 
 impl Landings {
     pub(crate) fn new(began: Instant) -> Self {
-        Self { began, at: Arc::default() }
+        Self { began, books: Arc::default(), archive: Arc::new(InMemory::new()) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Duration>> {
-        self.at.lock().expect("no code panics while it holds this lock")
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().expect("no code panics while it holds this lock")
     }
 
-    fn note(&self, key: &Path) {
-        self.lock().insert(key.to_string(), self.began.elapsed());
+    async fn landed(&self, key: &Path, payload: &PutPayload) {
+        self.lock().landed.entry(key.to_string()).or_insert_with(|| self.began.elapsed());
+        if !["shards/", "history/"].iter().any(|prefix| key.as_ref().starts_with(prefix)) {
+            return;
+        }
+        let create = PutOptions::from(PutMode::Create);
+        if self.archive.put_opts(key, payload.clone(), create).await.is_err() {
+            self.lock().used_again.push((key.clone(), payload.clone()));
+        }
     }
 
-    /// When an object landed.
+    async fn delete(&self, objects: &InMemory, key: &Path) {
+        // In memory it does not fail, and one that is not there has been noted before.
+        if objects.head(key).await.is_ok() && objects.delete(key).await.is_ok() {
+            self.lock().deleted.push((key.clone(), self.began.elapsed()));
+        }
+    }
+
+    /// When an object landed first.
     pub(crate) fn of(&self, key: &str) -> Option<Duration> {
-        self.lock().get(key).copied()
+        self.lock().landed.get(key).copied()
+    }
+
+    /// Every object that there ever was.
+    pub(crate) fn archive(&self) -> &InMemory {
+        &self.archive
+    }
+
+    /// What was deleted, and when.
+    pub(crate) fn deleted(&self) -> Vec<(Path, Duration)> {
+        self.lock().deleted.clone()
+    }
+
+    /// Keys that were used once more, and for what.
+    pub(crate) fn used_again(&self) -> Vec<(Path, PutPayload)> {
+        self.lock().used_again.clone()
+    }
+
+    /// The metadata of a listed object, with the time at which it landed in the simulation.
+    fn dated(&self, mut object: ObjectMeta) -> ObjectMeta {
+        let landed = self.of(object.location.as_ref()).unwrap_or_default();
+        let at = std::time::UNIX_EPOCH + Duration::from_millis(EPOCH.0.unsigned_abs()) + landed;
+        object.last_modified = at.into();
+        object
     }
 }
 
@@ -111,7 +161,7 @@ async fn put(
     let write = async || {
         let result = this.objects.put_opts(&key, payload.clone(), options.clone()).await;
         if result.is_ok() {
-            this.landings.note(&key);
+            this.landings.landed(&key, &payload).await;
         }
         let said = if result.is_ok() { "written" } else { "refused" };
         note!(this.trace, "p{} put {key} ({bytes} B): {said}, {fate:?}", this.peer.0);
@@ -148,6 +198,42 @@ async fn put(
     }
 }
 
+/// Carries out a deletion to its fate; the answer goes to whoever still waits.
+async fn delete(this: Endpoint, keys: Vec<Path>, answer: oneshot::Sender<Result<Vec<Path>>>) {
+    let fate = this.faults.put_fate(this.peer);
+    tokio::time::sleep(this.faults.store_delay()).await;
+    let lands = async || {
+        for key in &keys {
+            this.landings.delete(&this.objects, key).await;
+        }
+        note!(this.trace, "p{} deletes {} objects: {fate:?}", this.peer.0, keys.len());
+    };
+    match fate {
+        PutFate::Lands => {
+            lands().await;
+            tokio::time::sleep(this.faults.store_delay()).await;
+            let _ = answer.send(Ok(keys));
+        }
+        PutFate::Refused | PutFate::Conflict => drop(answer.send(Err(failure("503 Slow Down")))),
+        PutFate::LostAnswer => {
+            lands().await;
+            let _ = answer.send(Err(failure("the connection was closed")));
+        }
+        PutFate::LandsLate(long) => {
+            let _ = answer.send(Err(failure("the connection was closed")));
+            tokio::time::sleep(long).await;
+            lands().await;
+        }
+        PutFate::Hangs { for_, lands: it_does } => {
+            tokio::time::sleep(for_).await;
+            if it_does {
+                lands().await;
+            }
+            let _ = answer.send(Err(failure("the connection was closed")));
+        }
+    }
+}
+
 #[async_trait]
 impl ObjectStore for Endpoint {
     async fn put_opts(
@@ -178,14 +264,27 @@ impl ObjectStore for Endpoint {
         &self,
         keys: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.objects.delete_stream(keys)
+        let this = self.clone();
+        let deleting = async move {
+            let keys: Vec<Path> = keys.try_collect().await?;
+            let (sender, answer) = oneshot::channel();
+            spawn(delete(this, keys, sender));
+            let deleted =
+                answer.await.unwrap_or_else(|_| Err(failure("the connection was closed")))?;
+            Ok::<_, Error>(stream::iter(deleted.into_iter().map(Ok)))
+        };
+        stream::once(deleting).try_flatten().boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (this, prefix) = (self.clone(), prefix.cloned());
         let listing = async move {
             match this.read_delay().await {
-                Ok(()) => this.objects.list(prefix.as_ref()),
+                Ok(()) => {
+                    let landings = this.landings.clone();
+                    let listed = this.objects.list(prefix.as_ref());
+                    listed.map_ok(move |object| landings.dated(object)).boxed()
+                }
                 Err(error) => stream::iter([Err(error)]).boxed(),
             }
         };

@@ -29,14 +29,21 @@ pub(crate) async fn watch(
         let patience = Duration::from_secs(30);
         let request = Ask { reads_for, patience, ..Ask::get(path) };
         let gateway = usize::try_from(random.below(2)).expect("it is small");
-        if let Some(answer) = ask(&shared, gateway, request).await
-            && answer.status.as_u16() == 200
-        {
+        if let Some(answer) = ask(&shared, gateway, request).await {
             let at = shared.elapsed();
-            for seen in events(&answer.body) {
-                after = Some(seen.cursor.clone());
-                let mut books = shared.history.lock();
-                books.watched.entry(place.clone()).or_default().events.push((seen, at));
+            let mut books = shared.history.lock();
+            let watched = books.watched.entry(place.clone()).or_default();
+            if answer.status.as_u16() == 200 {
+                for seen in events(&answer.body) {
+                    after = Some(seen.cursor.clone());
+                    watched.events.push((seen, at));
+                }
+            }
+            // At once, or in the middle of a stream.
+            let words = String::from_utf8_lossy(&answer.body);
+            if words.contains("\"cursor_expired\"") {
+                after = None;
+                watched.expired.insert(watched.events.len());
             }
         }
         tokio::time::sleep(Duration::from_millis(50 + random.below(1_000))).await;
