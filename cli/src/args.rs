@@ -43,6 +43,13 @@ pub(crate) struct NoClient {
     output: Option<Output>,
 }
 
+/// The same for commands that print data and talk to no deployment.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NoUrl {
+    #[arg(long, hide = true)]
+    url: Option<String>,
+}
+
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -80,6 +87,9 @@ pub(crate) enum Command {
     Shares(commands::shares::Arguments),
     /// Show the clusters
     Clusters,
+    /// Look after what a deployment has in its store
+    #[command(subcommand)]
+    Admin(commands::admin::Command),
     /// Run everything in one process: gateway, shard worker and executors
     Up(crate::up::Args),
     /// Run a gateway: the HTTP API

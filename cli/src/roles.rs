@@ -7,7 +7,7 @@ use muster_runtime::telemetry::{self, Format};
 use muster_runtime::{http, open_files, signal};
 use tokio::net::TcpListener;
 
-use crate::args::NoClient;
+use crate::args::{NoClient, NoUrl};
 use crate::process::{Base, Data, Parts, Role, run_until_stopped};
 use crate::settings::Settings;
 
@@ -83,6 +83,26 @@ pub(crate) struct ExecutorArgs {
     state_dir: Option<String>,
 }
 
+/// What commands take that work on the store alone.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct StoreArgs {
+    #[command(flatten)]
+    arguments: Arguments,
+    #[command(flatten)]
+    _client: NoUrl,
+    /// The store: `s3://bucket/prefix`, `file:///dir`
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+}
+
+impl StoreArgs {
+    /// The settings in effect; `None` when they were only to be printed or checked.
+    pub(crate) fn load(&self) -> anyhow::Result<Option<Settings>> {
+        let given = flags([("--store", "store.url", self.store.clone())]);
+        load_from(&self.arguments, Keeps::Data, given)
+    }
+}
+
 impl Admin {
     fn flags(self) -> Vec<Flag> {
         let insecure = self.insecure.then(|| "true".to_owned());
@@ -113,19 +133,27 @@ fn load(common: &Common, keeps: Keeps, mut more: Vec<Flag>) -> anyhow::Result<Op
         common.shards.map(|n| Flag { name: "--shards", key: "shards", value: n.to_string() });
     more.extend(bus);
     more.extend(shards);
-    let settings = config::load_for(&common.arguments.sources(more), |settings, problems| {
+    load_from(&common.arguments, keeps, more)
+}
+
+fn load_from(
+    arguments: &Arguments,
+    keeps: Keeps,
+    flags: Vec<Flag>,
+) -> anyhow::Result<Option<Settings>> {
+    let settings = config::load_for(&arguments.sources(flags), |settings, problems| {
         let Settings { store, .. } = settings;
         // What can be printed without a store is: who prints looks for what to set.
-        let is_needed = keeps == Keeps::Data && !common.arguments.print_config;
+        let is_needed = keeps == Keeps::Data && !arguments.print_config;
         if is_needed && store.url.is_empty() {
             problems.add("store.url", "is missing: say `--store URL`");
         }
     })?;
-    if common.arguments.print_config {
+    if arguments.print_config {
         print(&config::print(&settings));
         return Ok(None);
     }
-    if common.arguments.check_config {
+    if arguments.check_config {
         crate::show::note("the settings are in order");
         return Ok(None);
     }

@@ -20,6 +20,7 @@ pub mod tasks;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod verify;
 
 pub use blocking::Blocking;
 pub use bus::Bus;

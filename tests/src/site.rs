@@ -1,6 +1,7 @@
 //! A deployment that a suite runs against without knowing how it is built: one process on a
 //! directory (`muster up`), or all roles as processes on a NATS server and an S3 server.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -127,6 +128,14 @@ impl Site {
     /// Never for a running site.
     pub fn client(&self) -> Result<Client> {
         patient_client(&self.url())
+    }
+
+    /// The URL of its store, and what a program needs in its environment to open it.
+    pub fn store(&self) -> (String, BTreeMap<String, String>) {
+        match &self.parts {
+            Parts::Up(_) => (format!("file://{}", self.store_dir().display()), BTreeMap::new()),
+            Parts::Processes(deployment) => (deployment.s3.url("prefix"), deployment.s3.env()),
+        }
     }
 
     /// Where the store keeps its objects, as files below this directory.

@@ -1,5 +1,6 @@
 //! One file per command; here it is decided which one runs.
 
+pub(crate) mod admin;
 pub(crate) mod cancel;
 pub(crate) mod clusters;
 pub(crate) mod completions;
@@ -28,6 +29,13 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Demo(arguments) => crate::demo::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::ExitCodes => write_out(&format!("{}\n", exit::HELP)).map(|()| Outcome::Done),
+        Command::Admin(command) => tokio::select! {
+            result = admin::run(&cli.global, command) => result,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                Ok(Outcome::Interrupted)
+            }
+        },
         command => tokio::select! {
             result = remote(&cli.global, command) => result,
             interrupted = tokio::signal::ctrl_c() => {
@@ -56,7 +64,8 @@ async fn remote(global: &Global, command: Command) -> anyhow::Result<Outcome> {
         Command::Logs(arguments) => logs::run(&context, &arguments).await,
         Command::Shares(arguments) => shares::run(&context, &arguments).await,
         Command::Clusters => clusters::run(&context).await,
-        Command::Up(_)
+        Command::Admin(_)
+        | Command::Up(_)
         | Command::Gateway(_)
         | Command::Shard(_)
         | Command::Executor(_)

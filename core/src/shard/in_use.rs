@@ -1,7 +1,21 @@
-//! Which log objects the state still points into.
+//! Which log objects the state still points into, and for which jobs.
 
 use super::Shard;
-use crate::id::JobId;
+use super::job::Body;
+use crate::id::{JobId, Position};
+
+/// A job or array in memory, as an account has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// Which.
+    pub job: JobId,
+    /// Tasks of the array; 1 for a job.
+    pub submitted: u64,
+    /// How many of them live.
+    pub live: u64,
+    /// Where its payload lies in the log.
+    pub spec: Position,
+}
 
 impl Shard {
     /// The log objects, ascending, that hold the payload of a job that lives, or that has finished
@@ -24,5 +38,17 @@ impl Shard {
         sequences.sort_unstable();
         sequences.dedup();
         sequences
+    }
+    /// Every job and array in memory; one that is done is there until the history has it.
+    pub fn accounts(&self) -> impl Iterator<Item = Account> {
+        self.jobs.iter_from(JobId::default()).map(|(id, job)| Account {
+            job: id,
+            submitted: match &job.body {
+                Body::Array(array) => array.count.into(),
+                Body::Queued | Body::Active(_) => 1,
+            },
+            live: job.live(),
+            spec: job.spec(),
+        })
     }
 }

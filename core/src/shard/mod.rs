@@ -36,6 +36,7 @@ use crate::record::{HistorySpan, Record};
 use crate::shape::{Shape, ShapeKey};
 use crate::time::Timestamp;
 
+pub use in_use::Account;
 pub use query::{JobFilter, JobSetView, JobView, RunView};
 
 /// How much longer than it must be something may be remembered, so that forgetting is one record

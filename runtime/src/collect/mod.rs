@@ -8,6 +8,7 @@
 //! Never deleted: fences; the two newest checkpoints; log objects from the older of these two on;
 //! log objects with the payload of a job that lives or is not in the history yet.
 
+mod offline;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,8 @@ use crate::Clock;
 use crate::codec::{self, Kind};
 use crate::log::objects::{Place, folder, key, sequence_of};
 use crate::store::{self, Store};
+
+pub use offline::bounds;
 
 /// An object of more bytes has records, and so is no fence: a fence is a footer and nothing else.
 const FENCE_BYTES_MAX: u64 = 64 * 1024;

@@ -10,6 +10,7 @@
 //! history and all its writes pass through the same [`History`]; whoever becomes the owner calls
 //! [`History::forget`].
 
+pub(crate) mod check;
 mod columns;
 mod expire;
 mod listing;

@@ -2,6 +2,7 @@
 //! object that was deleted, at the moment at which it was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +10,8 @@ use futures::TryStreamExt as _;
 use muster_core::id::{JobRef, ShardId};
 use muster_core::record::Record;
 use muster_runtime::codec::{self, Columns, Kind};
+use muster_runtime::store::{self, Store};
+use muster_runtime::{Blocking, verify};
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 
@@ -96,6 +99,15 @@ pub(crate) async fn check(shared: &Shared, ledger: &Ledger) -> anyhow::Result<Ve
         }
     }
     Ok(findings)
+}
+
+/// What `muster admin verify` finds.
+pub(crate) async fn verify(shared: &Shared) -> anyhow::Result<Vec<String>> {
+    let objects = Arc::clone(&shared.site.objects);
+    let store = Store::over(objects, store::Kind::Memory, "memory:///");
+    let report = verify::verify(&store, &Blocking::inline(), |_| {}).await?;
+    let findings = report.findings.iter();
+    Ok(findings.map(|found| format!("verify: {}: {}", found.place, found.what)).collect())
 }
 
 /// A log object goes only if it is no fence, and if each job in it had ended by then, and stood in

@@ -140,6 +140,7 @@ async fn simulate(
     read(&shared, &mut ledger).await?;
     findings.extend(check::check(&shared, &ledger).await?);
     findings.extend(garbage::check(&shared, &ledger).await?);
+    findings.extend(garbage::verify(&shared).await?);
     for slot in shared.processes().iter_mut() {
         slot.process.kill();
     }

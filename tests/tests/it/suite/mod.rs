@@ -29,6 +29,7 @@ pub(crate) mod observe;
 pub(crate) mod owners;
 pub(crate) mod problems;
 pub(crate) mod queues;
+pub(crate) mod store;
 pub(crate) mod submit;
 
 /// How long anything may take that these suites wait for.
@@ -148,6 +149,7 @@ pub(crate) async fn load_test(site: Site) {
         audit::a_list_that_does_not_fit_fails_the_audit,
         audit::what_lives_when_the_time_is_up_fails_the_audit,
         audit::a_deployment_that_does_things_twice_fails_the_audit,
+        store::what_lies_in_the_store_is_whole_and_damage_is_named,
     ])
     .await;
 }
