@@ -31,8 +31,9 @@ coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table"
 coverage+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
 binaries=()
 for target in "${targets[@]}"; do binaries+=(--bin "$target"); done
-# With a target named, the flags are not those of build scripts and macros.
-RUSTFLAGS="$coverage --cfg fuzzing" CARGO_INCREMENTAL=0 cargo build --quiet --locked --release \
+# With a target named, the flags are not those of build scripts and macros. The lock file follows
+# that of the workspace where its crates have come to use more.
+RUSTFLAGS="$coverage --cfg fuzzing" CARGO_INCREMENTAL=0 cargo build --quiet --release \
     --manifest-path fuzz/Cargo.toml --target-dir fuzz/target --target "$host" "${binaries[@]}"
 
 mkdir -p fuzz/target/found fuzz/target/logs
@@ -42,7 +43,7 @@ for target in "${targets[@]}"; do
     mkdir -p "fuzz/target/corpus/$target"
     log=fuzz/target/logs/$target.log
     if "fuzz/target/$host/release/$target" "fuzz/target/corpus/$target" "fuzz/corpus/$target" \
-        -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=10 -print_final_stats=1 \
+        -max_total_time="$seconds" -max_len=131072 -rss_limit_mb=1024 -timeout=10 -print_final_stats=1 \
         -artifact_prefix="fuzz/target/found/$target-" >"$log" 2>&1; then
         result=ok
     else
