@@ -85,7 +85,7 @@ impl Driven {
     }
 
     /// What has finished goes to the history, and its end is noted.
-    async fn to_history(&mut self) {
+    async fn write_history(&mut self) {
         let through = Position { sequence: self.log.next_sequence() - 1, row: u32::MAX };
         let span = HistorySpan { after: self.state.history_through(), through };
         self.commit(Command::PlanHistory(span)).await;
@@ -140,7 +140,7 @@ async fn deployment() -> Driven {
     let ids = driven.submit(jobs).await;
     let half = (0..500).map(|index| JobRef::task(ids[3].job, index));
     driven.cancel(std::iter::once(ids[0]).chain(half).collect()).await;
-    driven.to_history().await;
+    driven.write_history().await;
     assert_eq!(driven.checkpoint().await, 5);
     driven.cancel(vec![ids[1]]).await;
     assert_eq!(driven.checkpoint().await, 6);
@@ -165,7 +165,7 @@ async fn nothing_is_wrong_with_a_log_that_is_as_it_should_be() {
     let report = driven.report().await;
     assert_eq!((&report.findings[..], report.shards[0].collected), (&[][..], 2));
     // And so is history that was written and is not noted yet.
-    driven.to_history().await;
+    driven.write_history().await;
     let noted = log_key(driven.log.next_sequence() - 1);
     driven.store.objects().delete(&noted).await.unwrap();
     assert_eq!(driven.report().await.findings, []);
