@@ -9,7 +9,7 @@
 //! | [`Action::Reap`] | `Worker::reap`, `Leases::give_back` |
 //! | [`Action::Cancel`] | `Worker::hand_over`, `Worker::stop`; a takeover that fails |
 //! | [`Action::Advance`], [`Step::Begun`], [`Step::Listed`] | the listings of `Replay::fence` |
-//! | …, [`Step::Fenced`] | the look behind the fence; `Replay::read_checkpoint` |
+//! | …, [`Step::Fenced`] | `Replay::refuse_overtaken`, `Replay::read_checkpoint` |
 //! | …, [`Step::Loaded`] | `Replay::read_log`; whether to wait: `owner::run` |
 //! | …, [`Role::Waiting`] | the waits of `owner::run` |
 //! | [`Action::Deliver`] | `Owner::on_request`, `Owner::execute_as`, `Owner::reply` |
@@ -19,12 +19,14 @@
 //! | [`Action::PutUnheard`] | `Objects::put_once` carried out and not answered |
 //! | [`Action::PutLate`], [`Action::Land`] | … carried out after it was given up, or never |
 //! | [`Action::Checkpoint`] | `Log::write_checkpoint` |
-//! | [`Action::Doom`], [`Action::Delete`] | the rule of collection, and the request it makes |
+//! | [`Action::Doom`], [`Action::Delete`] | `Collector::pass`: its rule, and its requests |
+//! | [`Action::DropCheckpoint`] | … for checkpoints |
 //! | [`Store::read`] | what `Log::take_over` applies |
 //! | [`Owner::shown`] | what `Owner::read` and `Owner::reply` wait for |
 //!
 //! `Leases` and `Asker` are in `shard/src/lease.rs`, `Worker` in `shard/src/worker.rs`, `Owner` in
-//! `shard/src/owner`, `Log`, `Replay` and `Objects` in `runtime/src/log`.
+//! `shard/src/owner`, `Log`, `Replay` and `Objects` in `runtime/src/log`, `Collector` in
+//! `runtime/src/collect`.
 //!
 //! A put that fails before it writes, a 409, a read that fails and is tried again, a message that
 //! is lost or a process that sleeps are steps that change nothing: they need no action of their
