@@ -2,8 +2,8 @@
 //! where it belongs, that logs have no holes where none may be, that checkpoints say what the log
 //! says, and that each job that was submitted lives or stands in the history, once.
 //!
-//! It reads and writes nothing else, and may run beside the deployment: what is written meanwhile is
-//! not looked at, and what is let go meanwhile is not missed.
+//! It writes nothing, and may run beside the deployment: what is written meanwhile is not looked
+//! at, and what is let go meanwhile is not missed.
 
 mod jobs;
 mod log;
