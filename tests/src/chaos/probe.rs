@@ -104,7 +104,7 @@ impl Probe {
     /// One round.
     ///
     /// # Errors
-    /// When a job is refused, fails, or cannot be asked about for longer than a client has patience.
+    /// When a job is refused, fails, or cannot be asked about for longer than clients are patient.
     pub(super) async fn round(&self) -> Result<Round> {
         let began = self.clock.monotonic();
         let ids = try_join_all(self.queues.iter().map(|queue| self.submit(queue))).await?;
