@@ -53,6 +53,9 @@ pub const PAST_RUNS_MAX: usize = 16;
 pub const IDEMPOTENCY_HOURS: u64 = 24;
 /// How long the outcome of any other command is remembered, in minutes.
 pub const COMMAND_MINUTES: u64 = 15;
+/// The newest of those commands, as many as this, are remembered however long ago they seem to be:
+/// clocks leap.
+pub const COMMANDS_KEPT_MIN: usize = 1_024;
 /// Commands, and client ids whose time is not over, that a shard remembers; beyond it the oldest
 /// are forgotten before their time.
 pub const REMEMBERED_MAX: usize = 4_000_000;

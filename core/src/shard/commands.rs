@@ -115,14 +115,14 @@ impl Commands {
     /// Whether something has been remembered for longer than it must be by `slack`, or there is too
     /// much of it.
     pub(super) fn is_forgetting_due(&self, now: Timestamp, slack: Duration) -> bool {
-        let short = self.short.front().is_some_and(|(at, _)| now.since(*at) > SHORT + slack);
+        let short = self.oldest_short().is_some_and(|at| now.since(at) > SHORT + slack);
         let long = self.long.front().is_some_and(|(at, _)| now.since(*at) > LONG + slack);
         short || long || self.remembered() > self.max
     }
 
     /// Forgets what is too old. Client ids of jobs that live stay.
     pub(super) fn forget(&mut self, now: Timestamp, lives: impl Fn(JobId) -> bool) {
-        while let Some(&(at, _)) = self.short.front()
+        while let Some(at) = self.oldest_short()
             && now.since(at) > SHORT
         {
             self.drop_oldest_short();
@@ -144,6 +144,13 @@ impl Commands {
                 (None, None) => break,
             }
         }
+    }
+
+    /// The time of the oldest command without a key that may be forgotten. Who repeats a command
+    /// does so within seconds, but by the clocks of its owners they may be hours.
+    fn oldest_short(&self) -> Option<Timestamp> {
+        let may_go = self.short.len() > limits::COMMANDS_KEPT_MIN;
+        self.short.front().filter(|_| may_go).map(|(at, _)| *at)
     }
 
     fn remembered(&self) -> usize {
@@ -263,6 +270,22 @@ mod tests {
         assert_eq!(known, expected);
         commands.finished(2, job(2));
         assert_eq!(commands.client(2), None, "it was kept for the job alone");
+    }
+
+    #[test]
+    fn the_newest_commands_outlast_a_leap_of_the_clock() {
+        let mut commands = Commands::default();
+        let count = u32::try_from(limits::COMMANDS_KEPT_MIN).unwrap() + 3;
+        for n in 0..count {
+            let id = CommandId(n.into());
+            commands.remember(&Done { id, at: Timestamp(5), key: None, outcome: Outcome::Noted });
+        }
+        let leapt = Timestamp(5 + 2 * HOUR);
+        assert!(commands.is_forgetting_due(leapt, Duration::ZERO));
+        commands.forget(leapt, |_| false);
+        assert!(!commands.is_forgetting_due(leapt, Duration::ZERO));
+        let known = (0..count).filter(|n| commands.outcome(CommandId((*n).into())).is_some());
+        assert_eq!(known.collect::<Vec<_>>(), (3..count).collect::<Vec<_>>());
     }
 
     #[test]
