@@ -17,6 +17,8 @@ pub struct Gate {
 struct State {
     mode: Mode,
     next_id: u64,
+    /// Turns until all tasks are dropped, if that has been decided.
+    turns_left: Option<u64>,
     /// How to wake each task that waits.
     wakers: BTreeMap<u64, Waker>,
 }
@@ -45,6 +47,12 @@ impl Gate {
         self.change(Mode::Killed);
     }
 
+    /// As [`Gate::kill`], but after so many more turns of the tasks: at any of the places where
+    /// they wait, also where no time passes.
+    pub fn kill_after(&self, turns: u64) {
+        self.lock().turns_left = Some(turns);
+    }
+
     /// Whether the tasks were killed.
     #[must_use]
     pub fn is_killed(&self) -> bool {
@@ -71,6 +79,23 @@ impl Gate {
         Passing { gate: self, id, work: Some(Box::pin(work)) }
     }
 
+    /// A task wants a turn.
+    fn turn(&self, id: u64, waker: &Waker) -> Mode {
+        let mut state = self.lock();
+        state.wakers.insert(id, waker.clone());
+        if state.mode == Mode::Open
+            && let Some(left) = &mut state.turns_left
+        {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                drop(state);
+                self.kill();
+                return Mode::Killed;
+            }
+        }
+        state.mode
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code panics while it holds this lock")
     }
@@ -88,11 +113,7 @@ impl<F: Future<Output = ()>> Future for Passing<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<()> {
-        let mode = {
-            let mut state = self.gate.lock();
-            state.wakers.insert(self.id, ctx.waker().clone());
-            state.mode
-        };
+        let mode = self.gate.turn(self.id, ctx.waker());
         let turn = match (mode, &mut self.work) {
             (Mode::Open, Some(work)) => work.as_mut().poll(ctx),
             (Mode::Frozen, Some(_)) => Poll::Pending,

@@ -127,3 +127,22 @@ async fn a_frozen_process_notices_nothing_and_a_killed_one_drops_everything() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!((turns.load(Ordering::Relaxed), Arc::strong_count(&turns)), (4, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_process_can_be_killed_between_two_turns_that_take_no_time() {
+    let gate = Gate::default();
+    let tasks = Supervisor::behind(gate.clone(), Random::seeded(1));
+    let turns = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&turns);
+    let mut task = tasks.spawn_once("yields", Policy::VITAL, move |_| async move {
+        for _ in 0..1_000 {
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+        Ok::<(), BoxError>(())
+    });
+    gate.kill_after(8);
+    assert_eq!(task.finished().await, Ok(()));
+    assert!(gate.is_killed() && tasks.running().is_empty());
+    assert_eq!(turns.load(Ordering::Relaxed), 7);
+}
