@@ -31,6 +31,10 @@ soak: rust nats ## the protocol's model, the simulation for an hour (ARGS="--for
 fuzz: rust ## what reads foreign bytes, a minute each; ARGS="TARGET --for 10m" for one and longer
 	@scripts/fuzz.sh $(ARGS)
 
+.PHONY: mutants
+mutants: rust ## breaks each promise on purpose, and shows that the simulation notices
+	@cargo run --release --locked --quiet --package sim --features mutants -- --mutants $(ARGS)
+
 .PHONY: bench
 bench: rust nats ## the numbers of docs/benchmarks.md
 	@scripts/bench.sh $(ARGS)

@@ -9,6 +9,7 @@ pub mod history;
 pub mod id;
 pub mod job;
 pub mod limits;
+pub mod mutant;
 pub mod names;
 pub mod offer;
 pub mod quantity;

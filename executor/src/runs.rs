@@ -12,6 +12,7 @@ use std::time::Duration;
 use muster_api::bus::{BelievedRun, Exit, JobPayload, LeaseAnswer, LeasedRun, Report, RunStatus};
 use muster_core::Name;
 use muster_core::id::{CommandId, JobId, JobRef, ShardId, run_digest};
+use muster_core::mutant::{self, Mutant};
 use muster_core::shape::Shape;
 use muster_core::time::Timestamp;
 
@@ -354,7 +355,8 @@ impl Runs {
         }
         self.stop_older_attempts(key, now);
         let (node, shape) = (Name::from(lease.node.as_str()), Arc::clone(&lease.shape.0));
-        if let Some(why) = self.nodes.refusal(&node, &shape) {
+        let refusal = self.nodes.refusal(&node, &shape);
+        if let Some(why) = refusal.filter(|_| !mutant::is(Mutant::StartsWithoutRoom)) {
             self.insert(key, Run { node, shape, phase: Phase::Ended });
             self.report(key, outcome(key, RunStatus::Returned, "DoesNotFit", why, now));
             return true;
@@ -369,6 +371,9 @@ impl Runs {
 
     /// A newer attempt was leased, so nobody believes in those before it.
     fn stop_older_attempts(&mut self, key: RunKey, now: Now) {
+        if mutant::is(Mutant::KeepsOlderAttempt) {
+            return;
+        }
         let older: Vec<RunKey> =
             self.runs.range(RunKey { attempt: 0, ..key }..key).map(|(key, _)| *key).collect();
         for key in older {
@@ -399,7 +404,9 @@ impl Runs {
     /// The run is over for good.
     fn settle(&mut self, key: RunKey, now: Now) {
         self.remove(&key);
-        self.recent.insert(key, now.monotonic);
+        if !mutant::is(Mutant::StartsAgain) {
+            self.recent.insert(key, now.monotonic);
+        }
         self.effects.push(Effect::Settle(key));
     }
 

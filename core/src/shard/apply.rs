@@ -10,6 +10,7 @@ use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position, run_digest};
 use crate::job::{Counts, Exit, JobState};
 use crate::limits;
+use crate::mutant::{self, Mutant};
 use crate::record::{Change, Changed, Record, Run, Submitted};
 
 pub(super) fn apply(shard: &mut Shard, position: Position, record: &Record) {
@@ -299,6 +300,9 @@ fn cancel(shard: &mut Shard, position: Position, changed: &Changed) {
         let (cluster, attempt) = (run.cluster.clone(), run.attempt);
         shard.stops.push(Stop { cluster, job: target, attempt });
         end_run(shard, position, changed, JobState::Cancelled, None);
+        return;
+    }
+    if mutant::is(Mutant::LeasesCancelled) {
         return;
     }
     let set = (job.queue, job.job_set);

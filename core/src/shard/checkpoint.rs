@@ -5,6 +5,7 @@ use super::ranges::Ranges;
 use super::sets::JobSet;
 use super::{Shard, apply, finished};
 use crate::id::{JobId, JobRef, Position, run_digest};
+use crate::mutant::{self, Mutant};
 use crate::record::{ArrayTasks, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted};
 use crate::record::{Run, Task};
 use crate::time::Timestamp;
@@ -22,7 +23,8 @@ impl Shard {
                 counts: set.counts,
             })
         });
-        let jobs = self.jobs.iter_from(JobId::default());
+        let lost = usize::from(mutant::is(Mutant::CheckpointLosesJob));
+        let jobs = self.jobs.iter_from(JobId::default()).skip(lost);
         let jobs = jobs.map(|(id, job)| Record::Job(Box::new(self.live_job(id, job))));
         let closed = self.closed.iter().map(|(queue, &incarnation)| Record::QueueClosed {
             queue: queue.clone(),
@@ -74,7 +76,9 @@ impl Shard {
                 (None, Some(tasks))
             }
         };
-        LiveJob { submitted, spec, task: Task { attempts: job.attempts, active, past }, array }
+        let is_forgetful = mutant::is(Mutant::CheckpointForgetsAttempts);
+        let attempts = if is_forgetful { 0 } else { job.attempts };
+        LiveJob { submitted, spec, task: Task { attempts, active, past }, array }
     }
 }
 

@@ -32,6 +32,7 @@ use crate::Name;
 use crate::command::{Command, Outcome};
 use crate::history::Finished;
 use crate::id::{CommandId, JobId, JobRef, Position, ShardId};
+use crate::mutant::{self, Mutant};
 use crate::record::{HistorySpan, Record};
 use crate::shape::{Shape, ShapeKey};
 use crate::time::Timestamp;
@@ -152,7 +153,8 @@ impl Shard {
         ctx: Context,
         records: &mut Vec<Record>,
     ) -> Outcome {
-        if let Some(outcome) = self.commands.outcome(id) {
+        let before = self.commands.outcome(id).filter(|_| !mutant::is(Mutant::CarriesOutTwice));
+        if let Some(outcome) = before {
             return outcome.clone();
         }
         let mut position = ctx.position;

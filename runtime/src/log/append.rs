@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use muster_core::mutant::{self, Mutant};
 use muster_core::record::Record;
 
 use super::objects::{Objects, Place, Put};
@@ -23,7 +24,8 @@ impl Sealed {
     /// # Errors
     /// See [`codec::encode`].
     pub fn new(header: Header, records: &[Record]) -> Result<Self, codec::Error> {
-        let bytes = codec::encode(&header, records)?;
+        let dropped = usize::from(mutant::is(Mutant::DropsLastRecord) && records.len() > 1);
+        let bytes = codec::encode(&header, &records[..records.len() - dropped])?;
         Ok(Self { header, bytes })
     }
 
@@ -177,6 +179,7 @@ impl Log {
                 head.state = State::Open;
                 self.reader.keep(header.sequence, sealed.bytes.clone());
             }
+            Err(_) if mutant::is(Mutant::TimeoutIsFailure) => head.state = State::Open,
             Err(why) => head.state = State::Closed(why.clone()),
         }
         result
@@ -243,6 +246,7 @@ impl Log {
         match Header::read(found) {
             Err(error) => occupied(error.to_string()),
             Ok(theirs) if theirs.writer == ours.writer && theirs.nonce == ours.nonce => Ok(()),
+            Ok(_) if mutant::is(Mutant::IgnoresFence) => Ok(()),
             Ok(theirs) if theirs.writer == ours.writer && theirs.epoch <= ours.epoch => {
                 occupied("it is of this owner, but another commit".to_owned())
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use muster_core::id::ShardId;
+use muster_core::mutant::{self, Mutant};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload};
 
@@ -151,6 +152,8 @@ impl Objects {
             attempts += 1;
             let failure = match self.put_once(&key, bytes).await {
                 Ok(put) => return put,
+                Err(_) if mutant::is(Mutant::TimeoutIsSuccess) => return Put::Ours,
+                Err(_) if mutant::is(Mutant::TimeoutIsFailure) => return Put::Theirs(Bytes::new()),
                 Err(failure) => failure,
             };
             // Each power of two: an outage of hours gives a dozen lines.
@@ -170,6 +173,10 @@ impl Objects {
         match tokio::time::timeout(patience, put).await {
             Err(_) => return Err(format!("no answer after {patience:?}")),
             Ok(Ok(_)) => return Ok(Put::Ours),
+            Ok(Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            )) if mutant::is(Mutant::ConflictIsOurs) => return Ok(Put::Ours),
             Ok(Err(
                 object_store::Error::AlreadyExists { .. }
                 | object_store::Error::Precondition { .. },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_core::command::Command;
 use muster_core::history::Finished;
 use muster_core::id::Position;
+use muster_core::mutant::{self, Mutant};
 use muster_core::record::HistorySpan;
 use muster_core::shard::Shard;
 use muster_runtime::log::{Stretch, TakenOver};
@@ -145,7 +146,8 @@ impl Owner {
         let durable = self.durable.get();
         if let Some(span) = self.state.history_planned() {
             // The plan itself has to be durable before anything is written by it.
-            if durable >= self.background.planned_in {
+            let is_early = mutant::is(Mutant::WritesUnplannedHistory);
+            if durable >= self.background.planned_in || is_early {
                 self.write_history(span);
             }
             return;
@@ -172,6 +174,9 @@ impl Owner {
         self.background.history_running = true;
         let rows: Vec<Finished> =
             self.state.finished_in(span).iter().map(|row| Finished::clone(row)).collect();
+        if mutant::is(Mutant::NotesHistoryEarly) {
+            self.execute(Command::NoteHistory(span));
+        }
         let history = self.deps.history.clone();
         let shard = self.state.id();
         let sender = self.background.sender.clone();

@@ -11,6 +11,7 @@ use muster_api::bus::{self, ShardReply, StopRuns, subject};
 use muster_core::Name;
 use muster_core::command::{Command, Outcome};
 use muster_core::id::{CommandId, Position, ShardId};
+use muster_core::mutant::{self, Mutant};
 use muster_core::record::Record;
 use muster_core::shard::{Context, Shard, Stop};
 use muster_runtime::bus::ReplyTo;
@@ -92,7 +93,11 @@ pub(super) fn params(shard: ShardId, deps: &Deps) -> Params {
 pub(super) async fn take_over(shard: ShardId, deps: &Deps) -> Result<(Shard, TakenOver), Error> {
     let mut state = Shard::new(shard);
     let params = params(shard, deps);
-    let taken = Log::take_over(params, |position, record| state.apply(position, &record)).await?;
+    let apply = |position, record| match record {
+        Record::Command(_) if mutant::is(Mutant::ForgetsAnswers) => {}
+        record => state.apply(position, &record),
+    };
+    let taken = Log::take_over(params, apply).await?;
     for error in &taken.broken {
         tracing::error!(%shard, %error, "checkpoint is broken, recovered from the one before");
         deps.metrics.checkpoints_broken.inc();
@@ -155,7 +160,9 @@ impl Owner {
 
     /// Sends a message once everything applied so far is durable, in order.
     pub(super) async fn say(&mut self, message: Message) {
-        if !self.open.records.is_empty() {
+        if mutant::is(Mutant::AcknowledgesEarly) {
+            self.say_now(message).await;
+        } else if !self.open.records.is_empty() {
             self.open.messages.push(message);
         } else if let Some(flight) = &mut self.flight {
             flight.messages.push(message);
@@ -258,6 +265,9 @@ impl Owner {
     /// A commit is durable: what waited for it may be said.
     pub(super) async fn on_landed(&mut self, landed: Result<Landed, Error>) -> Result<End, Error> {
         let Some(flight) = self.flight.take() else { return Ok(End::Cancelled) };
+        if mutant::is(Mutant::TimeoutIsFailure) && matches!(landed, Err(Error::Append(_))) {
+            return Ok(End::Cancelled);
+        }
         let records = match landed? {
             Landed::Durable { records, bytes } => {
                 self.background.count_bytes(bytes);

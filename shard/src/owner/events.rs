@@ -12,6 +12,7 @@ use muster_api::convert;
 use muster_api::http::{ErrorCode, EventPage, Problem};
 use muster_api::text::Cursor;
 use muster_core::id::Position;
+use muster_core::mutant::{self, Mutant};
 use muster_core::record::{Payload, Record};
 use muster_runtime::Clock;
 use muster_runtime::codec::Columns;
@@ -93,6 +94,7 @@ impl Reader {
     pub(super) async fn page(self, request: ListEvents) -> ShardReply {
         let until = self.clock.monotonic() + Duration::from_millis(request.wait_ms.min(60_000));
         let mut next = match &request.after {
+            Some(Cursor(after)) if mutant::is(Mutant::RepeatsEvent) => *after,
             Some(Cursor(after)) => behind(*after),
             None => self.from(self.whole_from.load(Ordering::Acquire)),
         };

@@ -26,6 +26,7 @@ use muster_api::bus::{self, Heartbeat, subject};
 use muster_core::Name;
 use muster_core::command::{Command, Outcome};
 use muster_core::id::{CommandId, ShardId};
+use muster_core::mutant::{self, Mutant};
 use muster_core::shard::Shard;
 use muster_runtime::bus::Subscription;
 use muster_runtime::log::{Log, TakenOver};
@@ -118,7 +119,8 @@ pub(crate) async fn run(
     };
     let epoch = taken.epoch;
     // The first object of a log has nobody before it.
-    if !taken.released_by_previous && epoch > 1 && !deps.config.exclusive {
+    let must_wait = !deps.config.exclusive && !mutant::is(Mutant::TakesOverAtOnce);
+    if !taken.released_by_previous && epoch > 1 && must_wait {
         // The owner before may still believe in its lease, and answer reads from a state that is
         // old.
         tokio::select! {

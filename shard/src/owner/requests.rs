@@ -9,6 +9,7 @@ use muster_api::http::{ErrorCode, JobSetPage, Problem};
 use muster_core::Name;
 use muster_core::command::{Command, NewJob, Outcome, Submit};
 use muster_core::id::{CommandId, JobRef, Position};
+use muster_core::mutant::{self, Mutant};
 use muster_core::shape::ShapeKey;
 use muster_core::shard::JobFilter;
 use muster_runtime::bus::{Message, ReplyTo};
@@ -231,7 +232,8 @@ impl Owner {
     /// Answers from a task of its own what takes the store to answer; not before everything applied
     /// so far is durable, and only while the lease holds.
     fn read(&mut self, to: ReplyTo, read: impl Future<Output = ShardReply> + Send + 'static) {
-        let needed = if self.is_clean() { 0 } else { self.dirty_sequence() };
+        let waits = !self.is_clean() && !mutant::is(Mutant::ReadsUncommitted);
+        let needed = if waits { self.dirty_sequence() } else { 0 };
         let durable = self.durable.waiter();
         let (deps, trust) = (self.deps.clone(), self.trust.clone());
         let name = format!("read.{}", self.state.id());

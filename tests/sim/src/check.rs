@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
 use futures::TryStreamExt as _;
-use muster_core::id::{JobId, ShardId};
+use muster_core::id::{JobId, JobRef, ShardId};
 use muster_core::route::shard_of_queue;
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::garbage;
-use crate::history::{Books, Seen};
-use crate::ledger::Ledger;
+use crate::history::{Books, Read, Seen};
+use crate::ledger::{Ledger, Standing};
 use crate::world::Shared;
 
 /// A row of the history.
@@ -92,10 +92,12 @@ pub(crate) async fn check(shared: &Shared, ledger: &Ledger) -> anyhow::Result<Ve
         findings.extend(books.findings.iter().cloned());
         acknowledged(&books, ledger, &mut findings);
         cancelled(&books, ledger, &mut findings);
+        reads(&books, ledger, &mut findings);
         let gone = garbage::Gone::of(&deleted);
         watched(&books, ledger, &gone, shared.site.plan.shards, &mut findings);
         findings.extend(watchers_behind(&books, ledger, &kept));
     }
+    at_most_once(&shared.site.pods.runs_started(), ledger, &mut findings);
     history(&history_rows(shared).await?, ledger, &mut findings);
     Ok(findings)
 }
@@ -118,8 +120,14 @@ fn acknowledged(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
                 findings.push(format!("{id} ({}) was acknowledged and is lost", line.tag));
                 continue;
             };
-            if job.tag != line.tag || job.queue != submission.queue {
+            let same = job.tag == line.tag
+                && (&job.queue, &job.job_set) == (&submission.queue, &submission.job_set);
+            if !same {
                 findings.push(format!("{id} was acknowledged for {} and is {}", line.tag, job.tag));
+            }
+            if job.spec != line.spec.as_bytes() {
+                let spec = String::from_utf8_lossy(&job.spec);
+                findings.push(format!("{id} was sent as {} and is {spec}", line.spec));
             }
             if job.submitted_at > at {
                 findings.push(format!(
@@ -150,6 +158,45 @@ fn cancelled(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
                     cancelled.at
                 ));
             }
+        }
+    }
+}
+
+/// A read shows where the job stood, durably, at some moment between question and answer: nothing
+/// that is not durable yet, and nothing that is over.
+fn reads(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
+    for Read { job, state, asked, answered } in &books.reads {
+        let Some(found) = ledger.jobs.get(&job.job) else { continue };
+        // The state of an array as a whole is made of its tasks'.
+        if found.is_array && job.index.is_none() {
+            continue;
+        }
+        let task = found.tasks.get(job.index.unwrap_or(0) as usize);
+        let standing = Standing::of_state(state);
+        let (Some(task), Some(standing)) = (task, standing) else {
+            findings.push(format!("{job} was shown as {state}"));
+            continue;
+        };
+        if !task.stood(standing, *asked, *answered) {
+            findings.push(format!(
+                "{job} was shown as {state} between {asked:?} and {answered:?}: {task:?}"
+            ));
+        }
+    }
+}
+
+/// Jobs that run at most once were started at most once.
+fn at_most_once(started: &BTreeSet<(JobRef, u32)>, ledger: &Ledger, findings: &mut Vec<String>) {
+    for (reference, job, _) in ledger.tasks().filter(|(_, job, _)| job.at_most_once) {
+        let attempts: Vec<u32> = started
+            .range((reference, 0)..=(reference, u32::MAX))
+            .map(|(_, attempt)| *attempt)
+            .collect();
+        if attempts.len() > 1 {
+            let tag = &job.tag;
+            findings.push(format!(
+                "{reference} ({tag}) is to run at most once, and ran as attempts {attempts:?}"
+            ));
         }
     }
 }

@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use axum::http::Method;
 use bytes::Bytes;
-use muster_core::id::JobId;
+use muster_core::id::{JobId, JobRef};
 use muster_runtime::Random;
 use serde_json::{Value, json};
 
-use crate::history::{Cancelled, Line, Submission};
+use crate::history::{Cancelled, Line, Read, Submission};
 use crate::http::{Answer, Ask, ask};
 use crate::trace::note;
 use crate::world::Shared;
 
 /// The annotation that names a line in the log.
 pub(crate) const TAG: &str = "sim/line";
+
+/// Jobs that were acknowledged last, and are read most.
+const RECENT: usize = 40;
 
 /// How often a submission is sent before its client gives up.
 const ATTEMPTS_MAX: u32 = 12;
@@ -44,11 +47,24 @@ impl Client {
                 45..55 => self.cancel_ids().await,
                 55..58 => self.cancel_job_set().await,
                 58..65 => self.reprioritize().await,
-                65..85 => self.read_one().await,
+                65..85 => self.read_some().await,
                 85..92 => self.count().await,
                 _ => self.change_queue().await,
             }
             let pause = Duration::from_millis(self.random.below(1_200));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Reads jobs that were acknowledged a short while ago, by whomever, all the time and from one
+    /// gateway: of whatever stands behind it, what is out of date shows for moments only.
+    pub(crate) async fn probe(self, gateway: usize) {
+        while self.shared.is_busy() {
+            if let Some(job) = self.recent_task() {
+                let patience = Duration::from_millis(200 + self.random.below(1_000));
+                self.read(job, gateway, patience).await;
+            }
+            let pause = Duration::from_millis(50 + self.random.below(400));
             tokio::time::sleep(pause).await;
         }
     }
@@ -72,8 +88,14 @@ impl Client {
     fn line(&self, number: usize) -> (Line, Value) {
         let tag = format!("{}/{}/{number}", self.number, self.submissions);
         let client_id = (self.random.below(4) == 0).then(|| format!("id-{tag}"));
-        let count = (self.random.below(10) == 0).then(|| 1 + self.pick(12) as u32);
-        let runtime = format!("{}ms", 20 + self.random.below(4_000));
+        let count = (self.random.below(6) == 0).then(|| 1 + self.pick(12) as u32);
+        // Some are over before much is said of them, some last until their cluster counts as lost.
+        let runtime = match self.random.below(12) {
+            0..4 => 1 + self.random.below(200),
+            4..6 => 5_000 + self.random.below(25_000),
+            _ => 20 + self.random.below(4_000),
+        };
+        let runtime = format!("{runtime}ms");
         let mut annotations = json!({ TAG: tag, "muster.dev/simulated-runtime": runtime });
         if self.random.below(8) == 0 {
             annotations["muster.dev/at-most-once"] = "true".into();
@@ -91,13 +113,14 @@ impl Client {
             "annotations": annotations,
             "podSpec": { "containers": [container] },
         });
+        let spec = job["podSpec"].to_string();
         if let Some(client_id) = &client_id {
             job["clientId"] = client_id.clone().into();
         }
         if let Some(count) = count {
             job["count"] = count.into();
         }
-        (Line { tag, client_id, count, id: None }, job)
+        (Line { tag, client_id, count, spec, id: None }, job)
     }
 
     async fn submit(&mut self) {
@@ -208,19 +231,45 @@ impl Client {
         is_done
     }
 
-    /// A job of one's own that was acknowledged.
-    fn own_job(&self) -> Option<JobId> {
+    /// A job of one's own that was acknowledged, and its tasks.
+    fn own_line(&self) -> Option<(JobId, Option<u32>)> {
         let books = self.shared.history.lock();
         let prefix = format!("{}/", self.number);
-        let ids: Vec<JobId> = books
+        let ids: Vec<(JobId, Option<u32>)> = books
             .submissions
             .iter()
             .flat_map(|submission| &submission.lines)
             .filter(|line| line.tag.starts_with(&prefix))
-            .filter_map(|line| line.id.map(|(id, _)| id))
+            .filter_map(|line| line.id.map(|(id, _)| (id, line.count)))
             .collect();
         drop(books);
         (!ids.is_empty()).then(|| ids[self.pick(ids.len())])
+    }
+
+    /// One of the tasks that were acknowledged last.
+    fn recent_task(&self) -> Option<JobRef> {
+        let books = self.shared.history.lock();
+        let lines = books.submissions.iter().rev().flat_map(|submission| &submission.lines);
+        let known = lines.filter_map(|line| line.id.map(|(id, _)| (id, line.count)));
+        let recent: Vec<(JobId, Option<u32>)> = known.take(RECENT).collect();
+        drop(books);
+        (!recent.is_empty()).then(|| self.task_of(recent[self.pick(recent.len())]))
+    }
+
+    fn own_job(&self) -> Option<JobId> {
+        self.own_line().map(|(id, _)| id)
+    }
+
+    /// A job of one's own that is no array, or a task of one that is.
+    fn own_task(&self) -> Option<JobRef> {
+        self.own_line().map(|line| self.task_of(line))
+    }
+
+    fn task_of(&self, (id, count): (JobId, Option<u32>)) -> JobRef {
+        match count.map(|count| self.pick(count as usize)) {
+            Some(index) => JobRef::task(id, u32::try_from(index).expect("it is small")),
+            None => JobRef::whole(id),
+        }
     }
 
     async fn read_back(&self, place: usize) {
@@ -230,23 +279,42 @@ impl Client {
             lines[self.pick(lines.len())].id
         };
         if let Some((id, _)) = id {
-            self.read(id).await;
+            self.read_any(JobRef::whole(id)).await;
         }
     }
 
-    async fn read_one(&self) {
-        if let Some(id) = self.own_job() {
-            self.read(id).await;
+    /// Reads a job a few times in a row, from any gateways: an answer that is old by a moment is
+    /// seen only by who asks at that moment.
+    async fn read_some(&self) {
+        let Some(job) = self.own_task() else { return };
+        for _ in 0..1 + self.random.below(6) {
+            self.read_any(job).await;
+            let pause = Duration::from_millis(self.random.below(400));
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Reads a job from any gateway.
+    async fn read_any(&self, id: JobRef) -> Option<Value> {
+        let patience = Duration::from_millis(200 + self.random.below(10_000));
+        self.read(id, self.gateway(), patience).await
     }
 
     /// Reads a job that was acknowledged: it must be there.
-    async fn read(&self, id: JobId) -> Option<Value> {
-        let answer =
-            ask(&self.shared, self.gateway(), Ask::get(format!("/api/v1/jobs/{id}"))).await?;
+    async fn read(&self, id: JobRef, gateway: usize, patience: Duration) -> Option<Value> {
+        let asked = self.shared.elapsed();
+        let question = Ask { patience, ..Ask::get(format!("/api/v1/jobs/{id}")) };
+        let answer = ask(&self.shared, gateway, question).await?;
+        let answered = self.shared.elapsed();
         self.shared.history.checked();
         match answer.status.as_u16() {
-            200 if answer.is_whole => serde_json::from_slice(&answer.body).ok(),
+            200 if answer.is_whole => {
+                let job: Value = serde_json::from_slice(&answer.body).ok()?;
+                let state = job["state"].as_str().unwrap_or_default().to_owned();
+                let read = Read { job: id, state, asked, answered };
+                self.shared.history.lock().reads.push(read);
+                Some(job)
+            }
             200 | 429 | 503 => None,
             other => {
                 let body = String::from_utf8_lossy(&answer.body).into_owned();
@@ -290,7 +358,7 @@ impl Client {
         }
         self.shared.history.lock().cancelled.push(Cancelled { ids: ids.clone(), at });
         // Reads see acknowledged writes.
-        let Some(job) = self.read(ids[0]).await else { return };
+        let Some(job) = self.read_any(JobRef::whole(ids[0])).await else { return };
         let state = job["state"].as_str().unwrap_or_default();
         if !matches!(state, "cancelled" | "succeeded" | "failed") {
             self.shared.history.find(format!("{} is {state} after its cancellation", ids[0]));

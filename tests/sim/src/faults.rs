@@ -45,6 +45,8 @@ struct State {
     bus_is_away: bool,
     /// Cut off from the bus.
     off_bus: BTreeSet<Peer>,
+    /// Cut off from the buckets of the bus.
+    off_buckets: BTreeSet<Peer>,
     /// Cut off from the store.
     off_store: BTreeSet<Peer>,
     /// Pairs, the lower first, that do not hear each other.
@@ -122,6 +124,15 @@ impl Faults {
         };
     }
 
+    pub(crate) fn set_off_buckets(&self, peer: Peer, is_off: bool) {
+        let off = &mut self.lock().off_buckets;
+        if is_off {
+            off.insert(peer)
+        } else {
+            off.remove(&peer)
+        };
+    }
+
     pub(crate) fn set_off_store(&self, peer: Peer, is_off: bool) {
         let off = &mut self.lock().off_store;
         if is_off {
@@ -154,6 +165,11 @@ impl Faults {
         !state.bus_is_away && !state.off_bus.contains(&peer)
     }
 
+    /// Whether the process can read and write the buckets of the bus.
+    pub(crate) fn has_buckets(&self, peer: Peer) -> bool {
+        self.has_bus(peer) && !self.lock().off_buckets.contains(&peer)
+    }
+
     /// Whether one process hears another.
     pub(crate) fn hears(&self, one: Peer, other: Peer) -> bool {
         !self.lock().cut.contains(&(one.min(other), one.max(other)))
@@ -161,14 +177,18 @@ impl Faults {
 
     /// How long a message is under way.
     pub(crate) fn delay(&self) -> Duration {
+        let micros = Duration::from_micros(100 + self.random.below(2_000));
+        micros + self.lateness().unwrap_or_default()
+    }
+
+    /// How much longer, if this one is late.
+    pub(crate) fn lateness(&self) -> Option<Duration> {
         let late = self.lock().net.late;
-        let micros = if self.happens(late) {
+        self.happens(late).then(|| {
             self.count("message late");
-            self.random.below(2_000_000)
-        } else {
-            self.random.below(2_000)
-        };
-        Duration::from_micros(100 + micros)
+            let most = if self.random.below(4) == 0 { 8_000_000 } else { 2_000_000 };
+            Duration::from_micros(self.random.below(most))
+        })
     }
 
     pub(crate) fn message_is_lost(&self) -> bool {

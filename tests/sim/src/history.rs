@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use muster_core::id::JobId;
+use muster_core::id::{JobId, JobRef};
 
 /// A line of a submission.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub(crate) struct Line {
     pub(crate) client_id: Option<String>,
     /// Tasks, for an array.
     pub(crate) count: Option<u32>,
+    /// The pod spec as it is sent.
+    pub(crate) spec: String,
     /// What it was answered, and when first.
     pub(crate) id: Option<(JobId, Duration)>,
 }
@@ -34,6 +36,16 @@ pub(crate) struct Submission {
 pub(crate) struct Cancelled {
     pub(crate) ids: Vec<JobId>,
     pub(crate) at: Duration,
+}
+
+/// A state that a read was answered with.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub(crate) job: JobRef,
+    pub(crate) state: String,
+    /// When it was asked, and when it was answered.
+    pub(crate) asked: Duration,
+    pub(crate) answered: Duration,
 }
 
 /// An event as a watcher saw it.
@@ -58,6 +70,7 @@ pub(crate) struct Watched {
 pub(crate) struct Books {
     pub(crate) submissions: Vec<Submission>,
     pub(crate) cancelled: Vec<Cancelled>,
+    pub(crate) reads: Vec<Read>,
     /// By queue, job set and number of the watcher.
     pub(crate) watched: BTreeMap<(String, String, usize), Watched>,
     pub(crate) findings: Vec<String>,

@@ -1,11 +1,12 @@
 //! The books that the checker makes of the log alone: what each job went through, by rules that are
 //! written here once more, and not taken from the code that is checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
+use muster_core::command::Outcome;
 use muster_core::id::{JobId, JobRef, ShardId};
 use muster_core::record::{Change, Changed, Record, Submitted};
 use muster_runtime::codec::{self, Columns, Kind};
@@ -35,6 +36,18 @@ impl Standing {
         }
     }
 
+    /// By the name that the API has for it.
+    pub(crate) fn of_state(state: &str) -> Option<Self> {
+        match state {
+            "queued" => Some(Self::Queued),
+            "leased" | "pending" | "running" => Some(Self::Held),
+            "succeeded" => Some(Self::Succeeded),
+            "failed" => Some(Self::Failed),
+            "cancelled" => Some(Self::Cancelled),
+            _ => None,
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -47,12 +60,35 @@ impl Standing {
 }
 
 /// A job or a task.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Task {
     pub(crate) standing: Standing,
     attempt: u32,
     /// When its last change landed.
     pub(crate) at: Duration,
+    /// Where it stood, and since when, from its submission on.
+    stood: Vec<(Standing, Duration)>,
+}
+
+impl Task {
+    fn new(at: Duration) -> Self {
+        let standing = Standing::Queued;
+        Self { standing, attempt: 0, at, stood: vec![(standing, at)] }
+    }
+
+    fn go(&mut self, to: Standing, at: Duration) {
+        if to != self.standing {
+            self.stood.push((to, at));
+        }
+        (self.standing, self.at) = (to, at);
+    }
+
+    /// Whether it stood so, durably, at any moment between two.
+    pub(crate) fn stood(&self, so: Standing, from: Duration, to: Duration) -> bool {
+        let ends = self.stood.iter().skip(1).map(|(_, end)| *end).chain([Duration::MAX]);
+        let mut stays = self.stood.iter().zip(ends);
+        stays.any(|((standing, since), end)| *standing == so && *since <= to && end >= from)
+    }
 }
 
 /// A submitted job or array.
@@ -65,6 +101,9 @@ pub(crate) struct Job {
     /// One for a job, one a task for an array.
     pub(crate) tasks: Vec<Task>,
     pub(crate) is_array: bool,
+    pub(crate) at_most_once: bool,
+    /// The pod spec, as it was sent.
+    pub(crate) spec: Vec<u8>,
 }
 
 /// The books.
@@ -124,6 +163,7 @@ impl Ledger {
             }
             let at = landings.of(key.as_ref()).context("an object that nobody wrote")?;
             self.records += records.len() as u64;
+            self.find_halves(key.as_ref(), &records);
             for (row, record) in records.into_iter().enumerate() {
                 let cursor = format!("{}-{row}", header.sequence);
                 match record {
@@ -143,6 +183,31 @@ impl Ledger {
         Ok(())
     }
 
+    /// A submission and its answer are in one object, or neither is there.
+    fn find_halves(&mut self, key: &str, records: &[Record]) {
+        let mut answered = BTreeSet::new();
+        for record in records {
+            let Record::Command(done) = record else { continue };
+            let Outcome::Submitted(runs) = &done.outcome else { continue };
+            answered.extend(
+                runs.iter().flat_map(|run| (0..run.count).map(|n| run.first.plus(n.into()))),
+            );
+        }
+        let submitted = records.iter().filter_map(|record| match record {
+            Record::Submitted(submitted) => Some(submitted.job),
+            _ => None,
+        });
+        let submitted: BTreeSet<JobId> = submitted.collect();
+        for job in submitted.difference(&answered) {
+            self.find(format!("{job} is in {key}, the answer to its submission is not"));
+        }
+        let is_lost = |job: &&JobId| !submitted.contains(job) && !self.jobs.contains_key(job);
+        let lost: Vec<JobId> = answered.iter().filter(is_lost).copied().collect();
+        for job in lost {
+            self.find(format!("{key} answers a submission with {job}, which is not there"));
+        }
+    }
+
     fn find(&mut self, what: String) {
         self.findings.push(what);
     }
@@ -151,14 +216,15 @@ impl Ledger {
         let annotations: BTreeMap<String, serde_json::Value> =
             serde_json::from_slice(&submitted.payload.annotations).unwrap_or_default();
         let tag = annotations.get(TAG).and_then(|tag| tag.as_str()).unwrap_or_default().to_owned();
-        let task = Task { standing: Standing::Queued, attempt: 0, at };
         let job = Job {
             tag,
             queue: submitted.queue.to_string(),
             job_set: submitted.job_set.to_string(),
             submitted_at: at,
-            tasks: vec![task; submitted.count.unwrap_or(1) as usize],
+            tasks: vec![Task::new(at); submitted.count.unwrap_or(1) as usize],
             is_array: submitted.count.is_some(),
+            at_most_once: submitted.at_most_once,
+            spec: submitted.payload.pod_spec.to_vec(),
         };
         let seen = Seen {
             cursor,
@@ -222,7 +288,7 @@ fn cancel_all(job: &mut Job, changed: &Changed, at: Duration) -> Option<String> 
         Change::Cancelled { .. } => {
             let mut count = 0;
             for task in job.tasks.iter_mut().filter(|task| task.standing == Standing::Queued) {
-                (task.standing, task.at) = (Standing::Cancelled, at);
+                task.go(Standing::Cancelled, at);
                 count += 1;
             }
             let is_right = count == changed.count;
@@ -245,15 +311,13 @@ fn step(task: &mut Task, change: &Change, at: Duration) -> Option<String> {
         Change::Cancelled { .. } => (task.standing, Cancelled, None),
         Change::Reprioritized { .. } => return None,
     };
-    let before = *task;
+    let (before, tried) = (task.standing, task.attempt);
     let is_lease = matches!(change, Change::Leased { .. });
-    let expected = if is_lease { task.attempt + 1 } else { task.attempt };
-    (task.standing, task.at) = (to, at);
-    if is_lease {
-        task.attempt = expected;
-    }
-    if before.standing != from || before.standing.is_final() {
-        return Some(format!("it was {}", before.standing.name()));
+    let expected = tried + u32::from(is_lease);
+    task.go(to, at);
+    task.attempt = expected;
+    if before != from || before.is_final() {
+        return Some(format!("it was {}", before.name()));
     }
     match attempt {
         Some(attempt) if attempt != expected => {

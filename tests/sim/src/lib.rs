@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use muster_core::mutant::{self, Mutant};
 use muster_runtime::Random;
 use muster_runtime::bus::memory::Memory;
 use object_store::memory::InMemory;
 use serde_json::json;
 use tokio::time::Instant;
 
+mod audit;
 mod background;
 mod check;
 mod client;
@@ -23,9 +25,11 @@ mod history;
 mod http;
 mod ledger;
 mod memory;
+pub mod mutants;
 mod nemesis;
 mod net;
 mod observed;
+mod panics;
 mod plan;
 mod process;
 mod soak;
@@ -60,6 +64,8 @@ const SETTLE_BOUND: Duration = Duration::from_secs(3_600);
 pub struct Options {
     /// Whether every step is printed.
     pub trace: bool,
+    /// The promise that is broken on purpose.
+    pub mutant: Option<Mutant>,
 }
 
 /// What came of one seed.
@@ -94,15 +100,26 @@ pub struct Outcome {
 /// Runs one seed.
 ///
 /// # Errors
-/// When the simulation itself fails: it could not make its runtime or its directory.
+/// When the simulation itself fails: it could not make its runtime or its directory, or has no
+/// mutations.
 pub fn run(seed: u64, options: Options) -> anyhow::Result<Outcome> {
+    let has_mutants = mutant::choose(options.mutant);
+    anyhow::ensure!(
+        has_mutants || options.mutant.is_none(),
+        "this build has no mutations: build it with `--features mutants`"
+    );
+    panics::watch();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .context("a runtime")?;
     let directory = tempfile::tempdir().context("a directory")?;
-    runtime.block_on(simulate(seed, options, directory.path().to_owned()))
+    let outcome = runtime.block_on(simulate(seed, options, directory.path().to_owned()));
+    drop(runtime);
+    let mut outcome = outcome?;
+    outcome.findings.extend(panics::take());
+    Ok(outcome)
 }
 
 async fn simulate(
@@ -203,6 +220,10 @@ async fn work(shared: &Shared, ledger: &mut Ledger, random: &Random) -> Vec<Stri
             spawn(watch);
         }
     }
+    for gateway in 0..plan.gateways {
+        let prober = client::Client::new(shared.clone(), plan.clients + gateway, random.fork());
+        spawn(prober.probe(gateway));
+    }
     spawn(nemesis::run(shared.clone(), random.fork()));
     tokio::time::sleep_until(shared.until).await;
     nemesis::heal(shared);
@@ -219,8 +240,9 @@ async fn work(shared: &Shared, ledger: &mut Ledger, random: &Random) -> Vec<Stri
             findings.push(format!("{queue} could not be set once all was healed"));
         }
     }
-    if let Some(what) = settle(shared, ledger).await {
-        findings.push(what);
+    match settle(shared, ledger).await {
+        Some(what) => findings.push(what),
+        None => findings.extend(audit::audit(shared, ledger).await),
     }
     findings
 }

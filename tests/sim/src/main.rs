@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use muster_core::mutant::Mutant;
 use muster_runtime::Random;
 use muster_runtime::config::HumanDuration;
-use sim::{Options, Outcome, Soak};
+use sim::{Options, Outcome, Soak, mutants};
 
 /// Run the whole system in one thread, from a seed, while things go wrong
 ///
@@ -28,6 +29,15 @@ struct Args {
     /// Seeds at once (default: the machine's cores)
     #[arg(long)]
     threads: Option<usize>,
+    /// Put each mutation in force, one after the other, and run seeds until it is found
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "time"])]
+    mutants: bool,
+    /// Seeds for each mutation, of those too for which no number is stated
+    #[arg(long, requires = "mutants", value_name = "N")]
+    seeds_max: Option<u64>,
+    /// Put one mutation in force; for one seed
+    #[arg(long, requires = "seed", value_name = "NAME", value_parser = mutant)]
+    mutant: Option<Mutant>,
     /// Print every step; for one seed
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -43,6 +53,14 @@ fn range(text: &str) -> Result<Range<u64>, String> {
     if from < to { Ok(from..to) } else { Err(format!("{from} is not below {to}")) }
 }
 
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let named = Mutant::ALL.into_iter().find(|mutant| mutants::about(*mutant).name == name);
+    named.ok_or_else(|| {
+        let names: Vec<&str> = Mutant::ALL.into_iter().map(|m| mutants::about(m).name).collect();
+        format!("there are: {}", names.join(", "))
+    })
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if args.log {
@@ -50,12 +68,15 @@ fn main() -> anyhow::Result<ExitCode> {
             .context("logging cannot be set up")?;
     }
     if let Some(seed) = args.seed {
-        let outcome = sim::run(seed, Options { trace: args.trace })?;
+        let outcome = sim::run(seed, Options { trace: args.trace, mutant: args.mutant })?;
         print(&outcome);
         return Ok(exit_code(outcome.findings.is_empty()));
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = args.threads.unwrap_or(cores);
+    if args.mutants {
+        return hunt(args.seeds_max, threads);
+    }
     let seeds = args.seeds.unwrap_or(0..10);
     let soak = match args.time {
         Some(time) => Soak {
@@ -83,6 +104,19 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(exit_code(summary.broken.is_empty()))
 }
 
+fn hunt(seeds_max: Option<u64>, threads: usize) -> anyhow::Result<ExitCode> {
+    let caught = mutants::hunt(seeds_max, threads, |one| {
+        let found =
+            one.by.as_ref().map_or("not found".to_owned(), |(seed, _)| format!("seed {seed}"));
+        eprint(&format!("{}: {found}", mutants::about(one.mutant).name));
+    })?;
+    say(&mutants::table(&caught));
+    let is_found = caught.iter().all(|one| one.by.is_some());
+    let summary = mutants::unmutated(&caught, threads)?;
+    say(&format!("without a mutation: {}", summary.text().lines().next().unwrap_or_default()));
+    Ok(exit_code(is_found && summary.broken.is_empty()))
+}
+
 fn exit_code(is_kept: bool) -> ExitCode {
     if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -107,6 +141,11 @@ fn print(outcome: &Outcome) {
     for finding in &outcome.findings {
         say(&format!("  {finding}"));
     }
+}
+
+#[expect(clippy::print_stderr, reason = "how far it has come, while the table is not whole")]
+fn eprint(text: &str) {
+    eprintln!("{text}");
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command answers")]

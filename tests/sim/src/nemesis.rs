@@ -65,6 +65,7 @@ async fn make(shared: Shared, trouble: Trouble, random: Random) {
         Trouble::OffBus => making.off_bus().await,
         Trouble::OffStore => making.off_store().await,
         Trouble::Cut => making.cut().await,
+        Trouble::Split => making.split().await,
         Trouble::BusAway => making.bus_away().await,
         Trouble::Wipe => making.shared.site.bus.lose_everything(),
         Trouble::Expire => expire(&making.shared, &making.random).await,
@@ -108,6 +109,11 @@ impl Making {
 
     async fn kill(&self) {
         let place = self.pick(anyone);
+        // A busy process has hundreds of turns in a second, most of them at the same moment as
+        // others: it is killed between any two of them.
+        let turns = 1 + self.random.below(400);
+        self.shared.processes()[place].process.kill_after(turns);
+        self.pass(0, 1_000).await;
         hold_down(&self.shared, place, self.time(0, 2 * self.ttl())).await;
     }
 
@@ -138,11 +144,46 @@ impl Making {
     }
 
     async fn cut(&self) {
-        let (one, other) = (self.peer(self.pick(anyone)), self.peer(self.pick(anyone)));
+        let (mut one, mut other) = (self.pick(anyone), self.pick(anyone));
+        let mut time = self.time(500, 8_000);
+        // A cluster that a shard's owner does not hear counts as lost, though others hear it.
+        if self.random.below(2) == 0 {
+            one = self.pick(|role| role == Role::Worker);
+            other = self.pick(|role| role == Role::Executor);
+            let timeout = self.shared.site.plan.shard.cluster_timeout.0;
+            time = timeout / 2
+                + timeout * u32::try_from(self.random.below(150)).expect("it is small") / 100;
+        }
         if one != other {
+            let (one, other) = (self.peer(one), self.peer(other));
             self.shared.site.faults.set_cut(one, other, true);
-            self.pass(500, 8_000).await;
+            tokio::time::sleep(time).await;
             self.shared.site.faults.set_cut(one, other, false);
+        }
+    }
+
+    async fn split(&self) {
+        let (worker, gateway) =
+            (self.pick(|role| role == Role::Worker), self.pick(|role| role == Role::Gateway));
+        let places = 0..self.shared.processes().len();
+        let is_off = |place: &usize| [worker, gateway].contains(place) || self.random.below(4) == 0;
+        let (off, on): (Vec<usize>, Vec<usize>) = places.partition(is_off);
+        let peers = |places: Vec<usize>| places.into_iter().map(|place| self.peer(place)).collect();
+        let (off, on): (Vec<Peer>, Vec<Peer>) = (peers(off), peers(on));
+        self.set_split(&off, &on, true);
+        // The side with the buckets may have been behind when it was left alone with them.
+        if self.random.below(2) == 0 {
+            self.shared.site.bus.lose_everything();
+        }
+        self.pass(500, 5 * self.ttl()).await;
+        self.set_split(&off, &on, false);
+    }
+
+    fn set_split(&self, off: &[Peer], on: &[Peer], is_split: bool) {
+        let faults = &self.shared.site.faults;
+        for one in off {
+            faults.set_off_buckets(*one, is_split);
+            on.iter().for_each(|other| faults.set_cut(*one, *other, is_split));
         }
     }
 
@@ -188,7 +229,31 @@ impl Making {
     async fn cluster_gone(&self) {
         let place = self.pick(|role| role == Role::Executor);
         let timeout = self.shared.site.plan.shard.cluster_timeout.0;
-        hold_down(&self.shared, place, timeout + self.time(1_000, 8_000)).await;
+        if self.random.below(4) == 0 && self.is_dispensable(place) {
+            self.shared.site.faults.count("cluster gone for good");
+            let slot = &mut self.shared.processes()[place];
+            slot.is_gone = true;
+            slot.process.kill();
+            return;
+        }
+        let is_rebuilt = self.random.below(3) == 0;
+        let time = timeout + self.time(1_000, 8_000);
+        if is_rebuilt {
+            self.shared.site.faults.count("cluster rebuilt from nothing");
+            let slot = &mut self.shared.processes()[place];
+            slot.process.kill();
+            slot.process.lose_data();
+        }
+        hold_down(&self.shared, place, time).await;
+    }
+
+    /// Whether another cluster stays.
+    fn is_dispensable(&self, place: usize) -> bool {
+        let processes = self.shared.processes();
+        let mut slots = processes.iter().enumerate();
+        slots.any(|(other, slot)| {
+            other != place && slot.process.role == Role::Executor && !slot.is_gone
+        })
     }
 }
 
@@ -203,17 +268,21 @@ async fn hold_down(shared: &Shared, place: usize, time: Duration) {
     shared.processes()[place].is_held_down = false;
 }
 
-/// Takes a lease away from its holder before its time.
+/// Deletes a key of a bucket before its time: mostly a lease.
 async fn expire(shared: &Shared, random: &Random) {
     let ttl = Some(shared.site.plan.shard.lease_ttl.0);
-    let Ok(bucket) = shared.site.bus.key_value(subject::LEASES_BUCKET, ttl).await else { return };
+    let (bucket, ttl) = match random.below(8) {
+        0 => (subject::POOLS_BUCKET, None),
+        _ => (subject::LEASES_BUCKET, ttl),
+    };
+    let Ok(bucket) = shared.site.bus.key_value(bucket, ttl).await else { return };
     let Ok(entries) = bucket.entries().await else { return };
     if entries.is_empty() {
         return;
     }
     let place = usize::try_from(random.below(entries.len() as u64)).expect("it is small");
     let key = &entries[place].key;
-    note!(shared.site.trace, "lease {key} disappears");
+    note!(shared.site.trace, "key {key} disappears");
     // A key that is gone already is what was wanted.
     let _ = bucket.delete(key, None).await;
 }

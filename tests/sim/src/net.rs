@@ -22,6 +22,9 @@ use crate::trace::{Trace, note};
 /// How long a key-value operation waits for an answer.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Messages that are late to one subscriber at a time.
+const LATE_MAX: usize = 10_000;
+
 const SENDER_BYTES: usize = 2;
 
 /// One process's connection to the bus.
@@ -67,9 +70,6 @@ impl Endpoint {
         let (this, subject, envelope) = (self.clone(), subject.to_owned(), envelope.clone());
         spawn(async move {
             tokio::time::sleep(this.faults.delay()).await;
-            if this.faults.message_is_lost() {
-                return;
-            }
             let reply = this.bus.request(&subject, envelope, timeout).await;
             let Some(answer) = answer else { return };
             if matches!(reply, Err(Error::NoResponders { .. })) {
@@ -88,9 +88,6 @@ impl Bus for Endpoint {
         note!(self.trace, "p{} publishes {subject} ({} B)", self.peer.0, payload.len());
         let copies = if self.faults.message_is_doubled() { 2 } else { 1 };
         for _ in 0..copies {
-            if self.faults.message_is_lost() {
-                continue;
-            }
             let (bus, subject) = (self.bus.clone(), subject.to_owned());
             let (envelope, delay) = (self.envelope(&payload), self.faults.delay());
             spawn(async move {
@@ -133,12 +130,22 @@ impl Bus for Endpoint {
         self.check()?;
         let messages = self.bus.subscribe(subject, group).await?;
         let this = self.clone();
-        let heard = messages.filter_map(move |message| {
-            let Message { subject, payload, reply } = message;
-            let message = this.open(payload).map(|payload| Message { subject, payload, reply });
-            std::future::ready(message)
+        // Of those who listen to the same subject, one may hear a message late, or not at all.
+        let arriving = messages.map(move |message| {
+            let this = this.clone();
+            async move {
+                let Message { subject, payload, reply } = message;
+                if this.faults.message_is_lost() {
+                    return None;
+                }
+                if let Some(delay) = this.faults.lateness() {
+                    tokio::time::sleep(delay).await;
+                }
+                this.open(payload).map(|payload| Message { subject, payload, reply })
+            }
         });
-        Ok(Subscription::new(heard))
+        let heard = arriving.buffer_unordered(LATE_MAX);
+        Ok(Subscription::new(heard.filter_map(std::future::ready)))
     }
 
     async fn respond(&self, to: &ReplyTo, payload: Bytes) -> Result<(), Error> {
@@ -203,13 +210,13 @@ impl BucketEndpoint {
         let name = what.to_owned();
         spawn(async move {
             tokio::time::sleep(faults.delay()).await;
-            if faults.message_is_lost() {
+            if faults.message_is_lost() || !faults.has_buckets(peer) {
                 return;
             }
             let result = operation.await;
             note!(trace, "p{} key-value {name}: {}", peer.0, outcome(&result));
             tokio::time::sleep(faults.delay()).await;
-            if !faults.message_is_lost() && faults.has_bus(peer) {
+            if !faults.message_is_lost() && faults.has_buckets(peer) {
                 // Who asked may have gone.
                 let _ = sender.send(result);
             }

@@ -27,6 +27,10 @@ pub(crate) struct Pods {
 struct Inner {
     /// How often each run was started, by cluster.
     starts: BTreeMap<(JobRef, u32), Vec<String>>,
+    /// Runs that each cluster said it has or had.
+    had: BTreeSet<(String, RunKey)>,
+    /// Clusters that were built anew, and know nothing of what they had.
+    rebuilt: BTreeSet<String>,
     findings: Vec<String>,
 }
 
@@ -40,6 +44,25 @@ impl Pods {
         self.lock().starts.len() as u64
     }
 
+    /// Every run that was started on a cluster that never lost one.
+    pub(crate) fn runs_started(&self) -> BTreeSet<(JobRef, u32)> {
+        let inner = self.lock();
+        let is_kept = |clusters: &Vec<String>| clusters.iter().all(|c| !inner.rebuilt.contains(c));
+        let kept = inner.starts.iter().filter(|(_, clusters)| is_kept(clusters));
+        kept.map(|(run, _)| *run).collect()
+    }
+
+    /// A cluster is built anew: what it had is gone.
+    pub(crate) fn rebuilt(&self, cluster: &str) {
+        let mut inner = self.lock();
+        inner.rebuilt.insert(cluster.to_owned());
+        inner.had.retain(|(of, _)| of != cluster);
+    }
+
+    fn on_event(&self, cluster: &str, key: RunKey) {
+        self.lock().had.insert((cluster.to_owned(), key));
+    }
+
     /// What was wrong.
     pub(crate) fn findings(&self) -> Vec<String> {
         self.lock().findings.clone()
@@ -51,6 +74,11 @@ impl Pods {
 
     fn on_start(&self, cluster: &str, key: RunKey) {
         let mut inner = self.lock();
+        if inner.had.contains(&(cluster.to_owned(), key)) {
+            let RunKey { job, attempt } = key;
+            let what = format!("attempt {attempt} of {job} starts: {cluster} had it already");
+            inner.findings.push(what);
+        }
         let starts = inner.starts.entry((key.job, key.attempt)).or_default();
         starts.push(cluster.to_owned());
         let clusters = starts.clone();
@@ -76,9 +104,23 @@ struct Running {
     placed: BTreeMap<RunKey, (Name, Resources)>,
     /// Runs that are over: their end may be told before they are adopted.
     over: BTreeSet<RunKey>,
+    /// Runs that this executor started.
+    started: BTreeSet<RunKey>,
+    /// Runs that it stopped.
+    stopped: BTreeSet<RunKey>,
 }
 
 impl Running {
+    /// What is wrong with starting a run now, beside the room for it.
+    fn is_wrong(&mut self, key: RunKey) -> Option<String> {
+        if !self.started.insert(key) {
+            return Some("it was started before".to_owned());
+        }
+        let older = self.placed.range(RunKey { attempt: 0, ..key }..key);
+        let mut unstopped = older.map(|(older, _)| older).filter(|k| !self.stopped.contains(k));
+        unstopped.next().map(|older| format!("attempt {} runs, and was not stopped", older.attempt))
+    }
+
     /// A resource of which more is placed on a node than it has.
     fn overfull(&self, node: &Name) -> Option<String> {
         let has = self.nodes.get(node)?;
@@ -99,8 +141,10 @@ pub(crate) fn observe(opened: Opened, cluster: String, pods: Pods, tasks: &Super
     let running: Arc<Mutex<Running>> = Arc::default();
     let (sender, observed) = mpsc::channel(EVENTS_MAX);
     let ended = Arc::clone(&running);
+    let (books, of) = (pods.clone(), cluster.clone());
     tasks.spawn_once("observed events", Policy::DETACHED, move |_| async move {
         while let Some(event) = events.recv().await {
+            books.on_event(&of, event.key);
             if matches!(event.status, RunStatus::Pending | RunStatus::Running) {
                 // It goes on.
             } else {
@@ -146,20 +190,22 @@ impl ClusterBackend for Observed {
 
     async fn start(&self, start: Start) {
         self.pods.on_start(&self.cluster, start.key);
-        let overfull = {
+        let wrong = {
             let mut running = lock(&self.running);
+            let wrong = running.is_wrong(start.key);
             let place = (start.node.clone(), start.shape.request.clone());
             running.placed.insert(start.key, place);
-            running.overfull(&start.node)
+            wrong.into_iter().chain(running.overfull(&start.node)).collect::<Vec<_>>()
         };
-        if let Some(what) = overfull {
+        for what in wrong {
             let RunKey { job, attempt } = start.key;
-            self.pods.find(format!("with attempt {attempt} of {job}, {what}"));
+            self.pods.find(format!("attempt {attempt} of {job} starts: {what}"));
         }
         self.inner.start(start).await;
     }
 
     async fn stop(&self, run: RunKey, grace: Grace) {
+        lock(&self.running).stopped.insert(run);
         self.inner.stop(run, grace).await;
     }
 

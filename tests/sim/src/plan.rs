@@ -10,7 +10,7 @@ use muster_runtime::config::{ByteSize, HumanDuration};
 /// The kinds of trouble that the nemesis knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// A process is killed, and started again after a while.
+    /// A process is killed, between any two turns of its tasks, and started again after a while.
     Kill,
     /// A worker is asked to end, and started again.
     Restart,
@@ -22,11 +22,13 @@ pub(crate) enum Trouble {
     OffStore,
     /// Two processes do not hear each other.
     Cut,
+    /// The bus falls apart: on each side one hears only its own, and one side has the buckets.
+    Split,
     /// The bus is away for everybody.
     BusAway,
     /// The bus loses everything it knows.
     Wipe,
-    /// A lease disappears before its time.
+    /// A key of a bucket disappears before its time: mostly a lease.
     Expire,
     /// Messages are lost, doubled and late.
     BadNet,
@@ -39,13 +41,14 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Kill,
         Self::Restart,
         Self::Freeze,
         Self::OffBus,
         Self::OffStore,
         Self::Cut,
+        Self::Split,
         Self::BusAway,
         Self::Wipe,
         Self::Expire,
@@ -63,9 +66,10 @@ impl Trouble {
             Self::OffBus => "process off the bus",
             Self::OffStore => "process off the store",
             Self::Cut => "two processes cut",
+            Self::Split => "bus split",
             Self::BusAway => "bus away",
             Self::Wipe => "bus wiped",
-            Self::Expire => "lease expired early",
+            Self::Expire => "key expired early",
             Self::BadNet => "bad network",
             Self::BadStore => "bad store",
             Self::Jump => "clock jumped",
@@ -108,7 +112,7 @@ impl Plan {
             checkpoint_records: between(5, 300),
             history_interval: millis(500, 8_000),
             history_rows: count(5, 200),
-            cluster_timeout: millis(8_000, 20_000),
+            cluster_timeout: millis(4_000, 20_000),
             offer_interval: millis(10, 100),
             offer_runs_max: count(2, 100),
             round_jobs_max: between(3, 200),

@@ -102,7 +102,8 @@ impl Process {
 
     /// Whether it lives. A process whose vital task failed, or that left, has ended.
     pub(crate) fn is_alive(&self) -> bool {
-        self.life.as_ref().is_some_and(|life| !life.has_ended.load(Ordering::Relaxed))
+        let lives = |life: &Life| !life.has_ended.load(Ordering::Relaxed) && !life.gate.is_killed();
+        self.life.as_ref().is_some_and(lives)
     }
 
     /// Starts it with nothing in memory.
@@ -186,6 +187,24 @@ impl Process {
         if let Some(life) = self.life.take() {
             note!(self.site.trace, "{} is gone", self.name());
             life.gate.kill();
+        }
+    }
+
+    /// SIGKILL, after so many more turns of its tasks.
+    pub(crate) fn kill_after(&self, turns: u64) {
+        if let Some(life) = &self.life {
+            note!(self.site.trace, "{} has {turns} turns left", self.name());
+            life.gate.kill_after(turns);
+        }
+    }
+
+    /// Loses what it keeps on its machine.
+    pub(crate) fn lose_data(&self) {
+        note!(self.site.trace, "{} loses its data", self.name());
+        let directory = self.site.directory.join(self.name());
+        if directory.exists() {
+            std::fs::remove_dir_all(directory).expect("it is the simulation's own directory");
+            self.site.pods.rebuilt(&self.name());
         }
     }
 

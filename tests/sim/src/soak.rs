@@ -120,7 +120,7 @@ pub fn soak(soak: &Soak, seen: impl Fn(&Outcome) + Sync) -> anyhow::Result<Summa
             if number >= soak.seeds_max {
                 break;
             }
-            let outcome = watched(soak.first.wrapping_add(number))?;
+            let outcome = watched(soak.first.wrapping_add(number), Options::default())?;
             seen(&outcome);
             if soak.stops_at_broken && !outcome.findings.is_empty() {
                 stop.store(true, Ordering::Relaxed);
@@ -143,13 +143,13 @@ pub fn soak(soak: &Soak, seen: impl Fn(&Outcome) + Sync) -> anyhow::Result<Summa
 }
 
 /// Runs a seed in a thread of its own, which is given up when it is caught in a loop.
-fn watched(seed: u64) -> anyhow::Result<Outcome> {
+pub(crate) fn watched(seed: u64, options: Options) -> anyhow::Result<Outcome> {
     let (sender, outcome) = std::sync::mpsc::sync_channel(1);
     let name = format!("seed-{seed}");
     let sender = Arc::new(sender);
     std::thread::Builder::new().name(name).spawn(move || {
         // Nobody waits any more only after this seed was given up.
-        let _ = sender.send(run(seed, Options::default()));
+        let _ = sender.send(run(seed, options));
     })?;
     match outcome.recv_timeout(SEED_TIME_MAX) {
         Ok(outcome) => outcome,

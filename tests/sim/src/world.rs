@@ -29,6 +29,8 @@ pub(crate) struct Slot {
     pub(crate) process: Process,
     /// It is not started again before the nemesis says so.
     pub(crate) is_held_down: bool,
+    /// It is never started again.
+    pub(crate) is_gone: bool,
     ended_at: Option<Instant>,
 }
 
@@ -45,7 +47,7 @@ impl Shared {
             for number in 0..count {
                 let peer = Peer(u16::try_from(slots.len()).expect("there are few"));
                 let process = Process::new(site.clone(), role, number, peer);
-                slots.push(Slot { process, is_held_down: false, ended_at: None });
+                slots.push(Slot { process, is_held_down: false, is_gone: false, ended_at: None });
             }
         }
         let processes = Arc::new(Mutex::new(slots));
@@ -75,7 +77,7 @@ impl Shared {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let now = Instant::now();
             for slot in self.processes().iter_mut() {
-                if slot.process.is_alive() || slot.is_held_down {
+                if slot.process.is_alive() || slot.is_held_down || slot.is_gone {
                     slot.ended_at = None;
                     continue;
                 }

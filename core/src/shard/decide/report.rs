@@ -5,6 +5,7 @@ use crate::Name;
 use crate::command::{Outcome, Report, RunStatus, Verdict};
 use crate::id::JobRef;
 use crate::job::{Exit, JobState};
+use crate::mutant::{self, Mutant};
 use crate::record::{Change, Changed, Record};
 use crate::time::Timestamp;
 
@@ -48,7 +49,8 @@ fn take(
 }
 
 fn lost(attempt: u32, exit: Exit, at_most_once: bool) -> Change {
-    if at_most_once { Change::Failed { attempt, exit } } else { Change::Requeued { attempt, exit } }
+    let is_over = at_most_once && !mutant::is(Mutant::TriesAgain);
+    if is_over { Change::Failed { attempt, exit } } else { Change::Requeued { attempt, exit } }
 }
 
 /// The state of a run and the last that is known of it, if the system believes in it.
@@ -60,7 +62,8 @@ fn believed(
 ) -> Option<(JobState, Timestamp)> {
     let (state, run) = shard.jobs.get(job.job)?.active(job.index)?;
     let since = run.started_at.unwrap_or(run.leased_at);
-    (run.cluster == *cluster && run.attempt == attempt).then_some((state, since))
+    let is_it = run.attempt == attempt || mutant::is(Mutant::ForgetsAttempt);
+    (run.cluster == *cluster && is_it).then_some((state, since))
 }
 
 pub(super) fn expire_cluster(

@@ -4,6 +4,7 @@ use super::{Context, Shard, Writer};
 use crate::Name;
 use crate::command::{IdRun, NewJob, Outcome, Refusal, Submit};
 use crate::id::{CommandId, JobId, JobRef};
+use crate::mutant::{self, Mutant};
 use crate::record::{Done, Record, Submitted};
 use crate::shard::commands::client_key;
 
@@ -98,7 +99,8 @@ fn next_id(shard: &Shard, ctx: Context) -> JobId {
     // Half of the range is room to count up from where the random number starts.
     let fresh = JobId::new(ctx.now, shard.id, ctx.random >> 1);
     let last = shard.last_id;
-    if ctx.now > last.submitted_at() {
+    let moved = ctx.now > last.submitted_at();
+    if moved || (mutant::is(Mutant::IdsGoBack) && ctx.now < last.submitted_at()) {
         fresh
     } else if last.room() > 0 {
         last.plus(1)

@@ -61,6 +61,21 @@ fn core_uses_only_what_is_pure() {
 }
 
 #[test]
+fn promises_are_broken_on_purpose_by_the_simulation_alone_and_when_asked_to() {
+    const FEATURE: &str = "mutants";
+    for package in packages() {
+        let asks = |feature: &String| feature.rsplit('/').next() == Some(FEATURE);
+        let name = package.name.as_str();
+        for (feature, enables) in &package.features {
+            let is_meant = name == "sim" && feature == FEATURE;
+            assert!(is_meant || !enables.iter().any(asks), "{name} has them with `{feature}`");
+        }
+        let with = package.dependencies.iter().find(|used| used.features.iter().any(asks));
+        assert!(with.is_none(), "{name} has them always");
+    }
+}
+
+#[test]
 fn every_crate_takes_the_lints_of_the_workspace() {
     for package in packages() {
         let manifest = std::fs::read_to_string(&package.manifest_path).unwrap();
