@@ -17,6 +17,8 @@ use crate::time::Timestamp;
 
 const LONG: Duration = Duration::from_secs(limits::IDEMPOTENCY_HOURS * 3600);
 const SHORT: Duration = Duration::from_secs(limits::COMMAND_MINUTES * 60);
+/// Of commands that are too old and few, so many are forgotten at once.
+const FORGOTTEN_TOGETHER: usize = 256;
 /// The time of a client id that is remembered for its job's sake alone, its own time being over.
 const HELD: Timestamp = Timestamp(0);
 
@@ -115,7 +117,9 @@ impl Commands {
     /// Whether something has been remembered for longer than it must be by `slack`, or there is too
     /// much of it.
     pub(super) fn is_forgetting_due(&self, now: Timestamp, slack: Duration) -> bool {
-        let short = self.oldest_short().is_some_and(|at| now.since(at) > SHORT + slack);
+        // Where few come in, they are forgotten by the hundred: each time costs a record.
+        let many = self.short.len() > limits::COMMANDS_KEPT_MIN + FORGOTTEN_TOGETHER;
+        let short = self.oldest_short().is_some_and(|at| many && now.since(at) > SHORT + slack);
         let long = self.long.front().is_some_and(|(at, _)| now.since(*at) > LONG + slack);
         short || long || self.remembered() > self.max
     }
@@ -275,7 +279,8 @@ mod tests {
     #[test]
     fn the_newest_commands_outlast_a_leap_of_the_clock() {
         let mut commands = Commands::default();
-        let count = u32::try_from(limits::COMMANDS_KEPT_MIN).unwrap() + 3;
+        let kept = u32::try_from(limits::COMMANDS_KEPT_MIN).unwrap();
+        let count = kept + u32::try_from(FORGOTTEN_TOGETHER).unwrap() + 1;
         for n in 0..count {
             let id = CommandId(n.into());
             commands.remember(&Done { id, at: Timestamp(5), key: None, outcome: Outcome::Noted });
@@ -285,7 +290,7 @@ mod tests {
         commands.forget(leapt, |_| false);
         assert!(!commands.is_forgetting_due(leapt, Duration::ZERO));
         let known = (0..count).filter(|n| commands.outcome(CommandId((*n).into())).is_some());
-        assert_eq!(known.collect::<Vec<_>>(), (3..count).collect::<Vec<_>>());
+        assert_eq!(known.collect::<Vec<_>>(), (count - kept..count).collect::<Vec<_>>());
     }
 
     #[test]

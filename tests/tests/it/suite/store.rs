@@ -54,12 +54,19 @@ fn root(directory: &Path) -> Option<PathBuf> {
 
 pub(crate) async fn what_lies_in_the_store_is_whole_and_damage_is_named(site: &Site) {
     let (store, _) = site.store();
-    let verified = admin(site, &store, "verify -o json");
-    let report = json(&verified);
-    assert_eq!((verified.status.code(), &report["findings"]), (Some(0), &Value::Array(vec![])));
-    let shards = report["shards"].as_array().unwrap();
-    let sum = |field: &str| shards.iter().map(|shard| shard[field].as_u64().unwrap()).sum::<u64>();
-    assert!(sum("submitted") > 100 && sum("history") > 100 && sum("fences") > 0, "{report}");
+    eventually(WAIT, "what finished is in the history", async || {
+        let verified = admin(site, &store, "verify -o json");
+        let report = json(&verified);
+        assert_eq!((verified.status.code(), &report["findings"]), (Some(0), &Value::Array(vec![])));
+        let shards = report["shards"].as_array().unwrap();
+        let sum =
+            |field: &str| shards.iter().map(|shard| shard[field].as_u64().unwrap()).sum::<u64>();
+        assert!(sum("submitted") > 100 && sum("fences") > 0, "{report}");
+        ensure!(sum("history") > 100, "{report}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     let shown = admin(site, &store, "verify");
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(text.starts_with("SHARD  LOG") && text.ends_with("nothing is wrong\n"), "{text}");
