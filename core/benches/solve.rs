@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::io::{Result, Write, stdout};
 use std::time::{Duration, Instant};
 
-use muster_core::solve::{NodeIn, Problem, QueueIn, RunIn, ShapeIn, fair_shares, solve};
+use muster_core::solve::{ClassIn, NodeIn, Problem, QueueIn, RunIn, ShapeIn, fair_shares, solve};
 
 const NODES: u32 = 10_000;
 const QUEUES: u32 = 1_000;
@@ -86,7 +86,7 @@ fn pool(shapes: u32, free: impl Fn(u32, Vec<i64>) -> Vec<i64>) -> Problem {
             let cpu = 1_000 + random.below(cpu_steps) as i64 * (7_000 / cpu_steps as i64);
             let memory = (1 + random.below(31) as i64) << 30;
             let gpus = i64::from(random.below(20) == 0);
-            ShapeIn { request: vec![cpu, memory, gpus, 1] }
+            ShapeIn { request: vec![cpu, memory, gpus, 1], class: 0 }
         })
         .collect();
     let admits = shapes.iter().enumerate().map(|(shape, input)| {
@@ -103,11 +103,21 @@ fn pool(shapes: u32, free: impl Fn(u32, Vec<i64>) -> Vec<i64>) -> Problem {
         let gpus = if group.is_multiple_of(4) { NODE_GPUS } else { 0 };
         let capacity = vec![NODE_CPU, NODE_MEMORY, gpus, NODE_PODS];
         total.iter_mut().zip(&capacity).for_each(|(total, amount)| *total += amount);
-        NodeIn { group, free: free(node, capacity) }
+        NodeIn { group, free: free(node, capacity), ..NodeIn::default() }
     };
     let nodes = (0..NODES).map(node).collect();
     let queues = (0..QUEUES).map(|_| queue(&shapes, &mut random)).collect();
-    Problem { total, shapes, groups: GROUPS, admits, queues, nodes, picks_max: u64::MAX }
+    Problem {
+        total,
+        classes: vec![ClassIn { priority: 0 }],
+        shapes,
+        groups: GROUPS,
+        admits,
+        queues,
+        nodes,
+        picks_max: u64::MAX,
+        ..Problem::default()
+    }
 }
 
 /// A queue with its part of what runs and what waits.
@@ -121,9 +131,10 @@ fn queue(shapes: &[ShapeIn], random: &mut Random) -> QueueIn {
         .map(|_| RunIn {
             shape: random.below(shapes.len() as u64) as u32,
             count: WAITING / u64::from(QUEUES * RUNS_PER_QUEUE),
+            is_overdue: false,
         })
         .collect();
-    QueueIn { weight: 1_000 * (1 + random.below(4)), allocated, runs }
+    QueueIn { weight: 1_000 * (1 + random.below(4)), allocated, runs, ..QueueIn::default() }
 }
 
 fn row(out: &mut impl Write, name: &str, problem: fn(u32) -> Problem) -> Result<()> {

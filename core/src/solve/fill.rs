@@ -7,13 +7,24 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::nodes::{Nodes, Wanted};
+use super::caps::Caps;
+use super::later::Later;
+use super::nodes::{NO_ZONE, Nodes, Wanted};
 use super::ratio::{Level, Part, dominant_resource};
-use super::{Pick, Plan, Problem, QueueIn, Reason, Unplaced};
+use super::victims::{Claimant, Victims};
+use super::zones::Zones;
+use super::{
+    Claim, ClaimedFrom, Pick, Plan, Preemption, Problem, QueueIn, Reason, RunIn, Unplaced,
+};
 
-/// A queue that may have something placeable. The lowest turn is next.
+/// Overdue jobs, at most, for which room is kept at a time: for each, all nodes are looked at.
+const KEEPS_MAX: usize = 64;
+
+/// A queue that may have something placeable. The lowest turn is next: of the highest class, then
+/// of the lowest share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
+    class: Reverse<i32>,
     level: Level,
     queue: u32,
 }
@@ -22,17 +33,26 @@ struct Turn {
 struct Shape {
     /// What it looks for.
     wanted: Wanted,
+    /// The resource by which it chooses.
+    dominant: usize,
     /// Set once it is known that it fits no node in this round.
     out: Option<Reason>,
 }
 
 /// How far a queue has come.
 struct Queue {
-    allocated: Vec<i64>,
+    /// What it holds, and what it is charged beside.
+    counted: Vec<i64>,
     /// The run it is at.
     run: usize,
     /// How much of that run is not placed.
     left: u64,
+    /// For how much of it room is being made.
+    claimed: u64,
+    /// How many of its jobs may still be placed.
+    picks_left: u64,
+    /// Whether room is kept for one of its jobs.
+    keeps_room: bool,
     /// Its last entry in the plan.
     last_pick: Option<usize>,
 }
@@ -43,72 +63,219 @@ struct Place {
     node: u32,
 }
 
+/// What a queue can do in its turn.
+enum Next {
+    /// Its next jobs go here.
+    Place(Place),
+    /// Room is being made for its next job.
+    Claimed,
+    /// It has nothing left of its class; the next is of this priority.
+    OtherClass(i32),
+    /// It has nothing left.
+    Nothing,
+}
+
 /// One round of the solver.
 pub(super) struct Round<'a> {
     problem: &'a Problem,
+    zones: Zones,
     shapes: Vec<Shape>,
     nodes: Nodes,
     queues: Vec<Queue>,
+    caps: Caps,
+    later: Later,
+    /// What may be preempted, if there is any and it may.
+    victims: Option<Victims<'a>>,
+    /// For how many jobs more room may be kept.
+    keeps_left: usize,
     waiting: BinaryHeap<Reverse<Turn>>,
     plan: Plan,
 }
 
 impl<'a> Round<'a> {
     pub(super) fn new(problem: &'a Problem) -> Round<'a> {
-        let (zone_of_group, zones) = zones_of_groups(problem);
-        let admitted = zones_of_shapes(problem, &zone_of_group, zones);
-        let shapes = problem.shapes.iter().zip(&admitted);
+        let zones = Zones::new(problem);
+        let shapes = problem.shapes.iter().zip(&zones.of_shape);
         let mut shapes: Vec<Shape> = shapes
             .map(|(shape, zones)| Shape::new(&problem.total, &shape.request, zones))
             .collect();
         let looked_for = is_looked_for(problem);
-        let wanted = shapes.iter_mut().zip(admitted).zip(looked_for);
+        let wanted = shapes.iter_mut().zip(&zones.of_shape).zip(looked_for);
         let wanted = wanted.filter_map(|((shape, zones), looked_for)| {
-            looked_for.then_some((&mut shape.wanted, zones))
+            looked_for.then_some((&mut shape.wanted, zones.as_slice()))
         });
-        let nodes = Nodes::new(&problem.nodes, problem.total.len(), &zone_of_group, zones, wanted);
-        let queues = problem.queues.iter().map(Queue::new).collect();
-        let waiting = problem
-            .queues
-            .iter()
-            .enumerate()
-            .map(|(queue, input)| {
-                let level = Part::dominant(&problem.total, input.allocated.iter().copied());
-                Reverse(Turn { level: level.per(input.weight), queue: queue as u32 })
-            })
-            .collect();
-        Round { problem, shapes, nodes, queues, waiting, plan: Plan::default() }
+        let free = problem.nodes.iter().flat_map(|node| node.free.iter().copied()).collect();
+        let open = problem.nodes.iter().zip(&zones.of_node);
+        let open = open.map(|(node, zone)| if node.is_closed { NO_ZONE } else { *zone }).collect();
+        let nodes = Nodes::new(free, problem.total.len(), open, zones.count, wanted);
+        let may_preempt = problem.preemptions_max > 0 && !problem.running.is_empty();
+        let mut this = Round {
+            problem,
+            zones,
+            shapes,
+            nodes,
+            queues: problem.queues.iter().map(Queue::new).collect(),
+            caps: Caps::new(&problem.caps),
+            later: Later::new(problem),
+            victims: may_preempt.then(|| Victims::new(problem)),
+            keeps_left: KEEPS_MAX,
+            waiting: BinaryHeap::new(),
+            plan: Plan::default(),
+        };
+        for (queue, input) in (0..).zip(&problem.queues) {
+            if let Some(run) = input.runs.first() {
+                let class = Reverse(problem.priority_of(run.shape));
+                this.waiting.push(Reverse(Turn { class, level: this.level(queue), queue }));
+            }
+        }
+        this
     }
 
     /// Places jobs until nothing is placeable or the budget is used.
     pub(super) fn fill(mut self) -> Plan {
         while self.plan.figures.placed < self.problem.picks_max {
             let Some(Reverse(turn)) = self.waiting.pop() else { break };
-            let Some(place) = self.next_place(turn.queue) else { continue };
-            let (count, level) = self.jobs_at_once(turn.queue, &place);
-            self.place(turn.queue, &place, count);
-            self.waiting.push(Reverse(Turn { level, queue: turn.queue }));
+            match self.next(turn) {
+                Next::Place(place) => {
+                    let (count, level) = self.jobs_at_once(turn, &place);
+                    self.place(turn.queue, &place, count);
+                    self.waiting.push(Reverse(Turn { level, ..turn }));
+                }
+                Next::Claimed => {
+                    let level = self.level(turn.queue);
+                    self.waiting.push(Reverse(Turn { level, ..turn }));
+                }
+                Next::OtherClass(priority) => {
+                    self.waiting.push(Reverse(Turn { class: Reverse(priority), ..turn }));
+                }
+                Next::Nothing => {}
+            }
         }
         self.report_the_rest();
         self.plan.figures.nodes_looked_at = self.nodes.looked_at;
         self.plan
     }
 
+    fn level(&self, queue: u32) -> Level {
+        let counted = self.queues[queue as usize].counted.iter().copied();
+        let weight = self.problem.queues[queue as usize].weight;
+        Part::dominant(&self.problem.total, counted).per(weight)
+    }
+
     /// Goes on to the first run of the queue that fits somewhere.
-    fn next_place(&mut self, queue: u32) -> Option<Place> {
-        let runs = &self.problem.queues[queue as usize].runs;
+    fn next(&mut self, turn: Turn) -> Next {
+        let queue = turn.queue as usize;
         loop {
-            let at = &self.queues[queue as usize];
+            let at = &self.queues[queue];
             let (run, left) = (at.run, at.left);
-            let shape = runs.get(run)?.shape;
+            let Some(&RunIn { shape, .. }) = self.problem.queues[queue].runs.get(run) else {
+                return Next::Nothing;
+            };
+            let priority = self.problem.priority_of(shape);
+            if priority != turn.class.0 {
+                return Next::OtherClass(priority);
+            }
             if left > 0 {
-                match self.node_for(shape) {
-                    Ok(node) => return Some(Place { shape, node }),
-                    Err(reason) => self.refuse(queue, run, left, reason),
+                match self.allowed_node(turn.queue, shape) {
+                    Ok(node) => return Next::Place(Place { shape, node }),
+                    Err(Reason::NoRoomNow) if self.claim(turn, shape) => return Next::Claimed,
+                    Err(reason) => self.refuse(turn.queue, run, left, reason),
                 }
             }
-            self.queues[queue as usize].start_run(run + 1, &self.problem.queues[queue as usize]);
+            self.start_run(turn.queue, run + 1);
         }
+    }
+
+    /// The best-fitting node for one job of the queue, limits permitting.
+    fn allowed_node(&mut self, queue: u32, shape: u32) -> Result<u32, Reason> {
+        if self.queues[queue as usize].picks_left == 0 {
+            return Err(Reason::Rate);
+        }
+        self.room_under_caps(queue, shape).map_err(Reason::Cap)?;
+        self.node_for(shape)
+    }
+
+    fn room_under_caps(&self, queue: u32, shape: u32) -> Result<u64, u32> {
+        let input = &self.problem.queues[queue as usize];
+        let class = self.problem.shapes[shape as usize].class;
+        self.caps.room(input, class, self.problem.request_of(shape))
+    }
+
+    /// Claims room for one job of a queue, on a node that will have it or is made to.
+    fn claim(&mut self, turn: Turn, shape: u32) -> bool {
+        let dominant = self.shapes[shape as usize].dominant;
+        let stopping = self.later.best_fit(self.problem, &self.nodes, shape, dominant);
+        let found = stopping
+            .map(|node| (node, ClaimedFrom::Stopping))
+            .or_else(|| self.make_room(turn, shape))
+            .or_else(|| Some((self.keep_room(turn, shape)?, ClaimedFrom::Keeping)));
+        let Some((node, from)) = found else { return false };
+        let request = self.problem.request_of(shape);
+        self.nodes.set_aside(node, request, 1);
+        self.took(turn.queue, shape, node, 1);
+        let at = &mut self.queues[turn.queue as usize];
+        at.claimed += 1;
+        let (queue, run) = (turn.queue, at.run as u32);
+        self.plan.claims.push(Claim { queue, run, node, count: 1, from });
+        true
+    }
+
+    /// The node on which room is kept for a queue's overdue job: one at a time of each queue.
+    fn keep_room(&mut self, turn: Turn, shape: u32) -> Option<u32> {
+        let run = self.queues[turn.queue as usize].run;
+        let is_overdue = self.problem.queues[turn.queue as usize].runs[run].is_overdue;
+        if !is_overdue || self.queues[turn.queue as usize].keeps_room || self.keeps_left == 0 {
+            return None;
+        }
+        let dominant = self.shapes[shape as usize].dominant;
+        let node = self.later.nearest(self.problem, &self.nodes, shape, dominant)?;
+        self.queues[turn.queue as usize].keeps_room = true;
+        self.keeps_left -= 1;
+        Some(node)
+    }
+
+    /// Preempts what makes room for one job.
+    fn make_room(&mut self, turn: Turn, shape: u32) -> Option<(u32, ClaimedFrom)> {
+        let claimant = Claimant { queue: turn.queue, shape, priority: turn.class.0 };
+        let (problem, queues) = (self.problem, &self.queues);
+        let held = |queue: u32| queues[queue as usize].held(&problem.queues[queue as usize]);
+        let victims = self.victims.as_mut()?;
+        let (node, chosen) =
+            victims.make_room(claimant, &self.nodes, &self.later, &self.zones, &held)?;
+        if chosen.is_empty() {
+            return Some((node, ClaimedFrom::Stopping));
+        }
+        let claim = self.plan.claims.len() as u32;
+        for (running, count, cause) in chosen {
+            let input = &problem.running[running as usize];
+            let request = problem.request_of(input.shape);
+            self.later.add(node, request, count);
+            take(&mut self.queues[input.queue as usize].counted, request, count);
+            self.plan.preemptions.push(Preemption { running, count, claim, cause });
+        }
+        self.later.found(node);
+        Some((node, ClaimedFrom::Preempting))
+    }
+
+    /// Counts jobs that have, or will have, room on a node.
+    fn took(&mut self, queue: u32, shape: u32, node: u32, count: u64) {
+        let request = self.problem.request_of(shape);
+        if let Some(victims) = &mut self.victims {
+            victims.taken(node, request, count);
+        }
+        let class = self.problem.shapes[shape as usize].class;
+        self.caps.take(&self.problem.queues[queue as usize], class, request, count);
+        let at = &mut self.queues[queue as usize];
+        add(&mut at.counted, request, count);
+        at.left -= count;
+    }
+
+    /// Goes on to a run.
+    fn start_run(&mut self, queue: u32, run: usize) {
+        let at = &mut self.queues[queue as usize];
+        let (before, claimed) = (at.run, std::mem::take(&mut at.claimed));
+        at.start_run(run, &self.problem.queues[queue as usize]);
+        self.refuse(queue, before, claimed, Reason::Claimed);
     }
 
     /// The best-fitting node for one job of the shape, or why there is none.
@@ -119,7 +286,7 @@ impl<'a> Round<'a> {
         }
         self.plan.figures.searches += 1;
         self.nodes.best_fit(&mut known.wanted).ok_or_else(|| {
-            let request = &self.problem.shapes[shape as usize].request;
+            let request = self.problem.request_of(shape);
             let over = request.iter().zip(&self.problem.total).any(|(asked, total)| asked > total);
             *known.out.insert(if over { Reason::NeverFits } else { Reason::NoRoomNow })
         })
@@ -127,17 +294,17 @@ impl<'a> Round<'a> {
 
     /// How many jobs can be placed at the place before another queue's turn comes, at least 1; and
     /// the level of the queue after them.
-    fn jobs_at_once(&self, queue: u32, place: &Place) -> (u64, Level) {
+    fn jobs_at_once(&self, turn: Turn, place: &Place) -> (u64, Level) {
         let rival = self.waiting.peek().map(|Reverse(turn)| *turn);
-        let weight = self.problem.queues[queue as usize].weight;
-        let at = &self.queues[queue as usize];
-        let request = &self.problem.shapes[place.shape as usize].request;
+        let weight = self.problem.queues[turn.queue as usize].weight;
+        let at = &self.queues[turn.queue as usize];
+        let request = self.problem.request_of(place.shape);
         let level_after = |placed: u64| {
-            let amounts = at.allocated.iter().zip(request);
+            let amounts = at.counted.iter().zip(request);
             let amounts = amounts.map(|(held, request)| plus(*held, *request, placed));
             Part::dominant(&self.problem.total, amounts).per(weight)
         };
-        let is_first = |level: Level| rival.is_none_or(|rival| Turn { level, queue } < rival);
+        let is_first = |level: Level| rival.is_none_or(|rival| Turn { level, ..turn } < rival);
         let after_one = level_after(1);
         if !is_first(after_one) {
             return (1, after_one);
@@ -145,6 +312,8 @@ impl<'a> Round<'a> {
         let most = at
             .left
             .min(self.nodes.room_for(place.node, request))
+            .min(at.picks_left)
+            .min(self.room_under_caps(turn.queue, place.shape).unwrap_or(1))
             .min(self.problem.picks_max - self.plan.figures.placed)
             .min(i64::MAX as u64);
         // The level never falls as jobs are placed, so the last count that leaves the queue first
@@ -162,11 +331,10 @@ impl<'a> Round<'a> {
     }
 
     fn place(&mut self, queue: u32, place: &Place, count: u64) {
-        let request = &self.problem.shapes[place.shape as usize].request;
-        self.nodes.take(place.node, request, count);
+        self.nodes.take(place.node, self.problem.request_of(place.shape), count);
+        self.took(queue, place.shape, place.node, count);
         let at = &mut self.queues[queue as usize];
-        add(&mut at.allocated, request, count);
-        at.left -= count;
+        at.picks_left -= count;
         self.plan.figures.placed += count;
         self.plan.figures.steps += 1;
         let run = at.run as u32;
@@ -183,15 +351,18 @@ impl<'a> Round<'a> {
     /// Reports what the queues still have waiting when the budget is used.
     fn report_the_rest(&mut self) {
         while let Some(Reverse(turn)) = self.waiting.pop() {
-            let input = &self.problem.queues[turn.queue as usize];
-            for run in self.queues[turn.queue as usize].run..input.runs.len() {
-                let at = &self.queues[turn.queue as usize];
-                let left = if run == at.run { at.left } else { input.runs[run].count };
-                let shape = &self.shapes[input.runs[run].shape as usize];
-                self.refuse(turn.queue, run, left, shape.out.unwrap_or(Reason::Budget));
+            let runs = &self.problem.queues[turn.queue as usize].runs;
+            while let at = &self.queues[turn.queue as usize]
+                && let Some(run) = runs.get(at.run)
+            {
+                let (number, left) = (at.run, at.left);
+                let out = self.shapes[run.shape as usize].out;
+                self.refuse(turn.queue, number, left, out.unwrap_or(Reason::Budget));
+                self.start_run(turn.queue, number + 1);
             }
         }
-        self.plan.unplaced.sort_unstable_by_key(|unplaced| (unplaced.queue, unplaced.run));
+        let place = |rest: &Unplaced| (rest.queue, rest.run, rest.reason);
+        self.plan.unplaced.sort_unstable_by_key(place);
     }
 
     fn refuse(&mut self, queue: u32, run: usize, count: u64, reason: Reason) {
@@ -205,14 +376,24 @@ impl Shape {
     fn new(total: &[i64], request: &[i64], zones: &[u32]) -> Shape {
         let dominant = dominant_resource(total, request).unwrap_or(0);
         let out = zones.is_empty().then_some(Reason::NeverFits);
-        Shape { wanted: Wanted::new(request, dominant), out }
+        Shape { wanted: Wanted::new(request, dominant), dominant, out }
     }
 }
 
 impl Queue {
     fn new(input: &QueueIn) -> Queue {
-        let mut this =
-            Queue { allocated: input.allocated.clone(), run: 0, left: 0, last_pick: None };
+        let mut counted = input.allocated.clone();
+        add(&mut counted, &input.charged, 1);
+        let picks_left = input.picks_max.unwrap_or(u64::MAX);
+        let mut this = Queue {
+            counted,
+            run: 0,
+            left: 0,
+            claimed: 0,
+            picks_left,
+            keeps_room: false,
+            last_pick: None,
+        };
         this.start_run(0, input);
         this
     }
@@ -221,54 +402,33 @@ impl Queue {
         self.run = run;
         self.left = input.runs.get(run).map_or(0, |run| run.count);
     }
+
+    /// What it holds.
+    fn held(&self, input: &QueueIn) -> Vec<i64> {
+        let mut held = self.counted.clone();
+        take(&mut held, &input.charged, 1);
+        held
+    }
 }
 
-fn add(allocated: &mut [i64], request: &[i64], count: u64) {
-    for (held, request) in allocated.iter_mut().zip(request) {
-        *held = plus(*held, *request, count);
+/// Adds `count` times `request`.
+pub(super) fn add(amounts: &mut [i64], request: &[i64], count: u64) {
+    for (amount, request) in amounts.iter_mut().zip(request) {
+        *amount = plus(*amount, *request, count);
+    }
+}
+
+/// Takes `count` times `request` away.
+fn take(amounts: &mut [i64], request: &[i64], count: u64) {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    for (amount, request) in amounts.iter_mut().zip(request) {
+        *amount = amount.saturating_sub(request.saturating_mul(count));
     }
 }
 
 /// `held + count * request`, or the largest amount there is.
 fn plus(held: i64, request: i64, count: u64) -> i64 {
     held.saturating_add(request.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX)))
-}
-
-/// Joins the groups that no shape tells apart into zones: the zone of every group, and how many
-/// there are. So a label that differs on every node costs nothing while no shape asks for it.
-fn zones_of_groups(problem: &Problem) -> (Vec<u32>, usize) {
-    let mut zone_of = vec![0_u32; problem.groups as usize];
-    let mut zones = 1;
-    let mut split: Vec<[Option<u32>; 2]> = Vec::new();
-    for row in &problem.admits {
-        split.clear();
-        split.resize(zones, [None; 2]);
-        let mut found = 0;
-        for (zone, &admitted) in zone_of.iter_mut().zip(row) {
-            *zone = *split[*zone as usize][usize::from(admitted)].get_or_insert_with(|| {
-                found += 1;
-                found - 1
-            });
-        }
-        zones = (found as usize).max(1);
-    }
-    (zone_of, zones)
-}
-
-/// The zones of each shape: those that have nodes and admit it.
-fn zones_of_shapes(problem: &Problem, zone_of_group: &[u32], zones: usize) -> Vec<Vec<u32>> {
-    let mut group_of_zone = vec![None; zones];
-    for node in &problem.nodes {
-        group_of_zone[zone_of_group[node.group as usize] as usize] = Some(node.group as usize);
-    }
-    let admitted = |row: &Vec<bool>, group: &Option<usize>| group.is_some_and(|group| row[group]);
-    let zones_of = |row: &Vec<bool>| {
-        let mut admitting = Vec::with_capacity(zones);
-        let all = 0..zones as u32;
-        admitting.extend(all.filter(|zone| admitted(row, &group_of_zone[*zone as usize])));
-        admitting
-    };
-    problem.admits.iter().map(zones_of).collect()
 }
 
 /// By shape, whether any queue has jobs of it.

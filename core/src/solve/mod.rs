@@ -1,39 +1,63 @@
 //! The fair-share solver of a pool: weighted dominant-resource fairness by progressive filling,
-//! with best fit on nodes.
+//! with best fit on nodes, priority classes, limits, and preemption.
 //!
 //! [`solve`] is a pure function on dense integers: the same problem gives the same plan, down to
-//! every tie. No decision depends on floating point. `README.md` beside this file names the
-//! properties that its tests hold it to.
+//! every tie. Which job goes next never depends on floating point; which queue may preempt another
+//! depends on [`fair_shares`], which are fractions rounded to 2^-52. `README.md` beside this file
+//! names the properties that its tests hold it to.
 
+mod caps;
 mod fill;
+mod later;
 mod nodes;
 mod order;
 mod ratio;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod victims;
+mod zones;
 
 pub use shares::{Share, dominant_share, fair_shares};
 
-/// What there is to decide in one round. Shapes, groups, queues and nodes are ordinals: positions
-/// in their vectors. Amounts are in the smallest unit of their resource (milli-cpu, bytes, pieces).
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What there is to decide in one round. Shapes, classes, groups, queues, caps and nodes are
+/// ordinals: positions in their vectors. Amounts are in the smallest unit of their resource
+/// (milli-cpu, bytes, pieces).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Problem {
     /// Capacity of the whole pool, by resource. A resource of which there is none counts in no
     /// share.
     pub total: Vec<i64>,
+    /// The priority classes that shapes name.
+    pub classes: Vec<ClassIn>,
     /// The shapes that runs name.
     pub shapes: Vec<ShapeIn>,
     /// How many groups of nodes there are; nodes of one group have the same labels and taints.
     pub groups: u32,
     /// `[shape][group]`: jobs of the shape may run on nodes of the group, resources aside.
     pub admits: Vec<Vec<bool>>,
+    /// What may be taken together by those who are under a cap.
+    pub caps: Vec<CapIn>,
     /// The queues with their work.
     pub queues: Vec<QueueIn>,
     /// The nodes on which jobs may be placed in this round.
     pub nodes: Vec<NodeIn>,
+    /// What runs on these nodes and may be preempted. What is not told is safe.
+    pub running: Vec<RunningIn>,
     /// At most so many jobs are placed in this round.
     pub picks_max: u64,
+    /// At most so many jobs are preempted in this round.
+    pub preemptions_max: u64,
+    /// How much of its fair share, in thousandths, a queue keeps when others are below theirs. At
+    /// least 1,000: who has no more than its fair share loses nothing to fairness.
+    pub protected: u64,
+}
+
+/// A priority class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassIn {
+    /// Higher goes first, whatever the shares of the queues.
+    pub priority: i32,
 }
 
 /// A shape: what each of its jobs takes from a node.
@@ -41,17 +65,37 @@ pub struct Problem {
 pub struct ShapeIn {
     /// By resource, none negative. A resource of which nothing is requested is not looked at.
     pub request: Vec<i64>,
+    /// Their priority class.
+    pub class: u32,
+}
+
+/// A limit to what several jobs take together: of one queue, of one of its classes, or of all
+/// (licences of a pool).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapIn {
+    /// By resource, what may be taken in this round; `i64::MAX` where there is no limit.
+    pub left: Vec<i64>,
 }
 
 /// A queue: its claim, what it holds and what it has waiting.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QueueIn {
     /// In thousandths, more than 0.
     pub weight: u64,
     /// What its jobs hold in the whole pool, by resource.
     pub allocated: Vec<i64>,
-    /// Its waiting jobs, in the order in which they should be placed.
+    /// What it is charged for the past when shares are compared, by resource; empty for nothing.
+    pub charged: Vec<i64>,
+    /// What it holds and has waiting, by resource: what its fair share is capped by. Used only
+    /// where there is something to preempt; may be empty where there is not.
+    pub demand: Vec<i64>,
+    /// Its waiting jobs, in the order in which they should be placed: classes of higher priority
+    /// before others.
     pub runs: Vec<RunIn>,
+    /// Caps that its jobs are under, each once: of a class, or of all.
+    pub caps: Vec<(Option<u32>, u32)>,
+    /// At most so many of its jobs are placed in this round; none for no limit.
+    pub picks_max: Option<u64>,
 }
 
 /// Jobs next to each other in a queue's order that are equal to the solver.
@@ -61,15 +105,41 @@ pub struct RunIn {
     pub shape: u32,
     /// How many.
     pub count: u64,
+    /// Whether the first of them has waited so long that room is kept for it, on the node that is
+    /// nearest to having it.
+    pub is_overdue: bool,
+}
+
+/// Jobs on a node that may be preempted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunningIn {
+    /// Their queue.
+    pub queue: u32,
+    /// Their shape.
+    pub shape: u32,
+    /// The node.
+    pub node: u32,
+    /// How many.
+    pub count: u64,
+    /// How long the youngest of them has run, in seconds: what is lost with it.
+    pub age: u64,
 }
 
 /// A node that can take jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeIn {
     /// Its group.
     pub group: u32,
     /// What is free, by resource; less than nothing where the node is over-committed already.
     pub free: Vec<i64>,
+    /// What will be free soon, by resource: of jobs that were told to stop and are not gone yet.
+    /// Empty for nothing.
+    pub freeing: Vec<i64>,
+    /// What it would have free with no job on it, by resource: what can ever be kept there. Empty
+    /// where nothing is to be kept.
+    pub capacity: Vec<i64>,
+    /// Whether jobs cannot be placed on it in this round, only room be claimed.
+    pub is_closed: bool,
 }
 
 /// What was decided.
@@ -79,6 +149,11 @@ pub struct Plan {
     pub picks: Vec<Pick>,
     /// Jobs that were not placed, by queue and run, with the reason.
     pub unplaced: Vec<Unplaced>,
+    /// Jobs for which room is being made, in the order in which they claimed it: they count as if
+    /// they had it, and are placed by a later round.
+    pub claims: Vec<Claim>,
+    /// Jobs to be stopped and queued again.
+    pub preemptions: Vec<Preemption>,
     /// How much work the decision was.
     pub figures: Figures,
 }
@@ -96,6 +171,54 @@ pub struct Pick {
     pub node: u32,
     /// How many jobs, at least 1.
     pub count: u64,
+}
+
+/// Jobs of one run that wait for room on a node that is being freed for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The queue.
+    pub queue: u32,
+    /// The run, by its position in the queue's order.
+    pub run: u32,
+    /// The node.
+    pub node: u32,
+    /// How many jobs, at least 1.
+    pub count: u64,
+    /// What makes the room.
+    pub from: ClaimedFrom,
+}
+
+/// Where claimed room comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClaimedFrom {
+    /// Jobs that were told to stop before this round, or a node that is closed in it.
+    Stopping,
+    /// Jobs that this round preempts.
+    Preempting,
+    /// Whatever ends there: the job is overdue, and what gets free is kept for it.
+    Keeping,
+}
+
+/// Running jobs that make room for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preemption {
+    /// Which of `running`.
+    pub running: u32,
+    /// How many of them, at least 1.
+    pub count: u64,
+    /// The claim that they make room for.
+    pub claim: u32,
+    /// Why they and not others.
+    pub cause: Cause,
+}
+
+/// Why running jobs have to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// A job of a higher class needs the room.
+    Urgency,
+    /// Their queue has more than its fair share, and another has less.
+    Fairness,
 }
 
 /// The rest of a run that was not placed.
@@ -121,6 +244,12 @@ pub enum Reason {
     NoRoomNow,
     /// The round had placed `picks_max` jobs before it was these jobs' turn.
     Budget,
+    /// Their queue had `picks_max` jobs placed.
+    Rate,
+    /// This cap leaves no room for one of them.
+    Cap(u32),
+    /// Room is being made for them.
+    Claimed,
 }
 
 /// How much work a decision was.
@@ -138,13 +267,19 @@ pub struct Figures {
 
 /// Decides which waiting jobs go to which nodes.
 ///
-/// Again and again, the queue with the lowest weighted dominant share that still has something
-/// placeable gets its next job placed, on the node that admits and holds it and has the least left
-/// of the job's dominant resource afterwards. Ties go to the lower ordinal. A shape that fits no
-/// node is out for the round, and a queue whose next job cannot be placed goes on with its next
-/// run: nothing stays free that somebody can use.
+/// Classes go by priority. Within one, again and again, the queue with the lowest weighted dominant
+/// share that still has something placeable gets its next job placed, on the node that admits and
+/// holds it and has the least left of the job's dominant resource afterwards. Ties go to the lower
+/// ordinal. A shape that fits no node is out for the round, and a queue whose next job cannot be
+/// placed goes on with its next run: nothing stays free that somebody can use.
 ///
-/// # Panics When the problem contradicts itself: vectors of the wrong length, an ordinal that names
+/// A job for which there is no room claims room that will be free soon; where there is none, and
+/// where it is of a higher class than what runs, or its queue below its fair share and another
+/// above, room is made by preempting. Where nothing may be preempted and the job is overdue, room
+/// is kept for it.
+///
+/// # Panics
+/// When the problem contradicts itself: vectors of the wrong length, an ordinal that names
 /// nothing, a weight of 0 or a negative request.
 pub fn solve(problem: &Problem) -> Plan {
     problem.check();
@@ -157,18 +292,61 @@ impl Problem {
         assert_eq!(self.admits.len(), self.shapes.len(), "`admits` has a row for every shape");
         for (shape, admits) in self.shapes.iter().zip(&self.admits) {
             assert_eq!(shape.request.len(), resources, "a request names every resource");
+            assert!((shape.class as usize) < self.classes.len(), "a shape names a class");
             assert!(shape.request.iter().all(|amount| *amount >= 0), "no request is negative");
             assert_eq!(admits.len(), self.groups as usize, "`admits` has a column for every group");
         }
-        for queue in &self.queues {
-            assert!(queue.weight > 0, "a weight is more than 0");
-            assert_eq!(queue.allocated.len(), resources, "an allocation names every resource");
-            let known = |run: &RunIn| (run.shape as usize) < self.shapes.len();
-            assert!(queue.runs.iter().all(known), "a run names a shape of the problem");
+        self.queues.iter().for_each(|queue| self.check_queue(queue));
+        for cap in &self.caps {
+            assert_eq!(cap.left.len(), resources, "a cap names every resource");
         }
         for node in &self.nodes {
             assert!(node.group < self.groups, "a node names a group of the problem");
             assert_eq!(node.free.len(), resources, "a node names every resource");
+            assert!(names_all(&node.freeing, resources), "what is freed names every resource");
+            assert!(names_all(&node.capacity, resources), "a capacity names every resource");
         }
+        for running in &self.running {
+            assert!((running.queue as usize) < self.queues.len(), "what runs names a queue");
+            assert!((running.shape as usize) < self.shapes.len(), "what runs names a shape");
+            assert!((running.node as usize) < self.nodes.len(), "what runs names a node");
+        }
+        assert!(self.running.is_empty() || self.protected >= 1_000, "a fair share is protected");
     }
+
+    fn check_queue(&self, queue: &QueueIn) {
+        let resources = self.total.len();
+        assert!(queue.weight > 0, "a weight is more than 0");
+        assert_eq!(queue.allocated.len(), resources, "an allocation names every resource");
+        assert!(names_all(&queue.charged, resources), "a charge names every resource");
+        let needs_demand = !self.running.is_empty();
+        assert!(
+            queue.demand.len() == resources || !needs_demand,
+            "a demand names every resource where there is something to preempt"
+        );
+        let known = |run: &RunIn| (run.shape as usize) < self.shapes.len();
+        assert!(queue.runs.iter().all(known), "a run names a shape of the problem");
+        let priorities = queue.runs.iter().map(|run| self.priority_of(run.shape));
+        assert!(priorities.is_sorted_by(|a, b| a >= b), "runs of higher classes come first");
+        let known = |(_, cap): &(Option<u32>, u32)| (*cap as usize) < self.caps.len();
+        assert!(queue.caps.iter().all(known), "a queue names caps of the problem");
+        let others = |place: usize| queue.caps[..place].iter();
+        let mut places = (0..).zip(&queue.caps);
+        let twice = places.any(|(place, (_, cap))| others(place).any(|(_, other)| other == cap));
+        assert!(!twice, "a queue is under a cap once");
+    }
+
+    /// The priority of a shape's class.
+    fn priority_of(&self, shape: u32) -> i32 {
+        self.classes[self.shapes[shape as usize].class as usize].priority
+    }
+
+    fn request_of(&self, shape: u32) -> &[i64] {
+        &self.shapes[shape as usize].request
+    }
+}
+
+/// Whether an amount by resource is whole, or left out.
+fn names_all(amounts: &[i64], resources: usize) -> bool {
+    amounts.is_empty() || amounts.len() == resources
 }

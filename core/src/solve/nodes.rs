@@ -3,8 +3,10 @@
 //! For every zone (nodes that admit the same shapes) and every resource by which some shape
 //! chooses there, the nodes stand in order of how much of it they have free.
 
-use super::NodeIn;
 use super::order::{Order, Rank, holds, row};
+
+/// The zone of nodes that are never found.
+pub(super) const NO_ZONE: u32 = u32::MAX;
 
 /// What a shape asks of a node.
 pub(super) struct Wanted {
@@ -45,20 +47,17 @@ impl Wanted {
 }
 
 impl Nodes {
-    /// Indexes `nodes`, whose zones are `zone_of[group]`, for shapes that are `wanted` in some of
-    /// the zones.
+    /// Indexes nodes that have `free[node][resource]`, in the zones `zone_of[node]`, for shapes
+    /// that are `wanted` in some of the zones. Nodes of [`NO_ZONE`] are never found.
     pub(super) fn new<'a>(
-        nodes: &[NodeIn],
+        free: Vec<i64>,
         resources: usize,
-        zone_of_group: &[u32],
+        zone_of: Vec<u32>,
         zones: usize,
-        wanted: impl Iterator<Item = (&'a mut Wanted, Vec<u32>)>,
+        wanted: impl Iterator<Item = (&'a mut Wanted, &'a [u32])>,
     ) -> Nodes {
-        let free = nodes.iter().flat_map(|node| node.free.iter().copied()).collect();
-        let zone_of: Vec<u32> =
-            nodes.iter().map(|node| zone_of_group[node.group as usize]).collect();
         let mut members = vec![Vec::new(); zones];
-        for (node, &zone) in zone_of.iter().enumerate() {
+        for (node, &zone) in zone_of.iter().enumerate().filter(|(_, zone)| **zone != NO_ZONE) {
             members[zone as usize].push(node as u32);
         }
         let mut this = Nodes {
@@ -71,7 +70,7 @@ impl Nodes {
             looked_at: 0,
         };
         for (wanted, zones) in wanted {
-            wanted.orders = zones.into_iter().map(|zone| this.order_for(zone, wanted)).collect();
+            wanted.orders = zones.iter().map(|zone| this.order_for(*zone, wanted)).collect();
         }
         for (members, orders) in members.iter().zip(&this.orders_of) {
             for &order in orders {
@@ -106,13 +105,34 @@ impl Nodes {
         let mut best = wanted.last.and_then(still_holds);
         for &order in &wanted.orders {
             let order = &mut self.orders[order as usize];
-            let (found, looked_at) =
-                order.first_that_holds(&self.free, &wanted.needed, best.unwrap_or(Rank::AFTER_ALL));
+            let (found, looked_at) = order.first_that_holds(
+                &self.free,
+                &wanted.needed,
+                (None, best.unwrap_or(Rank::AFTER_ALL)),
+            );
             self.looked_at += looked_at;
             best = found.or(best);
         }
         wanted.last = best.map(Rank::node);
         wanted.last
+    }
+
+    /// The node behind `after` that holds one job and has the least free of the wanted resource.
+    pub(super) fn next_fit(&mut self, wanted: &Wanted, after: Option<Rank>) -> Option<Rank> {
+        let mut best = None;
+        for &order in &wanted.orders {
+            let places = (after, best.unwrap_or(Rank::AFTER_ALL));
+            let order = &mut self.orders[order as usize];
+            let (found, looked_at) = order.first_that_holds(&self.free, &wanted.needed, places);
+            self.looked_at += looked_at;
+            best = found.or(best);
+        }
+        best
+    }
+
+    /// What a node has free.
+    pub(super) fn free_of(&self, node: u32) -> &[i64] {
+        row(&self.free, self.resources, node)
     }
 
     /// How many of `request` the node holds with what it has free.
@@ -128,16 +148,26 @@ impl Nodes {
 
     /// Takes `count` times `request`, for which the node has room.
     pub(super) fn take(&mut self, node: u32, request: &[i64], count: u64) {
+        self.set_aside(node, request, count);
+        let mut asked = self.free_of(node).iter().zip(request);
+        let holds = asked.all(|(free, request)| *request == 0 || *free >= 0);
+        assert!(holds, "node {node} would be over-committed");
+    }
+
+    /// Takes `count` times `request`, though it may not be there yet: less than nothing may be
+    /// left.
+    pub(super) fn set_aside(&mut self, node: u32, request: &[i64], count: u64) {
         let count = i64::try_from(count).expect("a step is bounded by what fits an i64");
         let start = node as usize * self.resources;
         let free = &mut self.free[start..start + self.resources];
         self.before.clear();
         self.before.extend_from_slice(free);
         for (free, request) in free.iter_mut().zip(request) {
-            *free -= request * count;
-            assert!(*request == 0 || *free >= 0, "node {node} would be over-committed");
+            *free = free.saturating_sub(request.saturating_mul(count));
         }
-        for &order in &self.orders_of[self.zone_of[node as usize] as usize] {
+        let zone = self.zone_of[node as usize];
+        let orders = if zone == NO_ZONE { &[][..] } else { &self.orders_of[zone as usize][..] };
+        for &order in orders {
             self.orders[order as usize].fallen(node, &self.before, &self.free);
         }
     }

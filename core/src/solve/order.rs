@@ -36,12 +36,18 @@ impl Rank {
         Rank::at(free.get(by).copied().unwrap_or(0), node)
     }
 
+    /// The first place behind this one.
+    fn next(self) -> Rank {
+        Rank(self.0 + 1)
+    }
+
     /// The node.
     pub(super) fn node(self) -> u32 {
         self.0 as u32
     }
 
-    fn at(amount: i64, node: u32) -> Rank {
+    /// The place of a node that has so much.
+    pub(super) fn at(amount: i64, node: u32) -> Rank {
         Rank((i128::from(amount) << 32) | i128::from(node))
     }
 }
@@ -83,21 +89,26 @@ impl Order {
         }
     }
 
-    /// The first node before `end` that has what is `needed`, and how many nodes were looked at.
+    /// The first node behind `after` and before `end` that has what is `needed`, and how many
+    /// nodes were looked at.
     pub(super) fn first_that_holds(
         &mut self,
         free: &[i64],
         needed: &[i64],
-        end: Rank,
+        (after, end): (Option<Rank>, Rank),
     ) -> (Option<Rank>, u64) {
         let mut looked_at = 0;
-        let mut index =
-            self.block_of(Rank::at(needed.get(self.by).copied().unwrap_or(i64::MIN), 0));
+        let enough = Rank::at(needed.get(self.by).copied().unwrap_or(i64::MIN), 0);
+        let start = after.map_or(enough, |after| Rank::max(enough, after.next()));
+        let mut index = self.block_of(start);
         while index < self.blocks.len() {
             if holds(needed, self.most_of(index)) {
                 for &rank in &self.blocks[index] {
                     if rank >= end {
                         return (None, looked_at);
+                    }
+                    if after.is_some_and(|after| rank <= after) {
+                        continue;
                     }
                     looked_at += 1;
                     if holds(needed, row(free, self.resources, rank.node())) {

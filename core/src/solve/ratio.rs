@@ -45,6 +45,26 @@ impl Part {
         Level { rounded, amount: self.amount, of }
     }
 
+    /// `share`, in 0..=1, with a little `more`, or less where that is negative: in units of 2^-52,
+    /// so that what floating point cannot say exactly does not cost a job.
+    pub(super) fn about(share: f64, more: i64) -> Part {
+        const ONE: i64 = 1 << 52;
+        let amount = (share * ONE as f64) as i64;
+        Part { amount: u64::try_from(amount + more).unwrap_or(0), of: ONE as u64 }
+    }
+
+    /// So many thousandths of this part, at most 2^63 times the whole.
+    pub(super) fn times(self, thousandths: u64) -> Part {
+        let amount = u128::from(self.amount) * u128::from(thousandths) / 1_000;
+        Part { amount: u64::try_from(amount).unwrap_or(u64::MAX), of: self.of }
+    }
+
+    /// This part in units of 2^-32, rounded up.
+    pub(super) fn rounded_up(self) -> u64 {
+        let parts = (u128::from(self.amount) << 32).div_ceil(u128::from(self.of));
+        u64::try_from(parts).unwrap_or(u64::MAX)
+    }
+
     /// The nearest floating-point number, for reports.
     pub(super) fn to_f64(self) -> f64 {
         self.amount as f64 / self.of as f64
@@ -55,7 +75,7 @@ impl Part {
         Some(Part { amount: u64::try_from(amount).unwrap_or(0), of })
     }
 
-    fn is_more_than(self, other: Part) -> bool {
+    pub(super) fn is_more_than(self, other: Part) -> bool {
         let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
         product(self.amount, other.of) > product(other.amount, self.of)
     }

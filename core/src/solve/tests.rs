@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod fairness;
+mod preemption;
 mod reference;
+mod rich;
 
 use reference::one_at_a_time;
 
@@ -216,6 +219,9 @@ proptest! {
             match rest.reason {
                 Reason::Budget => prop_assert!(budget_used),
                 Reason::NoRoomNow | Reason::NeverFits => prop_assert!(!placeable),
+                Reason::Rate | Reason::Cap(_) | Reason::Claimed => {
+                    prop_assert!(false, "there are no such limits: {rest:?}");
+                }
             }
         }
         prop_assert!(plan.figures.placed <= problem.picks_max);
@@ -223,7 +229,7 @@ proptest! {
     }
 
     #[test]
-    fn c_an_equal_request_is_never_served_before_an_earlier_one(problem in problems()) {
+    fn f_an_equal_request_is_never_served_before_an_earlier_one(problem in problems()) {
         let plan = solve(&problem);
         for rest in &plan.unplaced {
             let runs = &problem.queues[rest.queue as usize].runs;
@@ -237,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn d_no_queue_is_ahead_of_one_that_could_go_on_by_more_than_its_last_job(
+    fn c_no_queue_is_ahead_of_one_that_could_go_on_by_more_than_its_last_job(
         problem in problems()
     ) {
         let plan = solve(&problem);
@@ -266,7 +272,7 @@ proptest! {
     }
 
     #[test]
-    fn e_the_same_problem_has_the_same_plan_and_units_do_not_matter(
+    fn j_the_same_problem_has_the_same_plan_and_units_do_not_matter(
         problem in problems(), factor in 2_i64..1_000_000
     ) {
         let plan = solve(&problem);
@@ -284,18 +290,18 @@ proptest! {
     }
 
     #[test]
-    fn e_what_takes_no_part_does_not_matter(problem in problems(), seed in any::<u64>()) {
+    fn j_what_takes_no_part_does_not_matter(problem in problems(), seed in any::<u64>()) {
         let plan = solve(&problem);
         let mut padded = problem.clone();
         let width = padded.total.len();
         // A shape that nobody wants, a group that holds one node which admits nobody, an idle
         // queue.
-        padded.shapes.push(ShapeIn { request: vec![1; width] });
+        padded.shapes.push(shape(vec![1; width]));
         padded.admits.push(vec![true; padded.groups as usize]);
         padded.admits.iter_mut().for_each(|row| row.push(false));
         padded.groups += 1;
-        padded.nodes.push(NodeIn { group: padded.groups - 1, free: vec![1000; width] });
-        padded.queues.push(QueueIn { weight: 1, allocated: vec![0; width], runs: vec![] });
+        padded.nodes.push(node(padded.groups - 1, vec![1000; width]));
+        padded.queues.push(QueueIn { weight: 1, allocated: vec![0; width], ..Default::default() });
         prop_assert_eq!(&plan.picks, &solve(&padded).picks);
         prop_assert_eq!(&plan.unplaced, &solve(&padded).unplaced);
 
@@ -309,7 +315,7 @@ proptest! {
     }
 
     #[test]
-    fn e_where_a_run_of_equal_jobs_is_cut_does_not_matter(problem in problems()) {
+    fn j_where_a_run_of_equal_jobs_is_cut_does_not_matter(problem in problems()) {
         let mut cut = problem.clone();
         for queue in &mut cut.queues {
             let halves = |run: &RunIn| {
@@ -330,7 +336,7 @@ proptest! {
     }
 
     #[test]
-    fn f_the_plan_is_that_of_filling_one_job_at_a_time(problem in problems()) {
+    fn j_the_plan_is_that_of_filling_one_job_at_a_time(problem in problems()) {
         let (plan, expected) = (solve(&problem), one_at_a_time(&problem));
         prop_assert_eq!(aggregated(&plan), aggregated(&expected));
         prop_assert_eq!(plan.figures.placed, expected.figures.placed);
@@ -341,7 +347,7 @@ proptest! {
     }
 
     #[test]
-    fn g_ideal_shares_fit_the_pool_and_the_demand_and_leave_nothing_wanted(
+    fn c_ideal_shares_fit_the_pool_and_the_demand_and_leave_nothing_wanted(
         (total, queues) in claims()
     ) {
         let shares = fair_shares(&total, &queues);
@@ -366,7 +372,7 @@ proptest! {
     }
 
     #[test]
-    fn g_more_weight_never_means_less((total, queues) in claims(), more in 1_u64..5000) {
+    fn c_more_weight_never_means_less((total, queues) in claims(), more in 1_u64..5000) {
         let before = fair_shares(&total, &queues);
         for queue in 0..queues.len() {
             let mut heavier = queues.clone();
@@ -377,7 +383,7 @@ proptest! {
     }
 
     #[test]
-    fn g_on_one_resource_nobody_envies_anybody(
+    fn e_on_one_resource_nobody_envies_anybody(
         total in 1_i64..1000,
         queues in prop::collection::vec((1_u64..5000, prop::collection::vec(0_i64..1500, 1)), 1..8),
     ) {
@@ -405,7 +411,7 @@ proptest! {
     })]
 
     #[test]
-    fn f_a_full_pool_of_many_nodes_and_zones_too(problem in full_pools()) {
+    fn j_a_full_pool_of_many_nodes_and_zones_too(problem in full_pools()) {
         let (plan, expected) = (solve(&problem), one_at_a_time(&problem));
         prop_assert_eq!(aggregated(&plan), aggregated(&expected));
     }
@@ -414,8 +420,20 @@ proptest! {
 // What the tests are made of.
 
 fn queue(weight: u64, runs: &[(u32, u64)]) -> QueueIn {
-    let runs = runs.iter().map(|&(shape, count)| RunIn { shape, count }).collect();
-    QueueIn { weight, allocated: Vec::new(), runs }
+    let runs = runs.iter().map(|&(shape, count)| run(shape, count)).collect();
+    QueueIn { weight, runs, ..QueueIn::default() }
+}
+
+fn run(shape: u32, count: u64) -> RunIn {
+    RunIn { shape, count, is_overdue: false }
+}
+
+fn shape(request: Vec<i64>) -> ShapeIn {
+    ShapeIn { request, class: 0 }
+}
+
+fn node(group: u32, free: Vec<i64>) -> NodeIn {
+    NodeIn { group, free, ..NodeIn::default() }
 }
 
 /// Nodes of one group that admits every shape; queues without an allocation hold nothing.
@@ -428,22 +446,25 @@ fn cluster(
     queues.iter_mut().for_each(|queue| queue.allocated.resize(total.len(), 0));
     Problem {
         total: total.to_vec(),
-        shapes: shapes.iter().map(|request| ShapeIn { request: request.to_vec() }).collect(),
+        shapes: shapes.iter().map(|request| shape(request.to_vec())).collect(),
+        classes: vec![ClassIn { priority: 0 }],
         groups: 1,
         admits: vec![vec![true]; shapes.len()],
         queues,
-        nodes: nodes.iter().map(|free| NodeIn { group: 0, free: free.to_vec() }).collect(),
+        nodes: nodes.iter().map(|free| node(0, free.to_vec())).collect(),
         picks_max: u64::MAX,
+        ..Problem::default()
     }
 }
 
 fn problems() -> impl Strategy<Value = Problem> {
     (1_usize..4, 1_u32..4, 1_usize..6).prop_flat_map(|(resources, groups, shapes)| {
         let amounts = |range: std::ops::Range<i64>| prop::collection::vec(range, resources);
-        let run = (0..shapes as u32, 0_u64..25).prop_map(|(shape, count)| RunIn { shape, count });
-        let queue = (1_u64..6, amounts(0..30), prop::collection::vec(run, 0..5))
-            .prop_map(|(weight, allocated, runs)| QueueIn { weight, allocated, runs });
-        let node = (0..groups, amounts(-2..30)).prop_map(|(group, free)| NodeIn { group, free });
+        let runs = (0..shapes as u32, 0_u64..25).prop_map(|(shape, count)| run(shape, count));
+        let queue = (1_u64..6, amounts(0..30), prop::collection::vec(runs, 0..5)).prop_map(
+            |(weight, allocated, runs)| QueueIn { weight, allocated, runs, ..QueueIn::default() },
+        );
+        let node = (0..groups, amounts(-2..30)).prop_map(|(group, free)| node(group, free));
         // A few nodes, or so many that the index splits its blocks.
         let nodes = prop_oneof![
             4 => prop::collection::vec(node.clone(), 0..12),
@@ -462,12 +483,14 @@ fn problems() -> impl Strategy<Value = Problem> {
         )
             .prop_map(move |(total, requests, admits, queues, nodes, picks_max)| Problem {
                 total,
-                shapes: requests.into_iter().map(|request| ShapeIn { request }).collect(),
+                shapes: requests.into_iter().map(shape).collect(),
                 groups,
                 admits,
                 queues,
                 nodes,
                 picks_max,
+                classes: vec![ClassIn { priority: 0 }],
+                ..Problem::default()
             })
     })
 }
@@ -475,25 +498,27 @@ fn problems() -> impl Strategy<Value = Problem> {
 /// More work than the nodes hold, on nodes that begin equal and empty: they fill up in one resource
 /// or the other, and every index has many that are of no use any more.
 fn full_pools() -> impl Strategy<Value = Problem> {
-    let shape = [2_i64..30, 2_i64..30, 0_i64..3, 1_i64..2].map(|amount| amount.boxed());
+    let amounts = [2_i64..30, 2_i64..30, 0_i64..3, 1_i64..2].map(|amount| amount.boxed());
     let queue = (1_u64..4, prop::collection::vec((0_u32..5, 20_u64..60), 1..4));
     (
-        prop::collection::vec(shape.to_vec(), 5),
+        prop::collection::vec(amounts.to_vec(), 5),
         prop::collection::vec(prop::collection::vec(prop::bool::weighted(0.8), 4), 5),
         prop::collection::vec(queue, 4),
         40_u32..70,
     )
         .prop_map(|(requests, admits, queues, nodes)| {
-            let node = |node: u32| NodeIn { group: node % 4, free: vec![40, 40, 3, 9] };
+            let node = |number: u32| node(number % 4, vec![40, 40, 3, 9]);
             let queues = queues.iter().map(|(weight, runs)| queue_of_four(*weight, runs));
             Problem {
                 total: vec![2_000, 2_000, 150, 450],
-                shapes: requests.into_iter().map(|request| ShapeIn { request }).collect(),
+                shapes: requests.into_iter().map(shape).collect(),
                 groups: 4,
                 admits,
                 queues: queues.collect(),
                 nodes: (0..nodes).map(node).collect(),
                 picks_max: u64::MAX,
+                classes: vec![ClassIn { priority: 0 }],
+                ..Problem::default()
             }
         })
 }

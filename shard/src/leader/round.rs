@@ -11,7 +11,7 @@ use muster_core::control::Control;
 use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources, dense, from_dense};
 use muster_core::shape::{Shape, ShapeKey, Taint};
-use muster_core::solve::{self, NodeIn, Plan, Problem, QueueIn, RunIn, ShapeIn};
+use muster_core::solve::{self, ClassIn, NodeIn, Plan, Problem, QueueIn, RunIn, ShapeIn};
 
 use super::search::Stuck;
 use super::table::{ClusterState, Table};
@@ -104,11 +104,16 @@ impl Round {
             // those that ask.
             let ask = !settings.cordoned && table.is_reachable(queue.shard);
             let known = || queue.runs().filter(|_| ask);
-            let runs = known().map(|(_, s, n)| RunIn { shape: numbers.shape(s), count: *n });
+            let runs = known().map(|(_, s, n)| RunIn {
+                shape: numbers.shape(s),
+                count: *n,
+                is_overdue: false,
+            });
             inputs.push(QueueIn {
                 weight: settings.weight_millis,
                 runs: runs.collect(),
                 allocated: numbers.amounts(&queue.holds),
+                ..QueueIn::default()
             });
             priorities.push(known().map(|(priority, _, _)| *priority).collect());
             queues.push(Arc::clone(name));
@@ -125,7 +130,10 @@ impl Round {
         let shapes = numbers.shapes.iter();
         let problem = Problem {
             total: total(table, &numbers),
-            shapes: shapes.map(|s| ShapeIn { request: numbers.amounts(&s.request) }).collect(),
+            classes: vec![ClassIn { priority: 0 }],
+            shapes: shapes
+                .map(|s| ShapeIn { request: numbers.amounts(&s.request), class: 0 })
+                .collect(),
             groups: u32::try_from(groups.len()).expect("fewer than 2^32 groups"),
             admits: numbers
                 .shapes
@@ -135,6 +143,7 @@ impl Round {
             queues: inputs,
             nodes: node_inputs,
             picks_max: jobs_max.min(asked),
+            ..Problem::default()
         };
         let shapes = numbers.shapes.iter().map(|shape| shape.key()).collect();
         let resources = numbers.resources;
@@ -218,7 +227,8 @@ fn nodes(
             if group == next {
                 groups.push(key);
             }
-            inputs.push(NodeIn { group, free: numbers.amounts(&node.free) });
+            let free = numbers.amounts(&node.free);
+            inputs.push(NodeIn { group, free, ..NodeIn::default() });
             names.push((Arc::clone(cluster), Arc::clone(name)));
         }
     }

@@ -1,13 +1,20 @@
 //! The solver's meaning in its plainest form: one job at a time, every queue and node looked at.
 
-use crate::solve::{Pick, Plan, Problem, Reason, Unplaced};
+use std::cmp::Ordering;
+
+use crate::solve::{Pick, Plan, Problem, QueueIn, Reason, Unplaced};
 
 /// Fills one job at a time. Reasons are not worked out: all are `NoRoomNow`.
 pub(super) fn one_at_a_time(problem: &Problem) -> Plan {
     let mut plan = Plan::default();
     let mut free: Vec<Vec<i64>> = problem.nodes.iter().map(|node| node.free.clone()).collect();
-    let mut held: Vec<Vec<i64>> =
-        problem.queues.iter().map(|queue| queue.allocated.clone()).collect();
+    let counted = |queue: &QueueIn| {
+        let charged = queue.charged.iter().chain(std::iter::repeat(&0));
+        queue.allocated.iter().zip(charged).map(|(held, charged)| held + charged).collect()
+    };
+    let mut held: Vec<Vec<i64>> = problem.queues.iter().map(counted).collect();
+    let mut caps: Vec<Vec<i64>> = problem.caps.iter().map(|cap| cap.left.clone()).collect();
+    let mut placed = vec![0; problem.queues.len()];
     let mut left: Vec<Vec<u64>> = problem
         .queues
         .iter()
@@ -17,15 +24,34 @@ pub(super) fn one_at_a_time(problem: &Problem) -> Plan {
         let mut next: Option<(u32, u32, u32)> = None;
         for (queue, input) in problem.queues.iter().enumerate() {
             let candidate = input.runs.iter().enumerate().find_map(|(run, input)| {
-                let waits = left[queue][run] > 0;
+                let waits = left[queue][run] > 0
+                    && problem.queues[queue].picks_max.is_none_or(|max| placed[queue] < max)
+                    && caps_of(problem, queue, input.shape).all(|cap| {
+                        let request = &problem.shapes[input.shape as usize].request;
+                        caps[cap]
+                            .iter()
+                            .zip(request)
+                            .all(|(left, asked)| *asked == 0 || asked <= left)
+                    });
                 let node = if waits { best_node(problem, &free, input.shape) } else { None };
                 node.map(|node| (queue as u32, run as u32, node))
             });
+            let class = |queue: u32, run: u32| {
+                problem.priority_of(problem.queues[queue as usize].runs[run as usize].shape)
+            };
             let lower = |other: u32| {
                 let own = (queue as u32, held[queue].as_slice());
                 !not_ahead(problem, (other, &held[other as usize]), own)
             };
-            if candidate.is_some() && next.is_none_or(|(other, _, _)| lower(other)) {
+            let goes_before =
+                |(queue, run, _): (u32, u32, u32), other: (u32, u32, u32)| match class(queue, run)
+                    .cmp(&class(other.0, other.1))
+                {
+                    Ordering::Greater => true,
+                    Ordering::Equal => lower(other.0),
+                    Ordering::Less => false,
+                };
+            if candidate.is_some_and(|own| next.is_none_or(|other| goes_before(own, other))) {
                 next = candidate;
             }
         }
@@ -36,6 +62,11 @@ pub(super) fn one_at_a_time(problem: &Problem) -> Plan {
             free[node as usize][resource] -= amount;
             held[queue as usize][resource] += amount;
         }
+        for cap in caps_of(problem, queue as usize, shape) {
+            let left = caps[cap].iter_mut().zip(request).filter(|(left, _)| **left < i64::MAX);
+            left.for_each(|(left, amount)| *left -= amount);
+        }
+        placed[queue as usize] += 1;
         left[queue as usize][run as usize] -= 1;
         plan.picks.push(Pick { queue, run, shape, node, count: 1 });
         plan.figures.placed += 1;
@@ -47,6 +78,12 @@ pub(super) fn one_at_a_time(problem: &Problem) -> Plan {
         }
     }
     plan
+}
+
+fn caps_of(problem: &Problem, queue: usize, shape: u32) -> impl Iterator<Item = usize> {
+    let class = problem.shapes[shape as usize].class;
+    let caps = problem.queues[queue].caps.iter();
+    caps.filter(move |(of, _)| of.is_none_or(|of| of == class)).map(|(_, cap)| *cap as usize)
 }
 
 /// Whether a node of `group` with `free` takes one job of the shape.
@@ -85,7 +122,8 @@ fn best_node(problem: &Problem, free: &[Vec<i64>], shape: u32) -> Option<u32> {
     (0..problem.nodes.len() as u32)
         .filter(|&node| {
             let group = problem.nodes[node as usize].group;
-            holds(problem, shape, group, &free[node as usize])
+            let is_open = !problem.nodes[node as usize].is_closed;
+            is_open && holds(problem, shape, group, &free[node as usize])
         })
         .min_by_key(|&node| free[node as usize].get(dominant).copied())
 }

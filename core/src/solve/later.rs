@@ -1,0 +1,124 @@
+//! Room that is not there yet: what jobs hold that were told to stop. Who is next may claim it, so
+//! that others do not take it away piece by piece.
+
+use std::cmp::Reverse;
+
+use super::Problem;
+use super::nodes::Nodes;
+use super::order::{Rank, holds};
+
+/// What will be free, beyond what is.
+pub(super) struct Later {
+    /// `[node][resource]`
+    coming: Vec<i64>,
+    /// Nodes that have such room, in the order in which it was found: a node for which something
+    /// was preempted comes again.
+    nodes: Vec<u32>,
+    /// `[shape]`: so many of `nodes`, from the first on, hold no job of it any more.
+    passed: Vec<usize>,
+}
+
+impl Later {
+    pub(super) fn new(problem: &Problem) -> Later {
+        let resources = problem.total.len();
+        let is_freeing = |node: u32| problem.nodes[node as usize].freeing.iter().any(|a| *a > 0);
+        let nodes: Vec<u32> = (0..problem.nodes.len() as u32).filter(|n| is_freeing(*n)).collect();
+        let mut coming = Vec::new();
+        if !nodes.is_empty() || problem.preemptions_max > 0 {
+            coming = vec![0; problem.nodes.len() * resources];
+        }
+        for &node in &nodes {
+            let start = node as usize * resources;
+            coming[start..start + resources].copy_from_slice(&problem.nodes[node as usize].freeing);
+        }
+        Later { coming, nodes, passed: vec![0; problem.shapes.len()] }
+    }
+
+    /// What a node will have free of each resource.
+    pub(super) fn soon<'a>(
+        &'a self,
+        nodes: &'a Nodes,
+        node: u32,
+    ) -> impl Iterator<Item = i64> + 'a {
+        let free = nodes.free_of(node);
+        let start = node as usize * free.len();
+        let coming = &self.coming[start..start + free.len()];
+        free.iter().zip(coming).map(|(free, coming)| free.saturating_add(*coming))
+    }
+
+    /// What is preempted on a node will be free.
+    pub(super) fn add(&mut self, node: u32, request: &[i64], count: u64) {
+        let start = node as usize * request.len();
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        for (coming, request) in self.coming[start..].iter_mut().zip(request) {
+            *coming = coming.saturating_add(request.saturating_mul(count));
+        }
+    }
+
+    /// Something was preempted on a node: it is to be looked at again.
+    pub(super) fn found(&mut self, node: u32) {
+        self.nodes.push(node);
+    }
+
+    /// The node that will hold one job of the shape and has the least free of `resource` then.
+    pub(super) fn best_fit(
+        &mut self,
+        problem: &Problem,
+        nodes: &Nodes,
+        shape: u32,
+        resource: usize,
+    ) -> Option<u32> {
+        let request = problem.request_of(shape);
+        let rank = |node: u32| {
+            let mut soon = self.soon(nodes, node).zip(request);
+            let holds =
+                admits(problem, shape, node) && soon.all(|(soon, asked)| *asked <= 0.max(soon));
+            holds.then(|| Rank::at(self.soon_of(nodes, node, resource), node))
+        };
+        let passed = self.passed[shape as usize];
+        let mut in_vain = true;
+        let (mut best, mut now_passed) = (None, passed);
+        for &node in &self.nodes[passed..] {
+            let found = rank(node);
+            in_vain &= found.is_none();
+            now_passed += usize::from(in_vain);
+            best = match (best, found) {
+                (Some(best), Some(found)) => Some(Rank::min(best, found)),
+                (best, found) => best.or(found),
+            };
+        }
+        self.passed[shape as usize] = now_passed;
+        best.map(Rank::node)
+    }
+
+    /// The node that could hold a job of the shape and is nearest to it: that will have the most of
+    /// `resource`.
+    pub(super) fn nearest(
+        &self,
+        problem: &Problem,
+        nodes: &Nodes,
+        shape: u32,
+        resource: usize,
+    ) -> Option<u32> {
+        let request = problem.request_of(shape);
+        let could_hold = |node: &u32| {
+            let capacity = &problem.nodes[*node as usize].capacity;
+            let is_known = capacity.len() == request.len();
+            admits(problem, shape, *node) && is_known && holds(request, capacity)
+        };
+        let all = 0..problem.nodes.len() as u32;
+        let nearness = |node: &u32| (self.soon_of(nodes, *node, resource), Reverse(*node));
+        all.filter(could_hold).max_by_key(nearness)
+    }
+
+    fn soon_of(&self, nodes: &Nodes, node: u32, resource: usize) -> i64 {
+        let free = nodes.free_of(node);
+        let coming = self.coming.get(node as usize * free.len() + resource).copied();
+        let free = free.get(resource).copied().unwrap_or_default();
+        free.saturating_add(coming.unwrap_or_default())
+    }
+}
+
+fn admits(problem: &Problem, shape: u32, node: u32) -> bool {
+    problem.admits[shape as usize][problem.nodes[node as usize].group as usize]
+}
