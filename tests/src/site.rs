@@ -81,7 +81,22 @@ impl Site {
     /// # Errors
     /// When one does not start.
     pub async fn nats_and_s3() -> Result<Self> {
-        let deployment = Deployment::start_with(SIZE, &SETTINGS).await?;
+        Self::deployed(SIZE, &SETTINGS).await
+    }
+
+    /// One process of each role, on a NATS server and an S3 server, that writes checkpoints often:
+    /// so there is soon something that nobody needs any more.
+    ///
+    /// # Errors
+    /// When one does not start.
+    pub async fn nats_and_s3_with_garbage() -> Result<Self> {
+        let size = Size { gateways: 1, shards: 1, executors: 1 };
+        let often = ("MUSTER_SHARD__CHECKPOINT_RECORDS", "50");
+        Self::deployed(size, &[&SETTINGS[..], &[often]].concat()).await
+    }
+
+    async fn deployed(size: Size, settings: &[(&'static str, &'static str)]) -> Result<Self> {
+        let deployment = Deployment::start_with(size, settings).await?;
         Ok(Self { cluster: Cluster::Simulated, parts: Parts::Processes(Box::new(deployment)) })
     }
 

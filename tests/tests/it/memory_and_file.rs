@@ -36,3 +36,8 @@ async fn the_command_line_does_what_it_promises() {
 async fn load_is_made_reported_and_audited() {
     suite::load_test(site().await).await;
 }
+
+#[tokio::test]
+async fn what_nobody_needs_is_let_go_and_damage_is_named() {
+    suite::admin(site().await).await;
+}

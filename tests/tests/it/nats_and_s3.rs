@@ -27,3 +27,9 @@ async fn load_is_made_reported_and_audited() {
     let _turn = TURN.lock().await;
     suite::load_test(site().await).await;
 }
+
+#[tokio::test]
+async fn what_nobody_needs_is_let_go_and_damage_is_named() {
+    let _turn = TURN.lock().await;
+    suite::admin(Site::nats_and_s3_with_garbage().await.unwrap()).await;
+}

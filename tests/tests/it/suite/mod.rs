@@ -20,6 +20,7 @@ pub(crate) mod audit;
 pub(crate) mod changes;
 pub(crate) mod command_line;
 pub(crate) mod events;
+pub(crate) mod garbage;
 pub(crate) mod job_files;
 pub(crate) mod jobs;
 pub(crate) mod limits;
@@ -150,6 +151,15 @@ pub(crate) async fn load_test(site: Site) {
         audit::what_lives_when_the_time_is_up_fails_the_audit,
         audit::a_deployment_that_does_things_twice_fails_the_audit,
         store::what_lies_in_the_store_is_whole_and_damage_is_named,
+    ])
+    .await;
+}
+
+/// What `muster admin` promises to whoever runs a deployment.
+pub(crate) async fn admin(site: Site) {
+    all_hold_in_turn(themes![&site;
+        garbage::what_nobody_needs_goes_and_only_when_it_is_told_to,
+        garbage::damage_is_named_and_gone_when_it_is_mended,
     ])
     .await;
 }

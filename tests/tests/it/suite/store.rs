@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::WAIT;
 
 /// Runs `muster admin` with what stands between white space as arguments.
-fn admin(site: &Site, store: &str, line: &str) -> Output {
+pub(crate) fn admin(site: &Site, store: &str, line: &str) -> Output {
     let mut program = Program::built("muster").unwrap().arg("admin");
     for (name, value) in site.store().1 {
         program = program.env(&name, value);
@@ -20,7 +20,8 @@ fn admin(site: &Site, store: &str, line: &str) -> Output {
     program.args(line.split_whitespace()).args(["--store", store]).output().unwrap()
 }
 
-fn json(output: &Output) -> Value {
+/// What it printed.
+pub(crate) fn json(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     serde_json::from_str(&text)
         .unwrap_or_else(|_| panic!("{text} {}", String::from_utf8_lossy(&output.stderr)))
@@ -44,7 +45,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The directory with `shards`, wherever the store keeps it.
-fn root(directory: &Path) -> Option<PathBuf> {
+pub(crate) fn root(directory: &Path) -> Option<PathBuf> {
     if directory.join("shards").is_dir() {
         return Some(directory.to_owned());
     }
