@@ -8,8 +8,14 @@ use muster_api::bus::{GetPayloads, ListEvents, RunStatus, ShardReply, ShardReque
 use muster_api::http::ErrorCode;
 use muster_api::text::Cursor;
 use muster_core::command::NewJob;
-use muster_core::id::{JobRef, Position};
+use muster_core::history::Finished;
+use muster_core::id::{JobId, JobRef, Position, ShardId};
+use muster_core::job::JobState;
+use muster_core::record::HistorySpan;
+use muster_core::time::Timestamp;
+use muster_runtime::Blocking;
 use muster_runtime::config::HumanDuration;
+use muster_runtime::history::History;
 use muster_shard::Config;
 
 use crate::site::{Site, job};
@@ -155,4 +161,54 @@ async fn an_owner_killed_at_any_request_of_a_collection_loses_nothing() {
         let there = sequences(&site).await;
         assert!(there.contains(&1) && there.contains(&2), "request {request}: {there:?}");
     }
+}
+
+/// A job that finished so many days ago, in the history.
+async fn remembered(site: &Site, days: u64) {
+    let at = |days: u64| {
+        let millis = i64::try_from(days * 86_400_000).unwrap();
+        Timestamp(site.clock.now().0 - millis)
+    };
+    let ended = JobRef::whole(JobId::new(at(days), ShardId(3), days));
+    let place = |sequence| Position { sequence, row: 0 };
+    let finished = Finished {
+        job: ended,
+        count: 1,
+        queue: "q".into(),
+        job_set: "s".into(),
+        client_id: None,
+        priority: 0,
+        shape: job(0).shape,
+        state: JobState::Cancelled,
+        finished_at: at(days),
+        reason: None,
+        runs: Vec::new(),
+        spec: place(1),
+        at: place(days),
+    };
+    let span = HistorySpan { after: place(days - 1), through: place(days) };
+    let history = History::new(site.store.clone(), Blocking::new(1));
+    history.write(ShardId(3), span, vec![finished]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_goes_after_its_days_and_never_where_it_is_kept_for_ever() {
+    let left = |days: u32, per_second: u32| async move {
+        let change = |config: &mut Config| {
+            (config.history_days, config.deletes_per_second) = (days, per_second);
+        };
+        let mut site = Site::start_with(2, change).await;
+        // A day more or less: it may be midnight.
+        for days in [400, 92, 89, 1] {
+            remembered(&site, days).await;
+        }
+        site.restart_with(change).await;
+        // The first look is after ten minutes.
+        site.clock.sleep(Duration::from_secs(15 * 60)).await;
+        assert_eq!(site.metric("collect_failed_total"), 0);
+        site.keys("history").await.len()
+    };
+    assert_eq!(left(90, 100).await, 2, "of 1, 89, 92 and 400 days");
+    assert_eq!(left(0, 100).await, 4, "there is no end to it");
+    assert_eq!(left(90, 0).await, 4, "nothing is let go");
 }
