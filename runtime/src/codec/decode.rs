@@ -23,7 +23,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::columns::{Column, Dictionary, Interner};
 use super::detail::{JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, from_bytes};
@@ -72,13 +72,22 @@ impl Reader {
         self.row += batch.num_rows() as u64;
         Ok(records)
     }
+
+    /// The end, or that it is too early.
+    fn end(&mut self) -> Option<Result<Vec<Record>, Error>> {
+        let (row, rows) = (self.row, std::mem::replace(&mut self.rows, self.row));
+        (row != rows).then(|| {
+            let reason = format!("it has {row} rows, its footer says {rows}");
+            Err(Error::Foreign { reason })
+        })
+    }
 }
 
 impl Iterator for Reader {
     type Item = Result<Vec<Record>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.batches.next()?;
+        let Some(batch) = self.batches.next() else { return self.end() };
         Some(batch.map_err(Error::from).and_then(|batch| self.records(&batch)))
     }
 }
@@ -94,8 +103,7 @@ pub(super) fn open(
     let file = metadata.metadata().file_metadata();
     let footer = file.key_value_metadata().map_or(&[][..], Vec::as_slice);
     let header = Header::from_key_values(footer)?;
-    let rows = u64::try_from(file.num_rows())
-        .map_err(|_| Error::Foreign { reason: format!("it has {} rows", file.num_rows()) })?;
+    let rows = rows_of(metadata.metadata())?;
     let typed = plain.with_schema(typed(metadata.schema()));
     let metadata = ArrowReaderMetadata::try_new(metadata.metadata().clone(), typed)?;
     let leaves: Vec<usize> = metadata
@@ -114,6 +122,20 @@ pub(super) fn open(
         .with_projection(mask)
         .build()?;
     Ok((header, rows, batches))
+}
+
+/// How many rows an object has, by its footer and all of its row groups.
+fn rows_of(metadata: &ParquetMetaData) -> Result<u64, Error> {
+    let stated = metadata.file_metadata().num_rows();
+    let groups = metadata.row_groups().iter().map(RowGroupMetaData::num_rows);
+    let sum = groups.fold(0i64, i64::saturating_add);
+    match u64::try_from(stated) {
+        Ok(rows) if sum == stated => Ok(rows),
+        _ => {
+            let reason = format!("its footer says {stated} rows, its row groups {sum}");
+            Err(Error::Foreign { reason })
+        }
+    }
 }
 
 /// The file's columns with the types that they have here: a dictionary stays one.

@@ -26,6 +26,9 @@ pub use encode::{encode, is_small};
 pub use header::{FORMAT, Header, Kind};
 pub use payload::PayloadColumns;
 
+/// So few bytes a record are made room for before it is read; ids alone take more, mostly.
+const RECORD_BYTES_MIN: usize = 4;
+
 /// Which columns to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Columns {
@@ -101,9 +104,12 @@ pub enum Error {
 /// # Errors
 /// When the bytes are damaged, foreign or of a newer format.
 pub fn decode(bytes: Bytes, columns: Columns) -> Result<(Header, Vec<Record>), Error> {
+    let bytes_len = bytes.len();
     let reader = Reader::open(bytes, columns)?;
     let header = reader.header().clone();
-    let mut records = Vec::with_capacity(usize::try_from(reader.rows()).unwrap_or(0));
+    // The footer's word for it is not yet that they are there.
+    let rows = usize::try_from(reader.rows()).unwrap_or(usize::MAX);
+    let mut records = Vec::with_capacity(rows.min(bytes_len / RECORD_BYTES_MIN));
     for batch in reader {
         records.append(&mut batch?);
     }

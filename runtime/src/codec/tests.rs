@@ -183,6 +183,46 @@ fn a_newer_format_is_refused_by_its_number() {
     assert_eq!(error.to_string(), "object has format 2, this version reads up to 1");
 }
 
+/// The object with so many rows in each row group, and a footer and a checksum that fit.
+fn claiming(object: &Bytes, rows: i64) -> Bytes {
+    use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter};
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(object).unwrap();
+    let claim = |group: &parquet::file::metadata::RowGroupMetaData| {
+        group.clone().into_builder().set_num_rows(rows).build().unwrap()
+    };
+    let groups = metadata.row_groups().iter().map(claim).collect();
+    let claimed = ParquetMetaData::new(metadata.file_metadata().clone(), groups);
+    let length: [u8; 4] = object[object.len() - 8..object.len() - 4].try_into().unwrap();
+    let body = object.len() - 8 - u32::from_le_bytes(length) as usize;
+    let mut bytes = object[..body].to_vec();
+    let mut footer = Vec::new();
+    ParquetMetaDataWriter::new(&mut footer, &claimed).finish().unwrap();
+    bytes.extend(footer);
+    checksum::sign(&mut bytes).unwrap();
+    bytes.into()
+}
+
+#[test]
+fn rows_that_are_not_there_are_an_error_and_no_room_is_made_for_them() {
+    let records = jobs(3);
+    let whole = encode(&header(Kind::Log), &records).unwrap();
+    assert_eq!(decode(claiming(&whole, 3), Columns::All).unwrap().1, records);
+    let error = decode(claiming(&whole, i64::MAX), Columns::All).unwrap_err().to_string();
+    assert!(error.contains(&format!("it has 3 rows, its footer says {}", i64::MAX)), "{error}");
+
+    // A number of rows, of whatever field, before the list of row groups.
+    let rows_of_file = [0x16, 3 << 1, 0x19];
+    let mut places = whole.windows(3).enumerate().filter(|(_, window)| *window == rows_of_file);
+    let (Some((place, _)), None) = (places.next(), places.next()) else { panic!("not one place") };
+    for (rows, byte) in [(0, 0), (4, 4 << 1), (-1, 1)] {
+        let mut bytes = whole.to_vec();
+        bytes[place + 1] = byte;
+        checksum::sign(&mut bytes).unwrap();
+        let error = decode(bytes.into(), Columns::All).unwrap_err().to_string();
+        assert!(error.contains(&format!("says {rows} rows, its row groups 3")), "{error}");
+    }
+}
+
 #[test]
 fn an_object_under_the_wrong_key_is_told_apart() {
     let header = header(Kind::Log);
