@@ -19,6 +19,7 @@ use muster_core::shape::POOL_LABEL;
 use muster_runtime::bus::{Bus, Message, Subscription};
 use muster_runtime::config::Problems;
 use muster_runtime::http::Health;
+use muster_runtime::owners::Owners;
 use muster_runtime::tasks::Supervisor;
 use muster_runtime::{Blocking, Clock, Random};
 use tokio::sync::mpsc;
@@ -97,6 +98,7 @@ struct Executor {
     leases: BTreeMap<Name, LeaseWork>,
     began: Duration,
     shards: Vec<ShardWork>,
+    owners: Owners,
     logs_in_flight: usize,
     effects_in_flight: usize,
     heartbeat_at: Duration,
@@ -147,6 +149,7 @@ async fn run_with(
 ) -> Result<(), Error> {
     let mut stops = deps.bus.subscribe(&subject::cluster_stop(&config.cluster), None).await?;
     let mut logs = deps.bus.subscribe(&subject::cluster_logs(&config.cluster), None).await?;
+    let mut owners = deps.bus.subscribe(subject::OWNERS, None).await?;
     let Opened { backend, mut events } = wrap(open(&config, &deps, tasks).await?);
     let mut executor = Executor::new(config, deps, backend);
     let nodes = executor.backend.nodes().await?;
@@ -155,7 +158,7 @@ async fn run_with(
     let health = executor.deps.health.clone();
     let why = "its runs have not been compared with the shards yet";
     health.not_ready(&part(&executor.config.cluster), why);
-    executor.work_until(&cancel, &mut events, &mut stops, &mut logs).await?;
+    executor.work_until(&cancel, &mut events, &mut stops, &mut logs, &mut owners).await?;
     executor.finish(&mut events).await;
     Ok(())
 }
@@ -198,6 +201,7 @@ impl Executor {
             leases: BTreeMap::new(),
             began: now,
             shards,
+            owners: Owners::new(config.shards),
             logs_in_flight: 0,
             effects_in_flight: 0,
             heartbeat_at: now,
@@ -215,6 +219,7 @@ impl Executor {
         events: &mut mpsc::Receiver<Event>,
         stops: &mut Subscription,
         logs: &mut Subscription,
+        owners: &mut Subscription,
     ) -> Result<(), Error> {
         let clock = self.deps.clock.clone();
         let mut batch = Vec::new();
@@ -230,6 +235,7 @@ impl Executor {
                     self.on_events(&mut batch);
                 }
                 Some(message) = stops.next() => self.on_stop(&message),
+                Some(message) = owners.next() => self.on_owner(&message),
                 Some(done) = self.work.next() => self.on_done(done),
                 Some(message) = logs.next() => self.on_logs(message),
                 () = clock.sleep_until(wake) => {}

@@ -10,6 +10,7 @@ use muster_core::id::{CommandId, ShardId};
 use muster_core::route::shard_of_queue;
 use muster_runtime::bus::{Bus, KeyValue};
 use muster_runtime::http::Health;
+use muster_runtime::owners::Owners;
 use muster_runtime::store::control::{ControlStore, ControlView};
 use muster_runtime::tasks::Policy;
 use muster_runtime::{Blocking, Clock, Metrics, Random, Supervisor};
@@ -54,6 +55,7 @@ struct Shared {
     config: Config,
     deps: Deps,
     control: ControlView,
+    owners: Owners,
     counted: Counted,
     pools: OnceCell<Arc<dyn KeyValue>>,
     submissions: Admission,
@@ -79,6 +81,7 @@ impl Gateway {
         let permits = config.submit_bytes_max.as_usize() / BYTES_PER_PERMIT;
         let shared = Shared {
             control: deps.control.view(),
+            owners: Owners::new(config.shards),
             counted,
             pools: OnceCell::new(),
             submissions: Admission::new(config.submissions_max, deps.clock.clone()),
@@ -92,7 +95,7 @@ impl Gateway {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A gateway with the task that keeps its control data fresh.
+    /// A gateway with the tasks that follow what happens elsewhere.
     #[must_use]
     pub fn start(config: Config, deps: Deps) -> Self {
         let gateway = Self::new(config, deps);
@@ -101,6 +104,11 @@ impl Gateway {
         gateway.deps().tasks.spawn("gateway control data", policy, move |cancel| {
             let following = following.clone();
             async move { following.follow_control(cancel).await }
+        });
+        let (following, policy) = (gateway.clone(), Policy::restarting());
+        gateway.deps().tasks.spawn("gateway owners", policy, move |cancel| {
+            let following = following.clone();
+            async move { following.follow_owners(cancel).await }
         });
         gateway
     }
@@ -122,6 +130,23 @@ impl Gateway {
             () = cancel.cancelled() => Ok(()),
             () = self.deps().control.follow(wake_ups, self.clock()) => {
                 Err("the bus is closed".into())
+            }
+        }
+    }
+
+    /// Hears of new owners of shards. Ends when `cancel` says so.
+    async fn follow_owners(
+        &self,
+        cancel: CancellationToken,
+    ) -> Result<(), muster_runtime::tasks::BoxError> {
+        let mut said = self.bus().subscribe(subject::OWNERS, None).await?;
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                message = said.next() => {
+                    self.owners().heard(&message.ok_or("the bus is closed")?);
+                }
             }
         }
     }
@@ -150,6 +175,10 @@ impl Gateway {
 
     pub(crate) fn random(&self) -> &Random {
         &self.shared.deps.random
+    }
+
+    pub(crate) fn owners(&self) -> &Owners {
+        &self.shared.owners
     }
 
     pub(crate) fn counted(&self) -> &Counted {

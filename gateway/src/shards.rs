@@ -1,5 +1,6 @@
 //! Asking the owner of a shard, until it answers or the time is up. A request keeps its command id,
-//! so a change that was made although no answer came is not made twice.
+//! so a change that was made although no answer came is not made twice. A request to an owner that
+//! sleeps is sent to the next one as soon as that says that it is there.
 
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ impl Gateway {
         self.ask(shard, encode(request), held + self.read_timeout(), attempt).await
     }
 
-    /// Sends the same request until it is answered, or until `timeout`.
+    /// Sends the same request until it is answered, or until `timeout`: again when there was no
+    /// answer within `attempt`, and when the shard has another owner.
     pub(crate) async fn ask(
         &self,
         shard: ShardId,
@@ -58,8 +60,19 @@ impl Gateway {
         let mut delays = backoff().delays(self.random().clone());
         loop {
             let left = timeout.saturating_sub(self.clock().monotonic() - began);
-            let answer = self.bus().request(&subject, request.clone(), attempt.min(left)).await;
-            let failure = match read(answer) {
+            let moved = self.owners().change(shard);
+            tokio::pin!(moved);
+            let answer = tokio::select! {
+                biased;
+                answer = self.bus().request(&subject, request.clone(), attempt.min(left)) => {
+                    read(answer)
+                }
+                () = &mut moved => {
+                    delays = backoff().delays(self.random().clone());
+                    Err(Failure::unavailable("the shard has another owner"))
+                }
+            };
+            let failure = match answer {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };

@@ -12,6 +12,7 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod open_files;
+pub mod owners;
 pub mod random;
 pub mod retry;
 pub mod signal;

@@ -8,6 +8,21 @@ pub fn shard(shard: ShardId) -> String {
     format!("muster.shard.{shard}")
 }
 
+/// What a new owner of a shard says when it begins to answer: nothing but that.
+#[must_use]
+pub fn owner(shard: ShardId) -> String {
+    format!("muster.owner.{shard}")
+}
+
+/// The same of every shard.
+pub const OWNERS: &str = "muster.owner.*";
+
+/// The shard that has a new owner by this subject.
+#[must_use]
+pub fn owned_shard(subject: &str) -> Option<ShardId> {
+    subject.strip_prefix("muster.owner.")?.parse().ok().map(ShardId)
+}
+
 /// Lease requests of executors to the leader of a pool.
 #[must_use]
 pub fn pool(pool: &str) -> String {

@@ -143,6 +143,12 @@ impl Shard {
         self.id
     }
 
+    /// The answer to a command that was carried out before; it may not be durable yet.
+    #[must_use]
+    pub fn answered(&self, id: CommandId) -> Option<&Outcome> {
+        self.commands.outcome(id).filter(|_| !mutant::is(Mutant::CarriesOutTwice))
+    }
+
     /// Decides a command: appends to `records` what happened, applies it, and returns the answer.
     ///
     /// A command that was carried out before under this id is answered as it was then.
@@ -153,8 +159,7 @@ impl Shard {
         ctx: Context,
         records: &mut Vec<Record>,
     ) -> Outcome {
-        let before = self.commands.outcome(id).filter(|_| !mutant::is(Mutant::CarriesOutTwice));
-        if let Some(outcome) = before {
+        if let Some(outcome) = self.answered(id) {
             return outcome.clone();
         }
         let mut position = ctx.position;

@@ -7,7 +7,7 @@ use muster_api::bus::{
     self, GetPayloads, JobPayload, ReportRuns, RunPage, ShardReply, ShardRequest, Sync, subject,
 };
 use muster_core::id::{CommandId, JobId, JobRef, ShardId};
-use muster_runtime::bus::Bus;
+use muster_runtime::bus::{Bus, Message};
 use muster_runtime::retry;
 
 use super::{Done, Executor};
@@ -61,6 +61,13 @@ impl ShardWork {
 impl Line {
     fn is_due(&self, now: Now) -> bool {
         !self.is_busy && now.monotonic >= self.at
+    }
+
+    /// There is somebody else to ask: what failed before says nothing of that one.
+    fn begin_anew(&mut self, now: Now) {
+        if self.delays.take().is_some() && !self.is_busy {
+            self.at = now.monotonic;
+        }
     }
 
     fn succeeded(&mut self, now: Now) {
@@ -127,6 +134,17 @@ impl Executor {
             }))
         });
         far
+    }
+
+    /// A shard has another owner, or so it was said.
+    pub(super) fn on_owner(&mut self, message: &Message) {
+        let Some(shard) = self.owners.heard(message) else { return };
+        let now = self.now();
+        if let Some(work) = self.shards.get_mut(usize::from(shard.0)) {
+            for line in [&mut work.report, &mut work.payloads, &mut work.sync] {
+                line.begin_anew(now);
+            }
+        }
     }
 
     pub(super) fn on_shard(&mut self, outcome: ShardOutcome) {
@@ -263,10 +281,17 @@ impl Executor {
         request: ShardRequest,
         read: impl FnOnce(Result<ShardReply, String>) -> Outcome + Send + 'static,
     ) {
-        let subject = subject::shard(self.shards[place].shard);
+        let shard = self.shards[place].shard;
+        let subject = subject::shard(shard);
         let bus = Arc::clone(&self.deps.bus);
+        // The owner that was asked may be asleep.
+        let moved = self.owners.change(shard);
         self.work.push(Box::pin(async move {
-            let reply = request_shard(&*bus, &subject, &request).await;
+            let reply = tokio::select! {
+                biased;
+                reply = request_shard(&*bus, &subject, &request) => reply,
+                () = moved => Err("the shard has another owner".to_owned()),
+            };
             Done::Shard(ShardOutcome { place, outcome: read(reply) })
         }));
     }

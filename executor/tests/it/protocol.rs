@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use muster_api::bus::RunStatus;
+use bytes::Bytes;
+use muster_api::bus::{RunStatus, subject};
 use muster_core::id::{JobId, JobRef, ShardId};
-use muster_runtime::Clock;
+use muster_runtime::{Bus, Clock};
 
 use crate::simulated::simulated;
 use crate::world::{START, World};
@@ -40,6 +41,24 @@ async fn a_lost_verdict_is_asked_for_under_the_same_command() {
     executor.end().await;
     assert_eq!(world.lock().repeated_commands, 2);
     assert!(world.lock().ended_twice().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_an_owner_took_to_its_sleep_goes_to_the_next_one_at_once() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 1, 10));
+    let job = JobRef::whole(world.job("{}", "", None));
+    world.lock().verdicts_to_lose = 1;
+    world.lease(job, 1, "sim-node-1", &[("pods", "1")]);
+    world.eventually("it is asleep", || (world.lock().verdicts_to_lose == 0).then_some(())).await;
+    let slept_at = world.clock.monotonic();
+    let owner = subject::owner(job.job.shard());
+    world.bus.publish(&owner, Bytes::new()).await.unwrap();
+    let again = || (world.lock().repeated_commands == 1).then_some(());
+    world.eventually("the next one is asked", again).await;
+    let took = world.clock.monotonic() - slept_at;
+    assert!(took < Duration::from_secs(1), "by a clock that stands still: {took:?}");
+    executor.end().await;
 }
 
 #[tokio::test(start_paused = true)]

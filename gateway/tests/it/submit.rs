@@ -2,13 +2,15 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use muster_api::batch::public::{Row, Writer};
-use muster_api::bus::{ShardReply, ShardRequest};
+use muster_api::bus::{ShardReply, ShardRequest, subject};
 use muster_api::http::{ErrorCode, Problem};
 use muster_core::control::Control;
+use muster_core::id::ShardId;
 use muster_core::limits::{
     BODY_BYTES_MAX, JOBS_PER_COMMAND_MAX, JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX,
 };
@@ -299,6 +301,35 @@ async fn a_shard_that_hears_badly_gets_the_same_command_again() {
         .collect();
     assert_eq!(commands.len(), 3);
     assert!(commands.iter().all(|command| *command == commands[0] && command.1.is_some()));
+}
+
+#[tokio::test]
+async fn a_command_that_an_owner_took_to_its_sleep_goes_to_the_next_one() {
+    // Sooner than a request without an answer is sent again for that alone.
+    let config = Config { write_timeout: HumanDuration::secs(9), ..Config::default() };
+    let is_asleep = Arc::new(AtomicBool::new(true));
+    let sleeps = Arc::clone(&is_asleep);
+    let script = move |shard: u16, request: &ShardRequest| {
+        (!sleeps.load(Ordering::SeqCst)).then(|| take(shard, request))
+    };
+    let harness = Harness::with(config, Arc::new(script)).await;
+    harness.queue("a").await;
+    let moving = async {
+        while harness.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        is_asleep.store(false, Ordering::SeqCst);
+        let owner = subject::owner(ShardId(shard()));
+        harness.bus.publish(&owner, Bytes::new()).await.unwrap();
+    };
+    let (got, ()) = tokio::join!(harness.post(URL, LINES, JOB), moving);
+    assert_eq!(got.lines()[0]["jobId"], id(shard(), 0).to_string(), "{}", got.text());
+    let command = |(_, request): (u16, ShardRequest)| match request {
+        ShardRequest::Submit(submit) => submit.command,
+        other => panic!("{other:?}"),
+    };
+    let commands: Vec<_> = harness.seen().into_iter().map(command).collect();
+    assert_eq!(commands, [commands[0]; 2]);
 }
 
 /// A shard that closed every incarnation of the queue below this one.

@@ -148,6 +148,11 @@ pub(crate) async fn run(
         offers_wanted: owner.deps.bus.subscribe(subject::OFFERS_WANTED, None).await?,
         done,
     };
+    // Who asked the owner before, and got no answer, asks again at once. Who does not hear this does
+    // so in time.
+    if let Err(error) = owner.deps.bus.publish(&subject::owner(shard), bytes::Bytes::new()).await {
+        tracing::debug!(%shard, %error, "nobody was told of the new owner");
+    }
     let mut end = owner.serve(&mut inbox, &cancel).await;
     if let Ok(End::Cancelled) = end {
         drop(inbox.requests);

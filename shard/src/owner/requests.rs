@@ -89,6 +89,12 @@ impl Owner {
     }
 
     async fn submit(&mut self, to: ReplyTo, submit: bus::Submit) {
+        // One that is in hand, or done, takes no room: it is not read again.
+        if let Some(outcome) = self.state.answered(submit.command) {
+            let reply = bus::encode(&convert::outcome(outcome.clone()));
+            self.reply(to, reply).await;
+            return;
+        }
         if self.open.bytes + submit.batch.len() > self.deps.config.commit_bytes_max.as_usize() {
             self.deps.metrics.refused_overload.inc();
             let detail = format!("shard {} has as much waiting as it may", self.state.id());

@@ -9,16 +9,19 @@ mod messages;
 mod site;
 mod tripwire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_api::bus::{
     Cancel, GetPayloads, ListEvents, ListJobSets, ListJobs, ReportRuns, RunStatus, ShardReply,
-    ShardRequest, Sync, Target,
+    ShardRequest, Sync, Target, encode, subject,
 };
 use muster_api::http::ErrorCode;
 use muster_core::command::NewJob;
-use muster_core::id::{CommandId, JobId, JobRef, run_digest};
+use muster_core::id::{CommandId, JobId, JobRef, ShardId, run_digest};
 use muster_core::time::Timestamp;
+use muster_runtime::Bus;
+use muster_runtime::bus::memory::Memory;
 use muster_runtime::config::HumanDuration;
 
 use site::{Site, job};
@@ -308,6 +311,42 @@ async fn too_much_waiting_is_refused_for_the_moment() {
     let sets = ListJobSets { queue: "q".into(), only: None, after: None, limit: 10 };
     let ShardReply::JobSets(page) = site.ask(ShardRequest::JobSets(sets)).await else { panic!() };
     assert!(page.job_sets.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_comes_again_while_it_is_in_hand_takes_no_more_room() {
+    let ShardRequest::Submit(submit) = Site::submission("q", "set", 1, &[job(0)]) else { panic!() };
+    let site = Site::start_with(1, |config| {
+        config.commit_bytes_max = muster_runtime::config::ByteSize(submit.batch.len() as u64);
+    })
+    .await;
+    let submit = || site.try_submit("q", "set", 1, vec![job(0)]);
+    let replies = tokio::join!(submit(), submit(), submit());
+    let ids = [replies.0, replies.1, replies.2].map(|reply| match reply {
+        ShardReply::Submitted(runs) => runs[0].first,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(ids, [ids[0]; 3]);
+    assert_eq!(site.counts("q", "set").await["queued"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_new_owner_says_when_it_begins_to_answer() {
+    let bus: Arc<dyn Bus> = Arc::new(Memory::default());
+    let mut said = bus.subscribe(subject::OWNERS, None).await.unwrap();
+    let mut site = Site::start_on(Arc::clone(&bus), 1).await;
+    for _ in 0..2 {
+        let message = tokio::select! {
+            message = said.next() => message.unwrap(),
+            () = site.clock.sleep(Duration::from_secs(60)) => panic!("nobody says so"),
+        };
+        assert_eq!(subject::owned_shard(&message.subject), Some(ShardId(0)));
+        let sets = ListJobSets { queue: "q".into(), only: None, after: None, limit: 10 };
+        let request = encode(&ShardRequest::JobSets(sets));
+        let reply = bus.request(&subject::shard(ShardId(0)), request, Duration::from_secs(1)).await;
+        reply.unwrap();
+        site.restart().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
