@@ -2,6 +2,7 @@
 //! limit the one that has waited longest for a request gives way to a new one.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +18,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,12 @@ use crate::tasks::{BoxError, OnCancel, OnError, Policy, Supervisor};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether a connection waits that can give way to a new one.
 const DISPLACE_PAUSE: Duration = Duration::from_millis(50);
+/// A client's machine that acknowledges nothing for so long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Where nothing was sent for so long, the client's machine is asked whether it is still there …
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+/// … and again after this.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a server allows its clients.
 #[derive(Debug, Clone, Copy)]
@@ -153,9 +161,8 @@ impl Server {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    // Without it small answers wait for the client's acknowledgements.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "a connection keeps its delay");
+                    if let Err(error) = tune(&stream) {
+                        tracing::debug!(%error, "a connection stays as the system made it");
                     }
                     return (stream, self.permit().await);
                 }
@@ -195,6 +202,20 @@ impl Server {
     }
 }
 
+/// Sets what the system's defaults are wrong in: small answers would wait for the client's
+/// acknowledgements, and a client that is gone without a word would be noticed after a quarter of an
+/// hour where something is on its way to it, and never where nothing is.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
+    socket.set_tcp_keepalive(&probes)?;
+    // Also limits the probes. Systems without it count them, by their defaults.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE_MAX))?;
+    Ok(())
+}
+
 /// The body of an answer, which keeps its connection's place until it is sent.
 struct Held {
     body: Body,
@@ -230,5 +251,37 @@ impl hyper::body::Body for Held {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_without_a_word_is_noticed_within_a_minute() {
+        let limits = Limits {
+            connections_max: 1,
+            header_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(10),
+            headers_max: 100,
+            headers_bytes_max: 8192,
+        };
+        let tasks = Supervisor::new(Random::seeded(1));
+        let counted = Counted::default();
+        let server = Server::new(Router::new(), limits, Clock::system(), tasks, counted);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _permit) = server.accept(&listener).await;
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(SILENCE_MAX));
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBE_AFTER);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_INTERVAL);
+        }
+        drop(client);
     }
 }
