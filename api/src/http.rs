@@ -5,6 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+mod control;
+
+pub use control::{
+    PriorityClass, PriorityClassList, PriorityClassSettings, Queue, QueueList, QueueSettings,
+};
+
 /// An error: RFC 9457 problem details with a stable code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -27,6 +33,8 @@ impl Problem {
 pub enum ErrorCode {
     /// The request says something that it may not say.
     BadRequest,
+    /// A job of a priority class that is not there.
+    ClassUnknown,
     /// Another change came between; read and try again.
     Conflict,
     /// The events behind the cursor are no longer kept.
@@ -59,8 +67,9 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
+        Self::ClassUnknown,
         Self::Conflict,
         Self::CursorExpired,
         Self::Internal,
@@ -81,7 +90,7 @@ impl ErrorCode {
     #[must_use]
     pub fn http_status(self) -> u16 {
         match self {
-            Self::BadRequest | Self::InvalidJob => 400,
+            Self::BadRequest | Self::ClassUnknown | Self::InvalidJob => 400,
             Self::Conflict | Self::QueueInUse => 409,
             Self::CursorExpired => 410,
             Self::Internal => 500,
@@ -100,6 +109,7 @@ impl ErrorCode {
         match self {
             Self::Overloaded | Self::ShardDamaged | Self::Unavailable => true,
             Self::BadRequest
+            | Self::ClassUnknown
             | Self::Conflict
             | Self::CursorExpired
             | Self::Internal
@@ -113,46 +123,6 @@ impl ErrorCode {
             | Self::UnsupportedMediaType => false,
         }
     }
-}
-
-/// A queue as it is set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct QueueSettings {
-    /// Weight, > 0.
-    #[serde(default = "one")]
-    pub weight: f64,
-    /// Labels.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Whether its queued jobs are kept from being leased.
-    #[serde(default)]
-    pub cordoned: bool,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-/// A queue as it is shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Queue {
-    /// Its name.
-    pub name: String,
-    /// Weight.
-    pub weight: f64,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Whether its queued jobs are kept from being leased.
-    pub cordoned: bool,
-}
-
-/// A list of queues.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct QueueList {
-    /// By name.
-    pub queues: Vec<Queue>,
 }
 
 /// A job, a task of an array, or an array as a whole.

@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Create, show, change and delete queues
     #[command(subcommand)]
     Queue(commands::queue::Command),
+    /// Show, set and delete priority classes
+    #[command(subcommand, visible_alias = "pc")]
+    PriorityClass(commands::priority_class::Command),
     /// Submit jobs from files or stdin
     Submit(commands::submit::Arguments),
     /// Show one job or job set

@@ -10,6 +10,7 @@ mod events;
 mod gateways;
 mod jobs;
 mod lines;
+mod priority_classes;
 mod queues;
 mod submit;
 mod transport;

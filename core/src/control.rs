@@ -1,9 +1,14 @@
-//! Control data: the queues and the number of shards, kept as one small versioned document.
+//! Control data: queues, priority classes and the number of shards, kept as one small versioned
+//! document.
 
 use std::collections::BTreeMap;
 
 use crate::limits;
 use crate::names;
+
+mod classes;
+
+pub use classes::{CLASSES_BUILT_IN, PriorityClass};
 
 /// A queue: the unit of fair share.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,12 +34,15 @@ pub struct Control {
     pub shards: Option<u16>,
     /// Queues by name.
     pub queues: BTreeMap<String, Queue>,
+    /// Priority classes by name, those that were set; see [`Control::class`] for those that are
+    /// there.
+    pub classes: BTreeMap<String, PriorityClass>,
 }
 
 /// Why a change of the control data was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The queue's name is not allowed.
+    /// The name of a queue or priority class is not allowed.
     #[error(transparent)]
     Name(#[from] names::Error),
     /// The weight is not a positive number in range.
@@ -52,6 +60,9 @@ pub enum Error {
     /// Too many queues.
     #[error("deployment has {0} queues, which is the limit")]
     TooManyQueues(usize),
+    /// Too many priority classes.
+    #[error("deployment has {0} priority classes, which is the limit")]
+    TooManyClasses(usize),
     /// Another number of shards than the deployment's.
     #[error(
         "this process is set to {given} shards, but the deployment has {kept} and keeps them: \

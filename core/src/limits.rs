@@ -36,6 +36,10 @@ pub const QUEUE_LABELS_MAX: usize = 64;
 pub const QUEUE_LABEL_BYTES_MAX: usize = 317;
 /// Queues of a deployment.
 pub const QUEUES_MAX: usize = 10_000;
+/// Priority classes that are set in a deployment.
+pub const PRIORITY_CLASSES_MAX: usize = 100;
+/// Bytes of a priority class's name.
+pub const PRIORITY_CLASS_NAME_BYTES_MAX: usize = 253;
 /// Seconds of a pod's termination grace period.
 pub const GRACE_PERIOD_SECONDS_MAX: u64 = 300;
 /// Different resources that one job may ask for.

@@ -129,6 +129,30 @@ pub fn pool(name: &str) -> Result<(), Error> {
     }
 }
 
+/// A priority class: a Kubernetes DNS subdomain (RFC 1123).
+///
+/// # Errors
+/// When it is empty, too long or no such name.
+pub fn priority_class(name: &str) -> Result<(), Error> {
+    length("priority class", name, limits::PRIORITY_CLASS_NAME_BYTES_MAX)?;
+    let edge = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit());
+    let bad = name
+        .chars()
+        .find(|&c| edge(c) && !matches!(c, '-' | '.'))
+        .or_else(|| name.chars().next().filter(|&c| edge(c)))
+        .or_else(|| name.chars().last().filter(|&c| edge(c)))
+        .or_else(|| name.contains("..").then_some('.'));
+    match bad {
+        Some(found) => Err(Error::BadCharacter {
+            what: "priority class",
+            name: name.to_owned(),
+            found,
+            allowed: "lower-case letters, digits and, between them, `-` and single `.`",
+        }),
+        None => Ok(()),
+    }
+}
+
 fn printable(what: &'static str, name: &str, max: usize) -> Result<(), Error> {
     length(what, name, max)?;
     match name.chars().find(|c| c.is_control()) {
@@ -164,6 +188,9 @@ mod tests {
         assert!(client_id(&"c".repeat(limits::CLIENT_ID_BYTES_MAX + 1)).is_err());
         assert!(namespace(&"n".repeat(63)).is_ok());
         assert!(namespace(&"n".repeat(64)).is_err());
+        let max = limits::PRIORITY_CLASS_NAME_BYTES_MAX;
+        assert!(priority_class(&"p".repeat(max)).is_ok());
+        assert!(priority_class(&"p".repeat(max + 1)).is_err());
         assert!(pool(&"p".repeat(63)).is_ok());
         assert!(pool(&"p".repeat(64)).is_err());
     }
@@ -182,6 +209,12 @@ mod tests {
         assert!(job_set("a\u{7}").is_err());
         for bad in ["", "-a", "a.", "a..b", "a/b", "a b", "é", "a.*", ">"] {
             assert!(pool(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "-a", "a.", "a..b", "A", "a_b", "a/b", "é"] {
+            assert!(priority_class(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "armada-default", "team.urgent-2"] {
+            assert!(priority_class(good).is_ok(), "{good:?}");
         }
         for good in ["a", "gpu-A100_80.big"] {
             assert!(pool(good).is_ok(), "{good:?}");

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Place};
 use crate::config::Config;
+use crate::control::unreadable;
 use crate::limits;
 use crate::metrics::Metrics as Counted;
 use crate::problem::{Answer, Failure};
@@ -202,11 +203,13 @@ impl Gateway {
         if let Some(queue) = self.control().queues.get(name) {
             return Ok(queue.clone());
         }
-        let control = self.deps().control.refresh().await.map_err(|error| {
-            tracing::warn!(%error, "control data cannot be read");
-            Failure::unavailable("the queues cannot be read at the moment")
-        })?;
+        let control = self.newest_control().await?;
         control.queues.get(name).cloned().ok_or_else(|| Failure::no_queue(name))
+    }
+
+    /// The control data as it stands in the store.
+    pub(crate) async fn newest_control(&self) -> Answer<Arc<Control>> {
+        self.deps().control.refresh().await.map_err(|error| unreadable(&error))
     }
 
     pub(crate) fn shard_of(&self, queue: &str) -> ShardId {

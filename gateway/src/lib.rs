@@ -7,6 +7,7 @@
 mod admission;
 mod cancel;
 mod config;
+mod control;
 mod events;
 mod gateway;
 mod health;
@@ -17,6 +18,7 @@ mod metrics;
 mod observe;
 mod openapi;
 mod pools;
+mod priority_classes;
 mod problem;
 mod queues;
 mod reprioritize;

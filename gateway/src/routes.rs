@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
 use crate::{
-    cancel, events, health, job_sets, jobs, observe, openapi, pools, queues, reprioritize, submit,
+    cancel, events, health, job_sets, jobs, observe, openapi, pools, priority_classes, queues,
+    reprioritize, submit,
 };
 
 /// Where the API lives; [`Operation::is_at_root`] names what answers at the root as well.
@@ -38,6 +39,10 @@ pub enum Operation {
     ListQueues,
     GetQueue,
     DeleteQueue,
+    ListPriorityClasses,
+    PutPriorityClass,
+    GetPriorityClass,
+    DeletePriorityClass,
     SubmitJobs,
     ListJobSets,
     GetJobSet,
@@ -74,6 +79,10 @@ pub const ROUTES: &[Route] = &[
     route("PUT", "/queues/{queue}", Operation::PutQueue),
     route("GET", "/queues/{queue}", Operation::GetQueue),
     route("DELETE", "/queues/{queue}", Operation::DeleteQueue),
+    route("GET", "/priority-classes", Operation::ListPriorityClasses),
+    route("PUT", "/priority-classes/{name}", Operation::PutPriorityClass),
+    route("GET", "/priority-classes/{name}", Operation::GetPriorityClass),
+    route("DELETE", "/priority-classes/{name}", Operation::DeletePriorityClass),
     route("POST", "/queues/{queue}/jobs", Operation::SubmitJobs),
     route("GET", "/queues/{queue}/job-sets", Operation::ListJobSets),
     route("GET", "/queues/{queue}/job-sets/{jobSet}", Operation::GetJobSet),
@@ -116,6 +125,10 @@ fn handler(operation: Operation) -> MethodRouter<Gateway> {
         Operation::ListQueues => get(queues::list),
         Operation::GetQueue => get(queues::get),
         Operation::DeleteQueue => delete(queues::delete),
+        Operation::ListPriorityClasses => get(priority_classes::list),
+        Operation::PutPriorityClass => put(priority_classes::put),
+        Operation::GetPriorityClass => get(priority_classes::get),
+        Operation::DeletePriorityClass => delete(priority_classes::delete),
         Operation::SubmitJobs => post(submit::submit),
         Operation::ListJobSets => get(job_sets::list),
         Operation::GetJobSet => get(job_sets::get),

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod priority_class;
 pub(crate) mod queue;
 pub(crate) mod reprioritize;
 pub(crate) mod shares;
@@ -55,6 +56,7 @@ async fn remote(global: &Global, command: Command) -> anyhow::Result<Outcome> {
     let context = Context::new(global)?;
     match command {
         Command::Queue(command) => queue::run(&context, command).await,
+        Command::PriorityClass(command) => priority_class::run(&context, command).await,
         Command::Submit(arguments) => submit::run(&context, arguments).await,
         Command::Get(command) => get::run(&context, command).await,
         Command::List(command) => list::run(&context, command).await,

@@ -8,7 +8,7 @@ mod server;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_api::http::{ErrorCode, QueueSettings};
+use muster_api::http::{ErrorCode, PriorityClassSettings, QueueSettings};
 use muster_api::request::SubmitAnswer;
 use muster_client::{
     Answers, Client, Compression, Error, Follow, Format, JobFilter, Options, Output, Selection,
@@ -164,12 +164,17 @@ async fn events_that_are_not_followed_end() {
 #[tokio::test]
 async fn every_call_has_the_address_and_body_of_the_table() {
     let queue = "{\"name\":\"a\",\"weight\":2.0,\"labels\":{},\"cordoned\":false}";
+    let class = "{\"name\":\"c\",\"priority\":1,\"preemptible\":true,\"builtIn\":false}";
     let set = "{\"queue\":\"a\",\"jobSet\":\"s\",\"counts\":{\"queued\":1}}";
     let applied = "{\"changed\":1,\"finished\":[],\"missing\":[]}";
     let server = Server::start(vec![
         Reply::ok(queue),
         Reply::ok(queue),
         Reply::ok("{\"queues\":[]}"),
+        Reply::ok(""),
+        Reply::ok("{\"priorityClasses\":[]}"),
+        Reply::ok(class),
+        Reply::ok(class),
         Reply::ok(""),
         Reply::ok(set),
         Reply::ok(&format!("{{\"jobSets\":[{set}]}}")),
@@ -187,6 +192,11 @@ async fn every_call_has_the_address_and_body_of_the_table() {
     client.queue("a").await.unwrap();
     client.queues().await.unwrap();
     client.delete_queue("a").await.unwrap();
+    client.priority_classes().await.unwrap();
+    client.priority_class("c").await.unwrap();
+    let class = PriorityClassSettings { priority: 1, preemptible: true };
+    client.put_priority_class("c", &class).await.unwrap();
+    client.delete_priority_class("c").await.unwrap();
     client.job_set("a", "s/t").await.unwrap();
     client.job_sets("a", Some(5), Some("c")).await.unwrap();
     let filter = JobFilter {
@@ -213,6 +223,10 @@ async fn every_call_has_the_address_and_body_of_the_table() {
             "GET /api/v1/queues/a",
             "GET /api/v1/queues",
             "DELETE /api/v1/queues/a",
+            "GET /api/v1/priority-classes",
+            "GET /api/v1/priority-classes/c",
+            "PUT /api/v1/priority-classes/c",
+            "DELETE /api/v1/priority-classes/c",
             "GET /api/v1/queues/a/job-sets/s%2Ft",
             "GET /api/v1/queues/a/job-sets?limit=5&cursor=c",
             "GET /api/v1/jobs?limit=7&queue=a&jobSet=s&state=queued%2Crunning",
@@ -223,6 +237,6 @@ async fn every_call_has_the_address_and_body_of_the_table() {
             "GET /api/v1/jobs/1?spec=true",
         ]
     );
-    assert_eq!(seen[7].body, br#"{"jobIds":["1"],"reason":"why"}"#);
-    assert_eq!(seen[8].body, br#"{"queue":"a","jobSet":"s","priority":3}"#);
+    assert_eq!(seen[11].body, br#"{"jobIds":["1"],"reason":"why"}"#);
+    assert_eq!(seen[12].body, br#"{"queue":"a","jobSet":"s","priority":3}"#);
 }

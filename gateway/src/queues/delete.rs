@@ -6,9 +6,9 @@ use axum::http::StatusCode;
 use muster_api::bus::{CloseQueue, ShardReply, ShardRequest};
 use muster_core::control::Control;
 
-use super::{announce, failure, refresh};
+use crate::control::{change, refresh};
 use crate::gateway::Gateway;
-use crate::problem::{Answer, Failure};
+use crate::problem::Answer;
 use crate::routes::Segments;
 use crate::shards::unexpected;
 
@@ -38,11 +38,9 @@ async fn remove(gateway: &Gateway, name: &str, incarnation: u64) -> Answer<()> {
         let is_closed =
             control.queues.get(name).is_some_and(|queue| queue.incarnation == incarnation);
         let next = if is_closed { control.without_queue(name) } else { None };
-        Ok::<_, Failure>(next.unwrap_or_else(|| control.clone()))
+        Ok(next.unwrap_or_else(|| control.clone()))
     };
-    let control = gateway.deps().control.change(without).await.map_err(failure)?;
-    announce(gateway, control.version).await;
-    Ok(())
+    change(gateway, without).await
 }
 
 /// The shard has closed that incarnation of the queue: the one behind it, if it was created again.

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use muster_api::http;
 
-use super::{refresh, shown};
+use super::shown;
+use crate::control::refresh;
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
 use crate::routes::Segments;

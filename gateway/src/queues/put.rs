@@ -6,7 +6,8 @@ use axum::extract::{Request, State};
 use muster_api::http::{self, QueueSettings};
 use muster_core::control::{Queue, weight_millis};
 
-use super::{announce, failure, shown};
+use super::shown;
+use crate::control;
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
 use crate::routes::Segments;
@@ -25,12 +26,9 @@ pub(crate) async fn put(
         cordoned: settings.cordoned,
         incarnation: 0,
     };
-    let control = gateway
-        .deps()
-        .control
-        .change(|control| control.with_queue(&name, queue.clone()).map_err(Failure::bad_request))
-        .await
-        .map_err(failure)?;
-    announce(&gateway, control.version).await;
+    control::change(&gateway, |control| {
+        control.with_queue(&name, queue.clone()).map_err(Failure::bad_request)
+    })
+    .await?;
     Ok(Json(shown(&name, &queue)))
 }

@@ -10,6 +10,7 @@ use muster_api::job_text::{self, Job, Parser};
 use muster_core::limits::{JOBS_PER_COMMAND_MAX, LINE_BYTES_MAX};
 
 use super::Target;
+use super::classes::Classes;
 use super::lines::{Block, each};
 use crate::gateway::Gateway;
 use crate::limits;
@@ -31,6 +32,22 @@ pub(super) struct Command {
     pub(super) rejected: Vec<(u64, Problem)>,
 }
 
+impl Command {
+    /// Whether a job of it was refused because its class is not known.
+    pub(super) fn misses_class(&self) -> bool {
+        self.rejected.iter().any(|(_, problem)| problem.code == ErrorCode::ClassUnknown)
+    }
+
+    /// Another reason for these refusals: whether there is such a class cannot be said.
+    pub(super) fn excuse(&mut self, reason: &Problem) {
+        for (_, problem) in &mut self.rejected {
+            if problem.code == ErrorCode::ClassUnknown {
+                *problem = reason.clone();
+            }
+        }
+    }
+}
+
 /// A command that was answered.
 #[derive(Debug)]
 pub(super) struct Answered {
@@ -47,9 +64,9 @@ pub(super) fn batch_bytes_max(gateway: &Gateway, target: &Target) -> usize {
 }
 
 /// The commands for a block of lines.
-pub(super) fn of_block(block: &Block, bytes_max: usize) -> Vec<Command> {
+pub(super) fn of_block(block: &Block, classes: Classes, bytes_max: usize) -> Vec<Command> {
     let mut parser = Parser::new();
-    let mut collector = Collector::new(bytes_max);
+    let mut collector = Collector::new(classes, bytes_max);
     for (line, text) in each(block) {
         if text.len() > LINE_BYTES_MAX {
             let detail =
@@ -63,9 +80,14 @@ pub(super) fn of_block(block: &Block, bytes_max: usize) -> Vec<Command> {
 }
 
 /// The commands for the rows of a batch, the first of which is `line` of the submission.
-pub(super) fn of_rows(line: u64, rows: &public::Jobs, bytes_max: usize) -> Vec<Command> {
+pub(super) fn of_rows(
+    line: u64,
+    rows: &public::Jobs,
+    classes: Classes,
+    bytes_max: usize,
+) -> Vec<Command> {
     let mut parser = Parser::new();
-    let mut collector = Collector::new(bytes_max);
+    let mut collector = Collector::new(classes, bytes_max);
     for row in 0..rows.len() {
         collector.add(line + row as u64, rows.job(row, &mut parser));
     }
@@ -128,6 +150,7 @@ async fn ask(
 
 /// Fills one command after the other.
 struct Collector {
+    classes: Classes,
     bytes_max: usize,
     builder: Builder,
     current: Command,
@@ -135,14 +158,19 @@ struct Collector {
 }
 
 impl Collector {
-    fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, builder: Builder::new(), current: Command::default(), done: Vec::new() }
+    fn new(classes: Classes, bytes_max: usize) -> Self {
+        let (builder, current) = (Builder::new(), Command::default());
+        Self { classes, bytes_max, builder, current, done: Vec::new() }
     }
 
     fn add(&mut self, line: u64, job: Result<Job<'_>, job_text::Error>) {
-        match job {
-            Ok(job) => self.push(line, &job),
-            Err(error) => self.reject(line, error.problem()),
+        let job = match job {
+            Ok(job) => job,
+            Err(error) => return self.reject(line, error.problem()),
+        };
+        match self.classes.check(&job.shape.shape) {
+            Ok(()) => self.push(line, &job),
+            Err(problem) => self.reject(line, problem),
         }
     }
 
@@ -184,7 +212,13 @@ impl Collector {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    fn of_block(block: &Block, bytes_max: usize) -> Vec<Command> {
+        super::of_block(block, Classes::new(Arc::default()), bytes_max)
+    }
 
     fn block(text: &str) -> Block {
         Block { line: 10, bytes: text.to_owned().into() }

@@ -11,14 +11,17 @@ use muster_api::http::ErrorCode;
 use muster_core::id::{CommandId, ShardId};
 use muster_core::names;
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::control;
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
 use crate::routes::{Segments, query};
 
 mod answers;
 pub(crate) mod body;
+mod classes;
 mod commands;
 pub mod lines;
 mod pump;
@@ -53,6 +56,8 @@ struct Target {
     incarnation: AtomicU64,
     job_set: String,
     key: Option<String>,
+    /// Done once the control data was read anew for a class that was not known here.
+    looked: OnceCell<()>,
 }
 
 /// What a body may be.
@@ -80,6 +85,7 @@ pub(crate) async fn submit(
         key: key(&head.headers)?,
         job_set: parameters.job_set.clone().unwrap_or_default(),
         queue,
+        looked: OnceCell::new(),
     };
     if form == Form::Whole {
         let ids = parameters.ids;
@@ -119,6 +125,12 @@ fn form(headers: &HeaderMap) -> Answer<Form> {
 }
 
 impl Target {
+    /// Looks, once, whether there is newer control data: a class that is not known here may have
+    /// been set through another gateway whose word of it did not arrive.
+    async fn look(&self, gateway: &Gateway) -> Answer<()> {
+        self.looked.get_or_try_init(|| control::refresh(gateway)).await.copied()
+    }
+
     /// The hash of queue, job set and `Idempotency-Key`: the same key for two job sets is two keys.
     fn key(&self) -> Option<CommandId> {
         let key = self.key.as_ref()?;
@@ -156,6 +168,7 @@ mod tests {
                 incarnation: AtomicU64::new(1),
                 job_set: job_set.to_owned(),
                 key: key.map(str::to_owned),
+                looked: OnceCell::new(),
             };
             target.key()
         };

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt, stream};
 use muster_api::batch::public;
 use muster_api::http::{ErrorCode, Problem};
+use muster_core::control::Control;
 use muster_core::limits::JOBS_PER_REQUEST_MAX;
 use muster_runtime::tasks::{BoxError, OnCancel, OnError, Policy};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Target;
 use super::body::{self, Pieces};
+use super::classes::Classes;
 use super::commands::{self, Answered, Command};
 use super::lines::{Block, Lines};
 use crate::admission::Place;
@@ -146,10 +148,18 @@ impl Work {
         }
     }
 
-    fn commands(&self, bytes_max: usize) -> Vec<Command> {
+    fn line(&self) -> u64 {
         match self {
-            Self::Lines(block) => commands::of_block(block, bytes_max),
-            Self::Rows { line, rows } => commands::of_rows(*line, rows, bytes_max),
+            Self::Lines(block) => block.line,
+            Self::Rows { line, .. } | Self::End { line, .. } => *line,
+        }
+    }
+
+    fn commands(&self, control: Arc<Control>, bytes_max: usize) -> Vec<Command> {
+        let classes = Classes::new(control);
+        match self {
+            Self::Lines(block) => commands::of_block(block, classes, bytes_max),
+            Self::Rows { line, rows } => commands::of_rows(*line, rows, classes, bytes_max),
             Self::End { line, failure } => {
                 let rejected = vec![(*line, failure.0.clone())];
                 vec![Command { rejected, ..Command::default() }]
@@ -186,7 +196,7 @@ async fn pump(
     let refusals = Arc::new(Semaphore::new(limits::REFUSALS_WAITING_MAX));
     let bytes_max = commands::batch_bytes_max(gateway, target);
     let answers = work(gateway, source)
-        .map(|(work, held)| parse(gateway, work, held, bytes_max))
+        .map(|(work, held)| parse(gateway, target, work, held, bytes_max))
         .buffered(limits::PARSES_AHEAD)
         .flat_map(|(commands, held)| {
             let held = Arc::new(held);
@@ -224,26 +234,49 @@ fn work(
     })
 }
 
+/// The commands of a part. Where a job names a class that is not known here, it is read again with
+/// the newest control data.
 async fn parse(
     gateway: &Gateway,
+    target: &Target,
     work: Work,
     held: OwnedSemaphorePermit,
     bytes_max: usize,
 ) -> (Vec<Command>, OwnedSemaphorePermit) {
-    let line = match &work {
-        Work::Lines(block) => block.line,
-        Work::Rows { line, .. } | Work::End { line, .. } => *line,
-    };
-    if work.bytes() <= limits::PARSED_AT_ONCE_BYTES_MAX {
-        return (work.commands(bytes_max), held);
+    let work = Arc::new(work);
+    let known = gateway.control();
+    let mut commands = read(gateway, &work, Arc::clone(&known), bytes_max).await;
+    if commands.iter().any(Command::misses_class) {
+        match target.look(gateway).await {
+            Ok(()) => {
+                let newest = gateway.control();
+                if newest.version > known.version {
+                    commands = read(gateway, &work, newest, bytes_max).await;
+                }
+            }
+            Err(failure) => commands.iter_mut().for_each(|command| command.excuse(&failure.0)),
+        }
     }
-    let parsed = gateway.blocking().run(move || work.commands(bytes_max)).await;
-    let commands = parsed.unwrap_or_else(|error| {
+    (commands, held)
+}
+
+async fn read(
+    gateway: &Gateway,
+    work: &Arc<Work>,
+    control: Arc<Control>,
+    bytes_max: usize,
+) -> Vec<Command> {
+    if work.bytes() <= limits::PARSED_AT_ONCE_BYTES_MAX {
+        return work.commands(control, bytes_max);
+    }
+    let reading = Arc::clone(work);
+    let parsed = gateway.blocking().run(move || reading.commands(control, bytes_max)).await;
+    parsed.unwrap_or_else(|error| {
+        let line = work.line();
         tracing::error!(%error, line, "jobs could not be parsed");
         let problem = Problem::new(ErrorCode::Internal, "the jobs from here on were not parsed");
         vec![Command { rejected: vec![(line, problem)], ..Command::default() }]
-    });
-    (commands, held)
+    })
 }
 
 async fn next_lines(

@@ -7,14 +7,16 @@ use axum::http::HeaderMap;
 use bytes::{Bytes, BytesMut};
 use muster_api::batch::Builder;
 use muster_api::bus::IdRun;
-use muster_api::http::ErrorCode;
+use muster_api::http::{ErrorCode, Problem};
 use muster_api::job_text::Parser;
 use muster_api::request::{SubmitAnswer, SubmitAnswers, SubmitRequest, SubmitSummary};
+use muster_core::control::Control;
 use muster_core::limits::{JOBS_PER_JSON_MAX, JSON_BODY_BYTES_MAX};
 use muster_core::names;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answers::{Line, each};
+use super::classes::Classes;
 use super::commands::{self, Answered};
 use super::{Ids, Target, body, response};
 use crate::admission::Place;
@@ -31,12 +33,10 @@ pub(super) async fn submit(
 ) -> Answer {
     let (bytes, held) = read(gateway, headers, body, place).await?;
     gateway.counted().submit_bytes.inc_by(bytes.len() as u64);
-    let parsed = gateway.blocking().run(move || parse(&bytes)).await;
-    let Parsed { job_set, jobs, batch } = parsed
-        .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?
-        .inspect_err(|_| {
-            gateway.counted().rejected.inc();
-        })?;
+    let parsed = parse_all(gateway, &target, bytes).await;
+    let Parsed { job_set, jobs, batch } = parsed.inspect_err(|_| {
+        gateway.counted().rejected.inc();
+    })?;
     if let Some(job_set) = job_set {
         target.job_set = job_set;
     }
@@ -62,6 +62,24 @@ pub(super) async fn submit(
         }
     };
     Ok(response("application/json", body.expect("answers are plain data")))
+}
+
+/// The jobs. Where one names a class that is not known here, they are read again with the newest
+/// control data.
+async fn parse_all(gateway: &Gateway, target: &Target, bytes: Bytes) -> Answer<Parsed> {
+    let parsed_by = async |control: Arc<Control>| {
+        let bytes = bytes.clone();
+        let parsed = gateway.blocking().run(move || parse(&bytes, control)).await;
+        parsed.map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?
+    };
+    let known = gateway.control();
+    let parsed = parsed_by(Arc::clone(&known)).await;
+    if parsed.as_ref().err().is_none_or(|failure| failure.0.code != ErrorCode::ClassUnknown) {
+        return parsed;
+    }
+    target.look(gateway).await?;
+    let newest = gateway.control();
+    if newest.version > known.version { parsed_by(newest).await } else { parsed }
 }
 
 /// The body, and the right to hold it and the batch that it becomes. Every byte is counted as it
@@ -103,7 +121,7 @@ struct Parsed {
     batch: Bytes,
 }
 
-fn parse(body: &[u8]) -> Answer<Parsed> {
+fn parse(body: &[u8], control: Arc<Control>) -> Answer<Parsed> {
     let request: SubmitRequest = body::object(body)?;
     let count = request.jobs.len();
     if count == 0 {
@@ -114,12 +132,14 @@ fn parse(body: &[u8]) -> Answer<Parsed> {
         return Err(Failure::new(ErrorCode::PayloadTooLarge, detail));
     }
     let (mut parser, mut builder) = (Parser::new(), Builder::new());
+    let mut classes = Classes::new(control);
     for (at, text) in request.jobs.iter().enumerate() {
-        let job = parser.parse(text.get().as_bytes()).map_err(|error| {
-            let mut problem = error.problem();
+        let of_job = |mut problem: Problem| {
             problem.detail = format!("jobs[{at}]: {}", problem.detail);
             problem
-        })?;
+        };
+        let job = parser.parse(text.get().as_bytes()).map_err(|error| of_job(error.problem()))?;
+        classes.check(&job.shape.shape).map_err(of_job)?;
         builder.push(at as u64, &job);
     }
     let jobs = u32::try_from(count).expect("the limit is less");

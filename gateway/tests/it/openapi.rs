@@ -205,6 +205,17 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
         http::Queue { name: String::new(), weight: 1.0, labels: BTreeMap::new(), cordoned: false };
     check("Queue", &queue, &queue);
     check("QueueList", http::QueueList { queues: vec![] }, http::QueueList { queues: vec![] });
+    let settings = http::PriorityClassSettings { priority: 1, preemptible: false };
+    check("PriorityClassSettings", settings, settings);
+    let class = http::PriorityClass {
+        name: String::new(),
+        priority: 1,
+        preemptible: false,
+        built_in: true,
+    };
+    check("PriorityClass", &class, &class);
+    let list = http::PriorityClassList::default();
+    check("PriorityClassList", &list, &list);
     check("Pool", http::Pool::default(), http::Pool::default());
     check("QueueShare", http::QueueShare::default(), http::QueueShare::default());
     check("Cluster", http::Cluster::default(), http::Cluster::default());

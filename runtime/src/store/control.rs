@@ -5,15 +5,12 @@
 //! finds the object there already has lost the race and starts over. Each object carries a nonce,
 //! by which a writer that heard nothing recognises its own write.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::TryStreamExt;
-use muster_core::control::{Control, Queue};
+use muster_core::control::Control;
 use object_store::path::Path;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{Created, Store};
@@ -21,7 +18,10 @@ use crate::bus::Subscription;
 use crate::config::HumanDuration;
 use crate::{Clock, Random, retry};
 
-const FORMAT_VERSION: u32 = 1;
+mod document;
+
+use document::{decode, encode};
+
 /// How often one change may lose against others.
 const LOSSES_MAX: u32 = 100;
 /// How often one write is tried again after requests that failed.
@@ -276,73 +276,6 @@ enum Written {
     Lost,
 }
 
-/// The document as it lies in the store.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    format_version: u32,
-    version: u64,
-    nonce: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    shards: Option<u16>,
-    queues: BTreeMap<String, QueueDocument>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct QueueDocument {
-    weight_millis: u64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    cordoned: bool,
-    incarnation: u64,
-}
-
-impl From<Queue> for QueueDocument {
-    fn from(queue: Queue) -> Self {
-        let Queue { weight_millis, labels, cordoned, incarnation } = queue;
-        Self { weight_millis, labels, cordoned, incarnation }
-    }
-}
-
-impl From<QueueDocument> for Queue {
-    fn from(queue: QueueDocument) -> Self {
-        let QueueDocument { weight_millis, labels, cordoned, incarnation } = queue;
-        Self { weight_millis, labels, cordoned, incarnation }
-    }
-}
-
-fn encode(control: &Control, nonce: &str) -> Bytes {
-    let queues = control.queues.clone().into_iter().map(|(name, queue)| (name, queue.into()));
-    let document = Document {
-        format_version: FORMAT_VERSION,
-        version: control.version,
-        nonce: nonce.to_owned(),
-        shards: control.shards,
-        queues: queues.collect(),
-    };
-    let text = serde_json::to_vec_pretty(&document);
-    text.expect("numbers, texts and maps with text keys are always JSON").into()
-}
-
-fn decode(data: &[u8]) -> Result<(Control, String), String> {
-    /// Read first: a later format may differ in everything else.
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Format {
-        format_version: u32,
-    }
-    let format: Format = serde_json::from_slice(data).map_err(|error| error.to_string())?;
-    if format.format_version != FORMAT_VERSION {
-        return Err(format!("format version {} is not {FORMAT_VERSION}", format.format_version));
-    }
-    let document: Document = serde_json::from_slice(data).map_err(|error| error.to_string())?;
-    let Document { version, nonce, shards, queues, .. } = document;
-    let queues = queues.into_iter().map(|(name, queue)| (name, queue.into())).collect();
-    Ok((Control { version, shards, queues }, nonce))
-}
-
 fn key(version: u64) -> Path {
     Path::from_iter(["control".to_owned(), format!("{version:020}.json")])
 }
@@ -364,10 +297,12 @@ fn delays(retries_max: u32, random: &Random) -> retry::Delays {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::convert::Infallible;
     use std::sync::atomic::Ordering;
 
     use futures::future::join_all;
+    use muster_core::control::Queue;
 
     use super::super::faulty::Faulty;
     use super::super::{Config, open};
@@ -469,23 +404,5 @@ mod tests {
         faulty.fail_before_writing.store(u64::from(FAILURES_MAX) + 1, Ordering::SeqCst);
         let failed = control.change(add("c".to_owned())).await;
         assert!(matches!(failed, Err(ChangeError::Store(Error::Request(_)))), "{failed:?}");
-    }
-
-    #[test]
-    fn the_document_is_as_documented() {
-        let control = Control::default().with_queue("a", queue(1500)).unwrap();
-        let text = encode(&control, "00ff");
-        let expected = r#"{"formatVersion":1,"version":1,"nonce":"00ff","queues":{"a":
-            {"weightMillis":1500,"labels":{"team":"a"},"cordoned":true,"incarnation":1}}}"#;
-        let json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
-        assert_eq!(json(&text), json(expected.as_bytes()));
-        assert_eq!(decode(&text), Ok((control.clone(), "00ff".to_owned())));
-        let control = control.with_shards(8).unwrap();
-        let text = encode(&control, "01");
-        assert_eq!(json(&text)["shards"], 8);
-        assert_eq!(decode(&text), Ok((control, "01".to_owned())));
-        let later = r#"{"formatVersion":1,"version":0,"nonce":"","queues":{},"classes":{}}"#;
-        assert!(decode(later.as_bytes()).is_ok(), "fields that are not known are left alone");
-        assert!(decode(br#"{"formatVersion":2,"version":1}"#).unwrap_err().contains("version 2"));
     }
 }

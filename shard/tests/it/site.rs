@@ -134,7 +134,7 @@ impl Site {
             config,
             Arc::clone(&self.bus),
             self.store.clone(),
-            ControlView::fixed(Control { version: 1, shards: None, queues }),
+            ControlView::fixed(Control { version: 1, queues, ..Control::default() }),
             self.clock.clone(),
             self.random.fork(),
             tasks.clone(),

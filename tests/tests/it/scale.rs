@@ -63,7 +63,7 @@ impl Site {
             muster_shard::Config { shards: SHARDS, exclusive: true, ..Default::default() },
             Arc::clone(&site.bus),
             store::open(&store::Config::at("memory:///")).unwrap(),
-            ControlView::fixed(Control { version: 1, shards: None, queues }),
+            ControlView::fixed(Control { version: 1, queues, ..Control::default() }),
             site.clock.clone(),
             site.random.fork(),
             site.tasks.clone(),

@@ -18,12 +18,12 @@ fn program(site: &Site, line: &str) -> Program {
     program.args(line.split_whitespace())
 }
 
-fn run(site: &Site, line: &str) -> Output {
+pub(super) fn run(site: &Site, line: &str) -> Output {
     program(site, line).output().unwrap()
 }
 
 /// What it wrote to standard output; it has to have ended well and said nothing else.
-fn quiet(site: &Site, line: &str) -> String {
+pub(super) fn quiet(site: &Site, line: &str) -> String {
     let output = run(site, line);
     assert_eq!(output.status.code(), Some(0), "{line}: {}", err(&output));
     assert_eq!(err(&output), "", "{line}");
@@ -39,7 +39,7 @@ fn err(output: &Output) -> String {
 }
 
 /// The same value in the two forms that programs read.
-fn json_and_yaml(site: &Site, line: &str) -> Value {
+pub(super) fn json_and_yaml(site: &Site, line: &str) -> Value {
     let of_json: Value = serde_json::from_str(&quiet(site, &format!("{line} -o json"))).unwrap();
     let of_yaml: Value =
         serde_yaml_ng::from_str(&quiet(site, &format!("{line} --output yaml"))).unwrap();

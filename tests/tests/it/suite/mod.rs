@@ -28,6 +28,7 @@ pub(crate) mod load;
 pub(crate) mod local;
 pub(crate) mod observe;
 pub(crate) mod owners;
+pub(crate) mod priority_classes;
 pub(crate) mod problems;
 pub(crate) mod queues;
 pub(crate) mod store;
@@ -93,6 +94,7 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
         queues::a_queue_is_made_changed_listed_and_deleted,
         queues::a_queue_with_live_jobs_is_not_deleted,
         queues::a_cordoned_queue_keeps_its_jobs,
+        priority_classes::a_job_names_a_class_that_there_is,
         submit::every_format_and_coding_is_taken_with_ids_and_without,
         submit::lines_stand_alone_and_a_document_stands_whole,
         submit::the_same_key_means_the_same_jobs,
@@ -128,6 +130,7 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
 pub(crate) async fn command_line(mut site: Site) {
     let others = themes![&site;
         command_line::queues_are_made_and_shown_from_the_command_line,
+        priority_classes::classes_are_set_and_shown_from_the_command_line,
         command_line::jobs_are_submitted_shown_changed_and_cancelled,
         command_line::what_runs_is_watched_read_and_counted,
         command_line::a_stream_on_standard_input_is_submitted_as_it_comes,

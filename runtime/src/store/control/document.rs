@@ -1,0 +1,141 @@
+//! One version of the control data as it lies in the store: a JSON document.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use muster_core::control::{Control, PriorityClass, Queue};
+use serde::{Deserialize, Serialize};
+
+const FORMAT_VERSION: u32 = 1;
+
+/// The document as it lies in the store.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    format_version: u32,
+    version: u64,
+    nonce: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shards: Option<u16>,
+    queues: BTreeMap<String, QueueDocument>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    priority_classes: BTreeMap<String, ClassDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClassDocument {
+    priority: i32,
+    #[serde(default)]
+    preemptible: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct QueueDocument {
+    weight_millis: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    cordoned: bool,
+    incarnation: u64,
+}
+
+impl From<Queue> for QueueDocument {
+    fn from(queue: Queue) -> Self {
+        let Queue { weight_millis, labels, cordoned, incarnation } = queue;
+        Self { weight_millis, labels, cordoned, incarnation }
+    }
+}
+
+impl From<QueueDocument> for Queue {
+    fn from(queue: QueueDocument) -> Self {
+        let QueueDocument { weight_millis, labels, cordoned, incarnation } = queue;
+        Self { weight_millis, labels, cordoned, incarnation }
+    }
+}
+
+impl From<PriorityClass> for ClassDocument {
+    fn from(class: PriorityClass) -> Self {
+        let PriorityClass { priority, preemptible } = class;
+        Self { priority, preemptible }
+    }
+}
+
+impl From<ClassDocument> for PriorityClass {
+    fn from(class: ClassDocument) -> Self {
+        let ClassDocument { priority, preemptible } = class;
+        Self { priority, preemptible }
+    }
+}
+
+/// Each value of a map as the other type.
+fn each<A: Into<B>, B>(map: BTreeMap<String, A>) -> BTreeMap<String, B> {
+    map.into_iter().map(|(name, value)| (name, value.into())).collect()
+}
+
+/// The bytes of a version.
+pub(super) fn encode(control: &Control, nonce: &str) -> Bytes {
+    let document = Document {
+        format_version: FORMAT_VERSION,
+        version: control.version,
+        nonce: nonce.to_owned(),
+        shards: control.shards,
+        queues: each(control.queues.clone()),
+        priority_classes: each(control.classes.clone()),
+    };
+    let text = serde_json::to_vec_pretty(&document);
+    text.expect("numbers, texts and maps with text keys are always JSON").into()
+}
+
+/// The version behind bytes, and its nonce.
+pub(super) fn decode(data: &[u8]) -> Result<(Control, String), String> {
+    /// Read first: a later format may differ in everything else.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Format {
+        format_version: u32,
+    }
+    let format: Format = serde_json::from_slice(data).map_err(|error| error.to_string())?;
+    if format.format_version != FORMAT_VERSION {
+        return Err(format!("format version {} is not {FORMAT_VERSION}", format.format_version));
+    }
+    let document: Document = serde_json::from_slice(data).map_err(|error| error.to_string())?;
+    let Document { version, nonce, shards, queues, priority_classes, .. } = document;
+    let (queues, classes) = (each(queues), each(priority_classes));
+    Ok((Control { version, shards, queues, classes }, nonce))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> Queue {
+        let labels = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
+        Queue { weight_millis: 1500, labels, cordoned: true, incarnation: 0 }
+    }
+
+    #[test]
+    fn the_document_is_as_documented() {
+        let control = Control::default().with_queue("a", queue()).unwrap();
+        let text = encode(&control, "00ff");
+        let expected = r#"{"formatVersion":1,"version":1,"nonce":"00ff","queues":{"a":
+            {"weightMillis":1500,"labels":{"team":"a"},"cordoned":true,"incarnation":1}}}"#;
+        let json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
+        assert_eq!(json(&text), json(expected.as_bytes()));
+        assert_eq!(decode(&text), Ok((control.clone(), "00ff".to_owned())));
+        let control = control.with_shards(8).unwrap();
+        let text = encode(&control, "01");
+        assert_eq!(json(&text)["shards"], 8);
+        assert_eq!(decode(&text), Ok((control.clone(), "01".to_owned())));
+        let class = PriorityClass { priority: -7, preemptible: true };
+        let control = control.with_class("spare", class).unwrap();
+        let text = encode(&control, "02");
+        let spare = r#"{"spare":{"priority":-7,"preemptible":true}}"#;
+        assert_eq!(json(&text)["priorityClasses"], json(spare.as_bytes()));
+        assert_eq!(decode(&text), Ok((control, "02".to_owned())));
+        let later = r#"{"formatVersion":1,"version":0,"nonce":"","queues":{},"colours":{}}"#;
+        assert!(decode(later.as_bytes()).is_ok(), "fields that are not known are left alone");
+        assert!(decode(br#"{"formatVersion":2,"version":1}"#).unwrap_err().contains("version 2"));
+    }
+}
