@@ -4,6 +4,7 @@
 use super::{CapIn, QueueIn};
 
 /// What the caps leave.
+#[derive(Clone)]
 pub(super) struct Caps {
     left: Vec<Vec<i64>>,
 }

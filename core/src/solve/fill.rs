@@ -4,6 +4,9 @@
 //! stays the lowest, the jobs are of one run, and the best-fitting node stays the best as it fills
 //! up.
 
+mod claims;
+mod gangs;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -11,11 +14,9 @@ use super::caps::Caps;
 use super::later::Later;
 use super::nodes::{NO_ZONE, Nodes, Wanted};
 use super::ratio::{Level, Part, dominant_resource};
-use super::victims::{Claimant, Victims};
+use super::victims::Victims;
 use super::zones::Zones;
-use super::{
-    Claim, ClaimedFrom, Pick, Plan, Preemption, Problem, QueueIn, Reason, RunIn, Unplaced,
-};
+use super::{Pick, Plan, Problem, QueueIn, Reason, RunIn, Unplaced};
 
 /// Overdue jobs, at most, for which room is kept at a time: for each, all nodes are looked at.
 const KEEPS_MAX: usize = 64;
@@ -67,8 +68,8 @@ struct Place {
 enum Next {
     /// Its next jobs go here.
     Place(Place),
-    /// Room is being made for its next job.
-    Claimed,
+    /// What came next counts as placed already: a gang, or a job that room is made for.
+    Counted,
     /// It has nothing left of its class; the next is of this priority.
     OtherClass(i32),
     /// It has nothing left.
@@ -88,6 +89,7 @@ pub(super) struct Round<'a> {
     victims: Option<Victims<'a>>,
     /// For how many jobs more room may be kept.
     keeps_left: usize,
+    gangs: gangs::Known,
     waiting: BinaryHeap<Reverse<Turn>>,
     plan: Plan,
 }
@@ -119,6 +121,7 @@ impl<'a> Round<'a> {
             later: Later::new(problem),
             victims: may_preempt.then(|| Victims::new(problem)),
             keeps_left: KEEPS_MAX,
+            gangs: gangs::Known::default(),
             waiting: BinaryHeap::new(),
             plan: Plan::default(),
         };
@@ -141,7 +144,7 @@ impl<'a> Round<'a> {
                     self.place(turn.queue, &place, count);
                     self.waiting.push(Reverse(Turn { level, ..turn }));
                 }
-                Next::Claimed => {
+                Next::Counted => {
                     let level = self.level(turn.queue);
                     self.waiting.push(Reverse(Turn { level, ..turn }));
                 }
@@ -175,10 +178,16 @@ impl<'a> Round<'a> {
             if priority != turn.class.0 {
                 return Next::OtherClass(priority);
             }
+            if let Some(gang) = self.problem.shapes[shape as usize].gang {
+                match self.place_gang(turn, gang) {
+                    gangs::Outcome::Placed => return Next::Counted,
+                    gangs::Outcome::Refused => continue,
+                }
+            }
             if left > 0 {
                 match self.allowed_node(turn.queue, shape) {
                     Ok(node) => return Next::Place(Place { shape, node }),
-                    Err(Reason::NoRoomNow) if self.claim(turn, shape) => return Next::Claimed,
+                    Err(Reason::NoRoomNow) if self.claim(turn, shape) => return Next::Counted,
                     Err(reason) => self.refuse(turn.queue, run, left, reason),
                 }
             }
@@ -199,62 +208,6 @@ impl<'a> Round<'a> {
         let input = &self.problem.queues[queue as usize];
         let class = self.problem.shapes[shape as usize].class;
         self.caps.room(input, class, self.problem.request_of(shape))
-    }
-
-    /// Claims room for one job of a queue, on a node that will have it or is made to.
-    fn claim(&mut self, turn: Turn, shape: u32) -> bool {
-        let dominant = self.shapes[shape as usize].dominant;
-        let stopping = self.later.best_fit(self.problem, &self.nodes, shape, dominant);
-        let found = stopping
-            .map(|node| (node, ClaimedFrom::Stopping))
-            .or_else(|| self.make_room(turn, shape))
-            .or_else(|| Some((self.keep_room(turn, shape)?, ClaimedFrom::Keeping)));
-        let Some((node, from)) = found else { return false };
-        let request = self.problem.request_of(shape);
-        self.nodes.set_aside(node, request, 1);
-        self.took(turn.queue, shape, node, 1);
-        let at = &mut self.queues[turn.queue as usize];
-        at.claimed += 1;
-        let (queue, run) = (turn.queue, at.run as u32);
-        self.plan.claims.push(Claim { queue, run, node, count: 1, from });
-        true
-    }
-
-    /// The node on which room is kept for a queue's overdue job: one at a time of each queue.
-    fn keep_room(&mut self, turn: Turn, shape: u32) -> Option<u32> {
-        let run = self.queues[turn.queue as usize].run;
-        let is_overdue = self.problem.queues[turn.queue as usize].runs[run].is_overdue;
-        if !is_overdue || self.queues[turn.queue as usize].keeps_room || self.keeps_left == 0 {
-            return None;
-        }
-        let dominant = self.shapes[shape as usize].dominant;
-        let node = self.later.nearest(self.problem, &self.nodes, shape, dominant)?;
-        self.queues[turn.queue as usize].keeps_room = true;
-        self.keeps_left -= 1;
-        Some(node)
-    }
-
-    /// Preempts what makes room for one job.
-    fn make_room(&mut self, turn: Turn, shape: u32) -> Option<(u32, ClaimedFrom)> {
-        let claimant = Claimant { queue: turn.queue, shape, priority: turn.class.0 };
-        let (problem, queues) = (self.problem, &self.queues);
-        let held = |queue: u32| queues[queue as usize].held(&problem.queues[queue as usize]);
-        let victims = self.victims.as_mut()?;
-        let (node, chosen) =
-            victims.make_room(claimant, &self.nodes, &self.later, &self.zones, &held)?;
-        if chosen.is_empty() {
-            return Some((node, ClaimedFrom::Stopping));
-        }
-        let claim = self.plan.claims.len() as u32;
-        for (running, count, cause) in chosen {
-            let input = &problem.running[running as usize];
-            let request = problem.request_of(input.shape);
-            self.later.add(node, request, count);
-            take(&mut self.queues[input.queue as usize].counted, request, count);
-            self.plan.preemptions.push(Preemption { running, count, claim, cause });
-        }
-        self.later.found(node);
-        Some((node, ClaimedFrom::Preempting))
     }
 
     /// Counts jobs that have, or will have, room on a node.

@@ -55,6 +55,11 @@ impl Later {
         }
     }
 
+    /// Whether something was preempted on a node since it was last found.
+    pub(super) fn is_news(&self, node: u32) -> bool {
+        self.nodes.last() != Some(&node)
+    }
+
     /// Something was preempted on a node: it is to be looked at again.
     pub(super) fn found(&mut self, node: u32) {
         self.nodes.push(node);

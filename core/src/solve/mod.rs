@@ -30,6 +30,11 @@ pub struct Problem {
     pub total: Vec<i64>,
     /// The priority classes that shapes name.
     pub classes: Vec<ClassIn>,
+    /// The gangs that shapes name.
+    pub gangs: Vec<GangIn>,
+    /// `[label][group]`: the value that nodes of the group have of the labels that gangs name;
+    /// none where they lack it.
+    pub labels: Vec<Vec<Option<u32>>>,
     /// The shapes that runs name.
     pub shapes: Vec<ShapeIn>,
     /// How many groups of nodes there are; nodes of one group have the same labels and taints.
@@ -67,6 +72,18 @@ pub struct ShapeIn {
     pub request: Vec<i64>,
     /// Their priority class.
     pub class: u32,
+    /// The gang that they are members of. Jobs of a gang may be of several shapes; their runs stand
+    /// next to each other.
+    pub gang: Option<u32>,
+}
+
+/// Jobs that run together or not at all, on one cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GangIn {
+    /// How many there must be.
+    pub cardinality: u64,
+    /// The label of which all their nodes must have one value: which of `labels`.
+    pub uniform: Option<u32>,
 }
 
 /// A limit to what several jobs take together: of one queue, of one of its classes, or of all
@@ -130,6 +147,8 @@ pub struct RunningIn {
 pub struct NodeIn {
     /// Its group.
     pub group: u32,
+    /// Its cluster.
+    pub cluster: u32,
     /// What is free, by resource; less than nothing where the node is over-committed already.
     pub free: Vec<i64>,
     /// What will be free soon, by resource: of jobs that were told to stop and are not gone yet.
@@ -250,6 +269,8 @@ pub enum Reason {
     Cap(u32),
     /// Room is being made for them.
     Claimed,
+    /// So many members of their gang are there, and it needs more.
+    GangIncomplete(u64),
 }
 
 /// How much work a decision was.
@@ -278,6 +299,8 @@ pub struct Figures {
 /// above, room is made by preempting. Where nothing may be preempted and the job is overdue, room
 /// is kept for it.
 ///
+/// A gang is placed as a whole, where its turn comes by its first member, or not at all.
+///
 /// # Panics
 /// When the problem contradicts itself: vectors of the wrong length, an ordinal that names
 /// nothing, a weight of 0 or a negative request.
@@ -293,9 +316,18 @@ impl Problem {
         for (shape, admits) in self.shapes.iter().zip(&self.admits) {
             assert_eq!(shape.request.len(), resources, "a request names every resource");
             assert!((shape.class as usize) < self.classes.len(), "a shape names a class");
+            let is_known = |gang: u32| (gang as usize) < self.gangs.len();
+            assert!(shape.gang.is_none_or(is_known), "a shape names a gang of the problem");
             assert!(shape.request.iter().all(|amount| *amount >= 0), "no request is negative");
             assert_eq!(admits.len(), self.groups as usize, "`admits` has a column for every group");
         }
+        for gang in &self.gangs {
+            let is_known = |label: u32| (label as usize) < self.labels.len();
+            assert!(gang.uniform.is_none_or(is_known), "a gang names a label of the problem");
+        }
+        let groups = self.groups as usize;
+        let named = self.labels.iter().all(|values| values.len() == groups);
+        assert!(named, "a label has a value, or none, for every group");
         self.queues.iter().for_each(|queue| self.check_queue(queue));
         for cap in &self.caps {
             assert_eq!(cap.left.len(), resources, "a cap names every resource");

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod fairness;
+mod gangs;
 mod preemption;
 mod reference;
 mod rich;
@@ -219,7 +220,10 @@ proptest! {
             match rest.reason {
                 Reason::Budget => prop_assert!(budget_used),
                 Reason::NoRoomNow | Reason::NeverFits => prop_assert!(!placeable),
-                Reason::Rate | Reason::Cap(_) | Reason::Claimed => {
+                Reason::Rate
+                | Reason::Cap(_)
+                | Reason::Claimed
+                | Reason::GangIncomplete(_) => {
                     prop_assert!(false, "there are no such limits: {rest:?}");
                 }
             }
@@ -429,7 +433,7 @@ fn run(shape: u32, count: u64) -> RunIn {
 }
 
 fn shape(request: Vec<i64>) -> ShapeIn {
-    ShapeIn { request, class: 0 }
+    ShapeIn { request, class: 0, gang: None }
 }
 
 fn node(group: u32, free: Vec<i64>) -> NodeIn {

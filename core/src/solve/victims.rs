@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fill::add;
 use super::later::Later;
 use super::nodes::{Nodes, Wanted};
 use super::order::Rank;
@@ -40,6 +41,8 @@ pub(super) struct Victims<'a> {
     left: Vec<u64>,
     /// `[node]`: what runs there.
     on_node: Vec<Vec<u32>>,
+    /// What runs of each gang: it goes as a whole.
+    of_gang: BTreeMap<u32, Vec<u32>>,
     /// `[queue]`: its fair share, and what of it is protected.
     fair: Vec<(Part, Part)>,
     /// What may still be preempted in this round.
@@ -63,8 +66,12 @@ type Cost = (i32, u128);
 impl<'a> Victims<'a> {
     pub(super) fn new(problem: &'a Problem) -> Victims<'a> {
         let mut on_node = vec![Vec::new(); problem.nodes.len()];
-        for (running, input) in problem.running.iter().enumerate() {
-            on_node[input.node as usize].push(running as u32);
+        let mut of_gang: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (running, input) in (0..).zip(&problem.running) {
+            on_node[input.node as usize].push(running);
+            if let Some(gang) = problem.shapes[input.shape as usize].gang {
+                of_gang.entry(gang).or_default().push(running);
+            }
         }
         let demands: Vec<(u64, Vec<i64>)> =
             problem.queues.iter().map(|queue| (queue.weight, queue.demand.clone())).collect();
@@ -76,6 +83,7 @@ impl<'a> Victims<'a> {
             problem,
             left: problem.running.iter().map(|running| running.count).collect(),
             on_node,
+            of_gang,
             fair: fair.collect(),
             budget: problem.preemptions_max,
             urgent: None,
@@ -105,7 +113,7 @@ impl<'a> Victims<'a> {
         }
         let problem = self.problem;
         let mut with_it = held(claimant.queue);
-        super::fill::add(&mut with_it, problem.request_of(claimant.shape), 1);
+        add(&mut with_it, problem.request_of(claimant.shape), 1);
         let (fair, _) = self.fair[claimant.queue as usize];
         let is_entitled = !Part::dominant(&problem.total, with_it.into_iter()).is_more_than(fair);
         let mut index = self.index(claimant.priority, is_entitled, nodes, later, zones, held);
@@ -150,7 +158,7 @@ impl<'a> Victims<'a> {
                 for running in running.iter().filter(|running| may_go(**running)) {
                     let shape = self.problem.running[*running as usize].shape;
                     let request = self.problem.request_of(shape);
-                    super::fill::add(&mut room[start..], request, self.left[*running as usize]);
+                    add(&mut room[start..], request, self.left[*running as usize]);
                 }
             }
             Index::new(self.problem, priority, room, zones)
@@ -218,31 +226,97 @@ impl<'a> Victims<'a> {
         }
         for (running, cause) in self.candidates(claimant, is_entitled, node) {
             let input = &self.problem.running[running as usize];
-            let request = self.problem.request_of(input.shape);
-            let mut count = 0;
-            while count < self.left[running as usize] && helps(request, &lacking) {
-                if cause == Cause::Fairness {
-                    let holds = holds.entry(input.queue).or_insert_with(|| held(input.queue));
-                    let mut without = holds.clone();
-                    take(&mut without, request, 1);
-                    if !self.is_above(input.queue, without.clone()) {
-                        break;
-                    }
-                    *holds = without;
+            let holds = match cause {
+                Cause::Urgency => None,
+                Cause::Fairness => {
+                    Some(holds.entry(input.queue).or_insert_with(|| held(input.queue)))
                 }
-                take(&mut lacking, request, 1);
-                count += 1;
-            }
-            if count > 0 {
-                chosen.push((running, count, cause));
+            };
+            if self.problem.shapes[input.shape as usize].gang.is_some() {
+                self.choose_gang(running, cause, holds, &mut lacking, &mut chosen);
+            } else {
+                self.choose_some(running, cause, holds, &mut lacking, &mut chosen);
             }
             if lacking.iter().all(|lacking| *lacking <= 0) {
-                self.spare(&mut chosen, &lacking);
+                self.spare(&mut chosen, node, &lacking);
                 let count: u64 = chosen.iter().map(|(_, count, _)| count).sum();
                 return (count <= self.budget).then(|| (self.cost(&chosen), chosen));
             }
         }
         None
+    }
+
+    /// As many of equal jobs as have to go, and may: their queue, if it is given with what it
+    /// holds, stays above its share.
+    fn choose_some(
+        &self,
+        running: u32,
+        cause: Cause,
+        mut holds: Option<&mut Vec<i64>>,
+        lacking: &mut [i64],
+        chosen: &mut Chosen,
+    ) {
+        let input = &self.problem.running[running as usize];
+        let request = self.problem.request_of(input.shape);
+        let mut count = 0;
+        while count < self.left[running as usize] && helps(request, lacking) {
+            if let Some(holds) = &mut holds {
+                let mut without = holds.clone();
+                take(&mut without, request, 1);
+                if !self.is_above(input.queue, without.clone()) {
+                    break;
+                }
+                **holds = without;
+            }
+            take(lacking, request, 1);
+            count += 1;
+        }
+        if count > 0 {
+            chosen.push((running, count, cause));
+        }
+    }
+
+    /// The whole gang of which these jobs are, wherever it runs.
+    fn choose_gang(
+        &self,
+        running: u32,
+        cause: Cause,
+        holds: Option<&mut Vec<i64>>,
+        lacking: &mut [i64],
+        chosen: &mut Chosen,
+    ) {
+        let input = &self.problem.running[running as usize];
+        let is_chosen = chosen.iter().any(|(other, ..)| *other == running);
+        if is_chosen || !helps(self.problem.request_of(input.shape), lacking) {
+            return;
+        }
+        let all = self.gang_of(running);
+        if let Some(holds) = holds {
+            let mut without = holds.clone();
+            for other in all {
+                let shape = self.problem.running[*other as usize].shape;
+                let count = i64::try_from(self.left[*other as usize]).unwrap_or(i64::MAX);
+                take(&mut without, self.problem.request_of(shape), count);
+            }
+            if !self.is_above(input.queue, without.clone()) {
+                return;
+            }
+            *holds = without;
+        }
+        for other in all.iter().filter(|other| self.left[**other as usize] > 0) {
+            let (left, at) = (self.left[*other as usize], &self.problem.running[*other as usize]);
+            chosen.push((*other, left, cause));
+            if at.node == input.node {
+                let count = i64::try_from(left).unwrap_or(i64::MAX);
+                take(lacking, self.problem.request_of(at.shape), count);
+            }
+        }
+    }
+
+    fn gang_of(&self, running: u32) -> &[u32] {
+        let shape = self.problem.running[running as usize].shape;
+        let gang = self.problem.shapes[shape as usize].gang;
+        gang.and_then(|gang| self.of_gang.get(&gang)).map_or(&[], Vec::as_slice)
     }
 
     /// Who may go from a node for the claimant, the cheapest first.
@@ -268,18 +342,34 @@ impl<'a> Victims<'a> {
     }
 
     /// Spares those who need not go after all, the most expensive first. `lacking` is below zero by
-    /// what there is too much.
-    fn spare(&self, chosen: &mut Chosen, lacking: &[i64]) {
+    /// what there is too much on the node.
+    fn spare(&self, chosen: &mut Chosen, node: u32, lacking: &[i64]) {
         let mut lacking = lacking.to_vec();
-        for (running, count, _) in chosen.iter_mut().rev() {
-            let request = self.problem.request_of(self.problem.running[*running as usize].shape);
-            let counts = request.iter().zip(&lacking);
-            let counts = counts.filter(|(asked, lacking)| **asked > 0 && **lacking > i64::MIN / 2);
-            let spared =
-                counts.map(|(asked, lacking)| u64::try_from(-lacking / asked).unwrap_or(0));
-            let spared = spared.min().unwrap_or(*count).min(*count);
-            *count -= spared;
-            super::fill::add(&mut lacking, request, spared);
+        for place in (0..chosen.len()).rev() {
+            let (running, count, _) = chosen[place];
+            let gang = self.gang_of(running).to_vec();
+            let mut gives = vec![0; lacking.len()];
+            if gang.is_empty() {
+                let shape = self.problem.running[running as usize].shape;
+                add(&mut gives, self.problem.request_of(shape), 1);
+            }
+            let here = |other: &&u32| self.problem.running[**other as usize].node == node;
+            for other in gang.iter().filter(here) {
+                let shape = self.problem.running[*other as usize].shape;
+                add(&mut gives, self.problem.request_of(shape), self.left[*other as usize]);
+            }
+            let amounts = gives.iter().zip(&lacking);
+            let amounts = amounts.filter(|(gives, lack)| **gives > 0 && **lack > i64::MIN / 2);
+            let times = amounts.map(|(gives, lack)| u64::try_from(-lack / gives).unwrap_or(0));
+            let whole = if gang.is_empty() { count } else { count.min(1) };
+            let spared = times.min().unwrap_or(whole).min(whole);
+            add(&mut lacking, &gives, spared);
+            if gang.is_empty() {
+                chosen[place].1 -= spared;
+            } else if spared > 0 {
+                let goes = chosen.iter_mut().filter(|(other, ..)| gang.contains(other));
+                goes.for_each(|(_, count, _)| *count = 0);
+            }
         }
         chosen.retain(|(_, count, _)| *count > 0);
     }

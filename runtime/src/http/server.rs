@@ -203,8 +203,8 @@ impl Server {
 }
 
 /// Sets what the system's defaults are wrong in: small answers would wait for the client's
-/// acknowledgements, and a client that is gone without a word would be noticed after a quarter of an
-/// hour where something is on its way to it, and never where nothing is.
+/// acknowledgements, and a client that is gone without a word would be noticed after a quarter of
+/// an hour where something is on its way to it, and never where nothing is.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);

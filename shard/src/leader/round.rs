@@ -132,7 +132,7 @@ impl Round {
             total: total(table, &numbers),
             classes: vec![ClassIn { priority: 0 }],
             shapes: shapes
-                .map(|s| ShapeIn { request: numbers.amounts(&s.request), class: 0 })
+                .map(|s| ShapeIn { request: numbers.amounts(&s.request), class: 0, gang: None })
                 .collect(),
             groups: u32::try_from(groups.len()).expect("fewer than 2^32 groups"),
             admits: numbers

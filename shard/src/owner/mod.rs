@@ -148,8 +148,8 @@ pub(crate) async fn run(
         offers_wanted: owner.deps.bus.subscribe(subject::OFFERS_WANTED, None).await?,
         done,
     };
-    // Who asked the owner before, and got no answer, asks again at once. Who does not hear this does
-    // so in time.
+    // Who asked the owner before, and got no answer, asks again at once. Who does not hear this
+    // does so in time.
     if let Err(error) = owner.deps.bus.publish(&subject::owner(shard), bytes::Bytes::new()).await {
         tracing::debug!(%shard, %error, "nobody was told of the new owner");
     }

@@ -202,7 +202,7 @@ proptest! {
                     without.nodes.push(node);
                     without.total.iter_mut().for_each(|total| *total = (*total).max(1 << 20));
                 }
-                Reason::Claimed => continue,
+                Reason::Claimed | Reason::GangIncomplete(_) => continue,
             }
             let again = solve(&without).unplaced.into_iter();
             let is_same = |other: &Unplaced| (other.queue, other.run) == (rest.queue, rest.run);

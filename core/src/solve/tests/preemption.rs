@@ -11,7 +11,7 @@ fn pool(nodes: &[i64], shapes: &[(i64, i32)], running: Vec<RunningIn>) -> Proble
     let class = |priority: &i32| priorities.iter().position(|p| p == priority).unwrap() as u32;
     let shapes: Vec<ShapeIn> = shapes
         .iter()
-        .map(|(cpu, priority)| ShapeIn { request: vec![*cpu], class: class(priority) })
+        .map(|(cpu, priority)| ShapeIn { request: vec![*cpu], class: class(priority), gang: None })
         .collect();
     let used = |node: u32| -> i64 {
         let here = running.iter().filter(|r| r.node == node);

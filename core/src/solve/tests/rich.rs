@@ -75,6 +75,7 @@ proptest! {
                     prop_assert!(asked.any(|(left, asked)| *asked > 0 && left < asked));
                 }
                 Reason::Claimed => prop_assert_eq!(rest.count, claimed),
+                Reason::GangIncomplete(_) => prop_assert!(false, "there are no gangs"),
                 Reason::NoRoomNow | Reason::NeverFits => {
                     prop_assert!(!fits_somewhere(&problem, &plan, shape), "{rest:?}");
                 }
@@ -404,8 +405,11 @@ pub(super) fn problems() -> impl Strategy<Value = Problem> {
     let sizes = (1_usize..4, 1_u32..4, 1_usize..6, 1_usize..4, 1_usize..6, 0_usize..9);
     sizes.prop_flat_map(|(resources, groups, shapes, classes, queues, nodes)| {
         let amounts = move |range: std::ops::Range<i64>| vec(range, resources);
-        let shape = (amounts(0..8), 0..classes as u32)
-            .prop_map(|(request, class)| ShapeIn { request, class });
+        let shape = (amounts(0..8), 0..classes as u32).prop_map(|(request, class)| ShapeIn {
+            request,
+            class,
+            gang: None,
+        });
         let run = (0..shapes as u32, 0_u64..12, any::<bool>())
             .prop_map(|(shape, count, is_overdue)| RunIn { shape, count, is_overdue });
         let cap = amounts(-2..40).prop_map(|left| CapIn { left });
@@ -426,6 +430,7 @@ pub(super) fn problems() -> impl Strategy<Value = Problem> {
         )
             .prop_map(|(group, free, freeing, capacity, is_closed)| NodeIn {
                 group,
+                cluster: 0,
                 free,
                 freeing,
                 capacity,
@@ -462,6 +467,8 @@ pub(super) fn problems() -> impl Strategy<Value = Problem> {
                 groups,
                 admits,
                 caps,
+                gangs: vec![],
+                labels: vec![],
                 queues: vec![],
                 nodes,
                 running,

@@ -1,0 +1,323 @@
+//! Gangs: jobs that run together or not at all, on one cluster and, where they ask for it, on nodes
+//! with one value of a label.
+//!
+//! A gang is placed by best fit too: in the domain (cluster and value) with the least room of those
+//! that hold all of it. It preempts nobody; an overdue one has room kept for all of it at once.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::{Round, Turn, add, take};
+use crate::solve::order::holds;
+use crate::solve::ratio::Part;
+use crate::solve::{Claim, ClaimedFrom, Pick, Reason};
+
+/// What became of a gang.
+pub(super) enum Outcome {
+    /// It is placed, or room is kept for it.
+    Placed,
+    /// It is not, and its queue is at the run behind it.
+    Refused,
+}
+
+/// What a round knows of gangs.
+#[derive(Default)]
+pub(super) struct Known {
+    /// By label, the domains of nodes: those that are open, then those that are closed.
+    domains: BTreeMap<Option<u32>, Vec<Domain>>,
+    /// Gangs of one shape that found no room: what equals them and is no smaller finds none either.
+    in_vain: BTreeMap<Alike, u64>,
+}
+
+/// What makes gangs of one shape equal: the request, the zones, the label.
+type Alike = (Vec<i64>, Vec<u32>, Option<u32>);
+
+/// Nodes of one cluster with one value of a label.
+struct Domain {
+    nodes: Vec<u32>,
+}
+
+/// Jobs of one run of a gang.
+#[derive(Clone, Copy)]
+struct Member {
+    run: u32,
+    shape: u32,
+    count: u64,
+}
+
+/// What is placed where: which member, the node, how many.
+type Places = Vec<(Member, u32, u64)>;
+
+impl Round<'_> {
+    /// Places the gang whose first run the queue is at.
+    pub(super) fn place_gang(&mut self, turn: Turn, gang: u32) -> Outcome {
+        let members = self.members(turn, gang);
+        let behind = self.queues[turn.queue as usize].run + members.len();
+        let whole: u64 = members.iter().map(|member| member.count).sum();
+        let reason = match self.allows_gang(turn.queue, gang, &members, whole) {
+            Err(reason) => reason,
+            Ok(()) => match self.places_for_gang(gang, &members) {
+                Some(places) => {
+                    self.take_places(turn, &places, None);
+                    return self.past_gang(turn, behind, Outcome::Placed);
+                }
+                None if self.keeps_gang(turn, gang, &members) => {
+                    for member in &members {
+                        self.refuse(turn.queue, member.run as usize, member.count, Reason::Claimed);
+                    }
+                    return self.past_gang(turn, behind, Outcome::Placed);
+                }
+                None => self.why_no_gang(&members),
+            },
+        };
+        for member in &members {
+            self.refuse(turn.queue, member.run as usize, member.count, reason);
+        }
+        self.past_gang(turn, behind, Outcome::Refused)
+    }
+
+    fn past_gang(&mut self, turn: Turn, behind: usize, outcome: Outcome) -> Outcome {
+        let at = &mut self.queues[turn.queue as usize];
+        at.start_run(behind, &self.problem.queues[turn.queue as usize]);
+        outcome
+    }
+
+    /// The gang's runs: those next to each other from where the queue is.
+    fn members(&self, turn: Turn, gang: u32) -> Vec<Member> {
+        let first = self.queues[turn.queue as usize].run;
+        let runs = self.problem.queues[turn.queue as usize].runs[first..].iter();
+        let of_gang =
+            runs.take_while(|run| self.problem.shapes[run.shape as usize].gang == Some(gang));
+        (first as u32..)
+            .zip(of_gang)
+            .map(|(run, input)| Member { run, shape: input.shape, count: input.count })
+            .collect()
+    }
+
+    /// Whether the gang is whole, and no limit keeps a part of it out.
+    fn allows_gang(
+        &mut self,
+        queue: u32,
+        gang: u32,
+        members: &[Member],
+        whole: u64,
+    ) -> Result<(), Reason> {
+        if whole < self.problem.gangs[gang as usize].cardinality {
+            return Err(Reason::GangIncomplete(whole));
+        }
+        if self.queues[queue as usize].picks_left < whole {
+            return Err(Reason::Rate);
+        }
+        if self.problem.picks_max - self.plan.figures.placed < whole {
+            return Err(Reason::Budget);
+        }
+        let mut caps = self.caps.clone();
+        let input = &self.problem.queues[queue as usize];
+        for member in members {
+            let class = self.problem.shapes[member.shape as usize].class;
+            let request = self.problem.request_of(member.shape);
+            let room = caps.room(input, class, request).map_err(Reason::Cap)?;
+            if room < member.count {
+                caps.take(input, class, request, room);
+                caps.room(input, class, request).map_err(Reason::Cap)?;
+            }
+            caps.take(input, class, request, member.count);
+        }
+        Ok(())
+    }
+
+    fn why_no_gang(&self, members: &[Member]) -> Reason {
+        let never = members
+            .iter()
+            .any(|member| self.shapes[member.shape as usize].out == Some(Reason::NeverFits));
+        if never { Reason::NeverFits } else { Reason::NoRoomNow }
+    }
+
+    /// Where the whole gang goes now: the domain with the least room that holds it.
+    fn places_for_gang(&mut self, gang: u32, members: &[Member]) -> Option<Places> {
+        let uniform = self.problem.gangs[gang as usize].uniform;
+        let alike = match members {
+            [one] => {
+                let request = self.problem.request_of(one.shape).to_vec();
+                Some((request, self.zones.of_shape[one.shape as usize].clone(), uniform))
+            }
+            _ => None,
+        };
+        let is_in_vain = |alike: &Alike| {
+            let tried = self.gangs.in_vain.get(alike);
+            tried.is_some_and(|tried| members.iter().any(|member| member.count >= *tried))
+        };
+        if alike.as_ref().is_some_and(is_in_vain) {
+            return None;
+        }
+        self.plan.figures.searches += 1;
+        let domains = self.domains(uniform);
+        let mut rooms: Vec<(u128, usize)> = Vec::new();
+        for (number, domain) in domains.iter().enumerate() {
+            let room = |member: &Member| self.room_in(domain, member.shape);
+            let holds_each = members.iter().all(|member| room(member) >= u128::from(member.count));
+            if let Some(first) = members.first().filter(|_| holds_each) {
+                rooms.push((room(first), number));
+            }
+        }
+        rooms.sort_unstable();
+        let found = rooms.into_iter().find_map(|(_, number)| {
+            let open = domains[number].nodes.iter().copied();
+            let open = open.filter(|node| !self.problem.nodes[*node as usize].is_closed);
+            let rows = open.map(|node| (node, self.nodes.free_of(node).to_vec())).collect();
+            self.fit_gang(members, rows, |amount| (amount, Reverse(0)))
+        });
+        self.gangs.domains.insert(uniform, domains);
+        if let (None, Some(alike), [one]) = (&found, alike, members) {
+            self.gangs.in_vain.insert(alike, one.count);
+        }
+        found
+    }
+
+    /// How many jobs of a shape the open nodes of a domain hold.
+    fn room_in(&self, domain: &Domain, shape: u32) -> u128 {
+        let request = self.problem.request_of(shape);
+        let open = domain.nodes.iter().filter(|node| {
+            let node = &self.problem.nodes[**node as usize];
+            !node.is_closed && self.problem.admits[shape as usize][node.group as usize]
+        });
+        open.map(|node| u128::from(self.nodes.room_for(*node, request))).sum()
+    }
+
+    /// The domains of a label, which are to be put back.
+    fn domains(&mut self, uniform: Option<u32>) -> Vec<Domain> {
+        self.gangs.domains.remove(&uniform).unwrap_or_else(|| {
+            let mut domains: BTreeMap<(u32, u32), Vec<u32>> = BTreeMap::new();
+            for (number, node) in (0..).zip(&self.problem.nodes) {
+                let value = match uniform {
+                    None => Some(0),
+                    Some(label) => self.problem.labels[label as usize][node.group as usize],
+                };
+                if let Some(value) = value {
+                    domains.entry((node.cluster, value)).or_default().push(number);
+                }
+            }
+            domains.into_values().map(|nodes| Domain { nodes }).collect()
+        })
+    }
+
+    /// Puts the whole gang on nodes that have what `rows` say, the largest members first, on those
+    /// nodes first that come first by what they have of the member's dominant resource.
+    fn fit_gang<K: Ord>(
+        &self,
+        members: &[Member],
+        mut rows: Vec<(u32, Vec<i64>)>,
+        order: impl Fn(i64) -> K,
+    ) -> Option<Places> {
+        let mut members = members.to_vec();
+        let part = |member: &Member| {
+            let request = self.problem.request_of(member.shape).iter().copied();
+            Part::dominant(&self.problem.total, request).rounded_up()
+        };
+        members.sort_by_key(|member| (Reverse(part(member)), member.run));
+        let mut places = Places::new();
+        for member in members {
+            let request = self.problem.request_of(member.shape);
+            let dominant = self.shapes[member.shape as usize].dominant;
+            let amount = |row: &[i64]| row.get(dominant).copied().unwrap_or_default();
+            rows.sort_by_key(|(node, row)| (order(amount(row)), *node));
+            let mut left = member.count;
+            for (node, row) in &mut rows {
+                let group = self.problem.nodes[*node as usize].group;
+                if left == 0 || !self.problem.admits[member.shape as usize][group as usize] {
+                    continue;
+                }
+                let count = left.min(times(row, request));
+                if count > 0 {
+                    take(row, request, count);
+                    places.push((member, *node, count));
+                    left -= count;
+                }
+            }
+            if left > 0 {
+                return None;
+            }
+        }
+        Some(places)
+    }
+
+    /// Keeps room for an overdue gang, in the domain that could hold it and is nearest to it.
+    fn keeps_gang(&mut self, turn: Turn, gang: u32, members: &[Member]) -> bool {
+        let queue = turn.queue as usize;
+        let runs = &self.problem.queues[queue].runs;
+        let is_overdue = members.iter().any(|member| runs[member.run as usize].is_overdue);
+        if !is_overdue || self.queues[queue].keeps_room || self.keeps_left == 0 {
+            return false;
+        }
+        let uniform = self.problem.gangs[gang as usize].uniform;
+        let domains = self.domains(uniform);
+        let mut nearest: Vec<(u128, usize)> = (0..domains.len())
+            .map(|number| {
+                let room = members.first().map(|first| self.room_in(&domains[number], first.shape));
+                (room.unwrap_or_default(), number)
+            })
+            .collect();
+        nearest.sort_unstable_by_key(|(room, number)| (Reverse(*room), *number));
+        let found = nearest.into_iter().find_map(|(_, number)| {
+            let nodes = domains[number].nodes.iter().copied();
+            let kept = nodes.filter_map(|node| Some((node, self.could_have(node)?)));
+            self.fit_gang(members, kept.collect(), Reverse)
+        });
+        self.gangs.domains.insert(uniform, domains);
+        let Some(places) = found else { return false };
+        self.queues[queue].keeps_room = true;
+        self.keeps_left -= 1;
+        self.take_places(turn, &places, Some(ClaimedFrom::Keeping));
+        true
+    }
+
+    /// What a node could have, were it not for what runs on it: less than its capacity where room
+    /// is kept for others.
+    fn could_have(&self, node: u32) -> Option<Vec<i64>> {
+        let input = &self.problem.nodes[node as usize];
+        if input.capacity.is_empty() {
+            return None;
+        }
+        let free = self.nodes.free_of(node);
+        let before = input.free.iter().zip(free);
+        let taken: Vec<i64> = before.map(|(before, now)| before.saturating_sub(*now)).collect();
+        let mut could = input.capacity.clone();
+        take(&mut could, &taken, 1);
+        holds(&vec![0; could.len()], &could).then_some(could)
+    }
+
+    /// Counts the gang as placed, or as what room is kept for.
+    fn take_places(&mut self, turn: Turn, places: &Places, claimed: Option<ClaimedFrom>) {
+        for &(member, node, count) in places {
+            let request = self.problem.request_of(member.shape);
+            let (queue, run) = (turn.queue, member.run);
+            match claimed {
+                None => {
+                    self.nodes.take(node, request, count);
+                    self.queues[queue as usize].picks_left -= count;
+                    self.plan.figures.placed += count;
+                    self.plan.figures.steps += 1;
+                    let pick = Pick { queue, run, shape: member.shape, node, count };
+                    self.plan.picks.push(pick);
+                }
+                Some(from) => {
+                    self.nodes.set_aside(node, request, count);
+                    self.plan.claims.push(Claim { queue, run, node, count, from });
+                }
+            }
+            if let Some(victims) = &mut self.victims {
+                victims.taken(node, request, count);
+            }
+            let class = self.problem.shapes[member.shape as usize].class;
+            self.caps.take(&self.problem.queues[queue as usize], class, request, count);
+            add(&mut self.queues[queue as usize].counted, request, count);
+        }
+    }
+}
+
+/// How many of `request` there are in `row`.
+fn times(row: &[i64], request: &[i64]) -> u64 {
+    let asked = row.iter().zip(request).filter(|(_, request)| **request > 0);
+    let times = asked.map(|(row, request)| u64::try_from(row / request).unwrap_or(0));
+    times.min().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,229 @@
+//! H: gangs run whole or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::super::*;
+use super::{cluster, node, placed_by_queue, queue, run, shape};
+
+/// Nodes of one cpu resource: (cluster, group, free); shapes: (cpu, gang); the label has the values
+/// 0, 1, none in the groups 0, 1, 2.
+fn pool(nodes: &[(u32, u32, i64)], shapes: &[(i64, Option<u32>)], gangs: &[GangIn]) -> Problem {
+    let total: i64 = nodes.iter().map(|(_, _, free)| free).sum();
+    let mut problem = cluster(&[total], &[], vec![], &[]);
+    problem.groups = 3;
+    problem.labels = vec![vec![Some(0), Some(1), None]];
+    problem.gangs = gangs.to_vec();
+    problem.shapes =
+        shapes.iter().map(|(cpu, gang)| ShapeIn { gang: *gang, ..shape(vec![*cpu]) }).collect();
+    problem.admits = vec![vec![true; 3]; shapes.len()];
+    problem.nodes = nodes
+        .iter()
+        .map(|(cluster, group, free)| NodeIn {
+            cluster: *cluster,
+            capacity: vec![8],
+            ..node(*group, vec![*free])
+        })
+        .collect();
+    problem
+}
+
+fn gang(cardinality: u64) -> GangIn {
+    GangIn { cardinality, uniform: None }
+}
+
+fn with_queues(mut problem: Problem, queues: &[&[(u32, u64)]]) -> Problem {
+    problem.queues =
+        queues.iter().map(|runs| QueueIn { allocated: vec![0], ..queue(1000, runs) }).collect();
+    problem
+}
+
+#[test]
+fn a_gang_goes_to_one_cluster_that_holds_all_of_it_and_has_the_least_room() {
+    let nodes = [(0, 0, 3), (1, 0, 4), (1, 0, 4), (2, 0, 8), (2, 0, 2)];
+    let problem = pool(&nodes, &[(2, Some(0))], &[gang(4)]);
+    let plan = solve(&with_queues(problem, &[&[(0, 4)]]));
+    let picks: Vec<_> = plan.picks.iter().map(|pick| (pick.node, pick.count)).collect();
+    assert_eq!(picks, [(1, 2), (2, 2)]);
+}
+
+#[test]
+fn a_gang_that_does_not_fit_whole_takes_nothing_and_holds_nobody_up() {
+    let problem = pool(&[(0, 0, 4), (1, 0, 4)], &[(2, Some(0)), (1, None)], &[gang(3)]);
+    let plan = solve(&with_queues(problem, &[&[(0, 3), (1, 9)]]));
+    assert_eq!(plan.picks.iter().map(|pick| pick.run).collect::<BTreeSet<_>>(), [1].into());
+    assert_eq!(
+        plan.unplaced[0],
+        Unplaced { queue: 0, run: 0, count: 3, reason: Reason::NoRoomNow }
+    );
+}
+
+#[test]
+fn a_gang_waits_for_its_members() {
+    let problem = pool(&[(0, 0, 8)], &[(2, Some(0))], &[gang(3)]);
+    let plan = solve(&with_queues(problem, &[&[(0, 2)]]));
+    assert!(plan.picks.is_empty());
+    assert_eq!(plan.unplaced[0].reason, Reason::GangIncomplete(2));
+}
+
+#[test]
+fn members_of_several_shapes_go_together() {
+    let problem = pool(&[(0, 0, 3), (0, 0, 4)], &[(1, Some(0)), (4, Some(0))], &[gang(3)]);
+    let plan = solve(&with_queues(problem.clone(), &[&[(0, 2), (1, 1)]]));
+    assert_eq!(placed_by_queue(&plan, 1), [3]);
+    let plan = solve(&with_queues(problem, &[&[(0, 4), (1, 1)]]));
+    assert_eq!(placed_by_queue(&plan, 1), [0], "the fourth small one does not fit");
+}
+
+#[test]
+fn the_nodes_of_a_gang_have_one_value_of_its_label() {
+    let uniform = GangIn { cardinality: 4, uniform: Some(0) };
+    // Half of the room has one value, half the other, and a node has none.
+    let nodes = [(0, 0, 4), (0, 1, 4), (0, 2, 8), (0, 1, 4)];
+    let problem = pool(&nodes, &[(2, Some(0))], &[uniform]);
+    let plan = solve(&with_queues(problem, &[&[(0, 4)]]));
+    assert_eq!(plan.picks.iter().map(|pick| pick.node).collect::<Vec<_>>(), [1, 3]);
+}
+
+#[test]
+fn an_overdue_gang_has_room_kept_for_all_of_it() {
+    let problem = pool(&[(0, 0, 2), (0, 0, 2), (1, 0, 2)], &[(8, Some(0)), (1, None)], &[gang(2)]);
+    let mut problem = with_queues(problem, &[&[(0, 2)], &[(1, 9)]]);
+    problem.queues[0].runs[0] = RunIn { is_overdue: true, ..run(0, 2) };
+    let plan = solve(&problem);
+    let kept: Vec<_> = plan.claims.iter().map(|claim| (claim.node, claim.count)).collect();
+    assert_eq!(kept, [(0, 1), (1, 1)]);
+    assert_eq!(placed_by_queue(&plan, 2), [0, 2], "only the other cluster is left to others");
+    problem.queues[0].runs[0] = run(0, 2);
+    assert_eq!(placed_by_queue(&solve(&problem), 2), [0, 6]);
+}
+
+#[test]
+fn a_gang_that_is_preempted_goes_as_a_whole() {
+    let mut problem = pool(&[(0, 0, 0), (0, 0, 0)], &[(4, Some(0)), (4, None)], &[gang(4)]);
+    problem.total = vec![16];
+    problem.classes.push(ClassIn { priority: 9 });
+    problem.shapes[1].class = 1;
+    let on = |node| RunningIn { queue: 0, shape: 0, node, count: 2, age: 0 };
+    problem.running = vec![on(0), on(1)];
+    (problem.preemptions_max, problem.protected) = (10, 1_000);
+    let mut problem = with_queues(problem, &[&[], &[(1, 1)]]);
+    problem.queues.iter_mut().for_each(|queue| queue.demand = vec![16]);
+    let plan = solve(&problem);
+    let gone: Vec<_> = plan.preemptions.iter().map(|p| (p.running, p.count)).collect();
+    assert_eq!(gone, [(0, 2), (1, 2)]);
+    problem.preemptions_max = 3;
+    assert_eq!(solve(&problem).preemptions, []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(1024)
+    })]
+
+    #[test]
+    fn h_gangs_are_placed_whole_in_one_domain_or_not_at_all(problem in problems()) {
+        let plan = solve(&problem);
+        let mut placed: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+        type Domain = (u32, Option<u32>);
+        let mut domains: BTreeMap<(u32, u32), BTreeSet<Domain>> = BTreeMap::new();
+        let picks = plan.picks.iter().map(|p| (p.queue, p.shape, p.node, p.count));
+        for (queue, shape, node, count) in picks {
+            let Some(gang) = problem.shapes[shape as usize].gang else { continue };
+            let input = &problem.nodes[node as usize];
+            *placed.entry((queue, gang)).or_default() += count;
+            let label = problem.gangs[gang as usize].uniform.map(|label| label as usize);
+            let value = label.map(|label| problem.labels[label][input.group as usize]);
+            prop_assert_ne!(value, Some(None), "a node without the label");
+            domains.entry((queue, gang)).or_default().insert((input.cluster, value.flatten()));
+        }
+        for ((queue, gang), count) in placed {
+            let members = problem.queues[queue as usize].runs.iter();
+            let members = members.filter(|run| {
+                problem.shapes[run.shape as usize].gang == Some(gang)
+            });
+            prop_assert_eq!(count, members.map(|run| run.count).sum::<u64>());
+            prop_assert!(count >= problem.gangs[gang as usize].cardinality);
+        }
+        prop_assert!(domains.values().all(|domains| domains.len() == 1), "{domains:?}");
+        for (number, node) in (0..).zip(&problem.nodes) {
+            let here = plan.picks.iter().filter(|pick| pick.node == number);
+            let taken: i64 = here
+                .map(|pick| problem.request_of(pick.shape)[0] * pick.count as i64)
+                .sum();
+            prop_assert!(taken == 0 || taken <= node.free[0]);
+        }
+        let runs = problem.queues.iter().flat_map(|queue| &queue.runs);
+        let waiting: u64 = runs.map(|run| run.count).sum();
+        let rest: u64 = plan.unplaced.iter().map(|rest| rest.count).sum();
+        prop_assert_eq!(plan.figures.placed + rest, waiting);
+    }
+
+    #[test]
+    fn h_a_gang_of_one_shape_that_waits_fits_in_no_domain(problem in problems()) {
+        let plan = solve(&problem);
+        let mut free: Vec<i64> = problem.nodes.iter().map(|node| node.free[0]).collect();
+        let taken = plan.picks.iter().map(|p| (p.node, p.shape, p.count));
+        let shape_of = |claim: &Claim| {
+            problem.queues[claim.queue as usize].runs[claim.run as usize].shape
+        };
+        let claimed = plan.claims.iter().map(|claim| (claim.node, shape_of(claim), claim.count));
+        for (node, shape, count) in taken.chain(claimed) {
+            free[node as usize] -= problem.request_of(shape)[0] * count as i64;
+        }
+        for rest in plan.unplaced.iter().filter(|rest| rest.reason == Reason::NoRoomNow) {
+            let runs = &problem.queues[rest.queue as usize].runs;
+            let shape = runs[rest.run as usize].shape;
+            let Some(gang) = problem.shapes[shape as usize].gang else { continue };
+            let is_member = |run: &&RunIn| problem.shapes[run.shape as usize].gang == Some(gang);
+            if runs.iter().filter(is_member).count() > 1 {
+                continue;
+            }
+            let mut rooms: BTreeMap<(u32, Option<u32>), u64> = BTreeMap::new();
+            for (node, free) in problem.nodes.iter().zip(&free) {
+                let request = problem.request_of(shape)[0];
+                let label = problem.gangs[gang as usize].uniform.map(|label| label as usize);
+                let value = label.map(|label| problem.labels[label][node.group as usize]);
+                if value != Some(None) && problem.admits[shape as usize][node.group as usize] {
+                    let room = rooms.entry((node.cluster, value.flatten())).or_default();
+                    *room += u64::try_from(*free / request).unwrap_or(0);
+                }
+            }
+            prop_assert!(rooms.values().all(|room| *room < rest.count), "{rest:?} {rooms:?}");
+        }
+    }
+}
+
+/// Gangs and jobs for themselves, of one resource, on nodes of some clusters.
+fn problems() -> impl Strategy<Value = Problem> {
+    let gangs = vec((1_u64..5, prop::option::of(Just(0_u32))), 4);
+    let gangs = gangs.prop_map(|gangs| {
+        let gang = |(cardinality, uniform)| GangIn { cardinality, uniform };
+        gangs.into_iter().map(gang).collect::<Vec<_>>()
+    });
+    let nodes = vec((0_u32..3, 0_u32..3, 0_i64..12), 0..8);
+    let shapes = vec((1_i64..5, vec(prop::bool::weighted(0.8), 3)), 6);
+    let queues = vec(vec((1_u64..5, any::<bool>()), 6), 1..4);
+    (gangs, nodes, shapes, queues).prop_map(|(gangs, nodes, shapes, queues)| {
+        // Shapes 0 and 1 are of gang 0, 2 to 4 of the others, 5 of none.
+        let of = [Some(0), Some(0), Some(1), Some(2), Some(3), None];
+        let cpus: Vec<_> = shapes.iter().map(|(cpu, _)| *cpu).zip(of).collect();
+        let mut problem = pool(&nodes, &cpus, &gangs);
+        problem.total[0] += 1;
+        problem.admits = shapes.into_iter().map(|(_, admits)| admits).collect();
+        problem.queues = queues
+            .into_iter()
+            .map(|runs| {
+                let runs = (0..).zip(runs).filter(|(_, (count, _))| *count > 1);
+                let runs =
+                    runs.map(|(shape, (count, is_overdue))| RunIn { shape, count, is_overdue });
+                let runs = runs.collect();
+                QueueIn { weight: 1000, allocated: vec![0], runs, ..QueueIn::default() }
+            })
+            .collect();
+        problem
+    })
+}
