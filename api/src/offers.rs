@@ -10,16 +10,19 @@ use muster_core::resources::Resources;
 use muster_core::shape::Shape;
 
 use crate::bus::runs::Shapes;
-use crate::bus::{PoolOffer, QueueOffer, QueueWindow, Room, Windows};
+use crate::bus::{Head, PoolOffer, QueueOffer, QueueWindow, Room, Windows};
 use crate::shape::ShapeText;
 
 /// Bytes of a run in a head, generously.
 const WAITING_BYTES: usize = 20;
 /// Bytes of a queue's or pool's offer beside its texts and lists, generously.
 const OFFER_BYTES: usize = 160;
+/// Bytes of a head beside the name of its class and its runs, generously.
+const HEAD_BYTES: usize = 40;
 /// Bytes of an amount beside the name of its resource, generously.
 const AMOUNT_BYTES: usize = 48;
-/// The part of a message that one head may take: what lies behind it is asked for when it matters.
+/// The part of a message that one pool's heads may take: what lies behind them is asked for when it
+/// matters.
 const HEAD_PART: usize = 4;
 
 /// Queues that fit one message, with their shapes.
@@ -41,8 +44,7 @@ struct Message {
 /// What one queue has in one pool.
 #[derive(Default)]
 struct Part<'a> {
-    head: Vec<&'a WaitingJobs>,
-    behind: Option<offer::Behind>,
+    heads: Vec<&'a offer::Head>,
     waiting: u64,
     demand: Resources,
     held: u64,
@@ -62,11 +64,11 @@ pub fn pack(offers: &[offer::QueueOffer], bytes_max: usize) -> Vec<Packed> {
             parts = BTreeMap::from([(Name::from(""), Part::default())]).into_iter().peekable();
         }
         for (pool, part) in parts {
-            let head = part.head_that_fits(bytes_max / HEAD_PART);
-            if !message.push(&offer.queue, further, &pool, &part, head) {
+            let told = part.told(bytes_max / HEAD_PART);
+            if !message.push(&offer.queue, further, &pool, &part, &told) {
                 done.push(message.packed());
                 message = Message::new(Room::of_message(bytes_max));
-                message.push(&offer.queue, further, &pool, &part, head);
+                message.push(&offer.queue, further, &pool, &part, &told);
             }
             further = true;
         }
@@ -82,32 +84,33 @@ pub fn pack_some(offers: &[offer::QueueOffer], pool: &str, room: Room) -> Packed
     let mut message = Message::new(room);
     for offer in offers {
         let part = parts(offer).remove(pool).unwrap_or_default();
-        let head = part.head_that_fits(bytes / HEAD_PART);
-        if !message.push(&offer.queue, false, &pool.into(), &part, head) {
+        let told = part.told(bytes / HEAD_PART);
+        if !message.push(&offer.queue, false, &pool.into(), &part, &told) {
             break;
         }
     }
     message.packed()
 }
 
-/// Windows of as many queues as fit a message.
+/// Windows of as many orders as fit a message: each by its queue and class, and where it begins.
 #[must_use]
 pub fn pack_windows(
-    windows: impl IntoIterator<Item = (String, offer::Behind, offer::Window)>,
+    windows: impl IntoIterator<Item = (String, String, offer::Behind, offer::Window)>,
     bytes_max: usize,
 ) -> Windows {
     let mut room = Room::of_message(bytes_max);
     let mut shapes = Shapes::default();
     let mut queues = Vec::new();
-    for (queue, from, window) in windows {
-        let runs: Vec<&WaitingJobs> = window.runs.iter().collect();
-        let told = runs_that_fit(&runs, bytes_max / HEAD_PART);
-        if !take(&mut room, OFFER_BYTES + queue.len(), &runs[..told]) {
+    for (queue, class, from, window) in windows {
+        let (fit, _) = runs_that_fit(&window.runs, bytes_max / HEAD_PART);
+        let told = fit.max(1).min(window.runs.len());
+        let texts = queue.len() + class.len();
+        if !take(&mut room, OFFER_BYTES + texts, window.runs[..told].iter()) {
             break;
         }
         let behind = offer::Behind::first(from, &window.runs, told).or(window.behind);
-        let runs = wire_runs(&runs[..told], &mut shapes);
-        queues.push(QueueWindow { queue, runs, behind: behind.map(Into::into) });
+        let runs = wire_runs(&window.runs[..told], &mut shapes);
+        queues.push(QueueWindow { queue, class, runs, behind: behind.map(Into::into) });
     }
     Windows { shapes: shapes.texts, queues }
 }
@@ -121,14 +124,23 @@ impl Message {
         Packed { shapes: self.shapes.texts, queues: self.queues }
     }
 
-    /// Puts one pool's part of a queue in, with so much of its head, if there is room.
-    fn push(&mut self, queue: &Name, further: bool, pool: &Name, part: &Part, head: usize) -> bool {
+    /// Puts one pool's part of a queue in, with so much of each of its heads, if there is room.
+    fn push(
+        &mut self,
+        queue: &Name,
+        further: bool,
+        pool: &Name,
+        part: &Part<'_>,
+        told: &[usize],
+    ) -> bool {
         let amounts = |resources: &Resources| {
             let listed = resources.iter().take(RESOURCES_PER_OFFER_MAX);
             listed.map(|(name, _)| name.len() + AMOUNT_BYTES).sum::<usize>()
         };
         let texts = queue.len() + pool.len() + amounts(&part.demand) + amounts(&part.holds);
-        if !take(&mut self.room, OFFER_BYTES + texts, &part.head[..head]) {
+        let heads: usize = part.heads.iter().map(|head| head.class.len() + HEAD_BYTES).sum();
+        let runs = part.heads.iter().zip(told).flat_map(|(head, told)| &head.runs[..*told]);
+        if !take(&mut self.room, OFFER_BYTES + texts + heads, runs) {
             return false;
         }
         let is_same = |last: &&mut QueueOffer| *last.queue == **queue;
@@ -141,27 +153,46 @@ impl Message {
             }
         };
         if part.waiting > 0 || part.held > 0 {
-            last.pools.push(part.wire(pool, head, &mut self.shapes));
+            last.pools.push(part.wire(pool, told, &mut self.shapes));
         }
         true
     }
 }
 
 impl Part<'_> {
-    fn head_that_fits(&self, bytes_max: usize) -> usize {
-        runs_that_fit(&self.head, bytes_max)
+    /// How many runs of each head are told, within so many bytes: each head may take an equal part,
+    /// and what one does not need is for the others. One run is told in any case.
+    fn told(&self, bytes_max: usize) -> Vec<usize> {
+        let mut told = vec![0; self.heads.len()];
+        let mut shortest_first: Vec<usize> = (0..self.heads.len()).collect();
+        shortest_first.sort_by_key(|at| self.heads[*at].runs.len());
+        let (mut left, mut to_come) = (bytes_max, self.heads.len());
+        for at in shortest_first {
+            let (fit, bytes) = runs_that_fit(&self.heads[at].runs, left / to_come);
+            told[at] = fit;
+            left -= bytes;
+            to_come -= 1;
+        }
+        if told.iter().all(|told| *told == 0)
+            && let Some(at) = self.heads.iter().position(|head| !head.runs.is_empty())
+        {
+            told[at] = 1;
+        }
+        told
     }
 
-    fn wire(&self, pool: &Name, head: usize, shapes: &mut Shapes) -> PoolOffer {
-        let runs: Vec<WaitingJobs> = match self.head.get(head) {
-            Some(_) => self.head.iter().take(head + 1).map(|run| (*run).clone()).collect(),
-            None => Vec::new(),
+    fn wire(&self, pool: &Name, told: &[usize], shapes: &mut Shapes) -> PoolOffer {
+        let head = |(head, told): (&&offer::Head, &usize)| {
+            let behind = offer::Behind::first(offer::Behind::default(), &head.runs, *told);
+            Head {
+                class: head.class.to_string(),
+                runs: wire_runs(&head.runs[..*told], shapes),
+                behind: behind.or(head.behind).map(Into::into),
+            }
         };
-        let behind = offer::Behind::first(offer::Behind::default(), &runs, head).or(self.behind);
         PoolOffer {
             pool: pool.to_string(),
-            head: wire_runs(&self.head[..head], shapes),
-            behind: behind.map(Into::into),
+            heads: self.heads.iter().zip(told).map(head).collect(),
             waiting: self.waiting,
             demand: amounts(&self.demand),
             held: self.held,
@@ -190,14 +221,9 @@ fn parts(offer: &offer::QueueOffer) -> BTreeMap<Name, Part<'_>> {
             part.holds.add_times(&shape.request, *count);
         });
     }
-    for run in &offer.head {
-        if let Some(part) = parts.get_mut(&run.shape.pool) {
-            part.head.push(run);
-        }
-    }
-    for (pool, behind) in &offer.behind {
-        if let Some(part) = parts.get_mut(pool) {
-            part.behind = Some(*behind);
+    for head in &offer.heads {
+        if let Some(part) = parts.get_mut(&head.pool) {
+            part.heads.push(head);
         }
     }
     parts
@@ -208,27 +234,32 @@ fn amounts(resources: &Resources) -> BTreeMap<String, String> {
     listed.map(|(name, amount)| (name.to_string(), amount.to_string())).collect()
 }
 
-fn wire_runs(runs: &[&WaitingJobs], shapes: &mut Shapes) -> Vec<(u32, u32, u64)> {
-    let wire = |run: &&WaitingJobs| {
+fn wire_runs(runs: &[WaitingJobs], shapes: &mut Shapes) -> Vec<(u32, u32, u64)> {
+    let wire = |run: &WaitingJobs| {
         let shape = shapes.position(&ShapeText(Arc::clone(&run.shape)));
         (run.priority, shape, run.count)
     };
     runs.iter().map(wire).collect()
 }
 
-/// How many of the first runs take no more than so many bytes, shapes included; at least one.
-fn runs_that_fit(runs: &[&WaitingJobs], bytes_max: usize) -> usize {
+/// How many of the first runs take no more than so many bytes, shapes included, and how many these
+/// take.
+fn runs_that_fit(runs: &[WaitingJobs], bytes_max: usize) -> (usize, usize) {
     let mut room = Room::of_bytes(bytes_max);
-    runs.iter().take_while(|run| take(&mut room, 0, &[run])).count()
+    // From here on nothing is taken for being the first.
+    room.take(0);
+    let fit = runs.iter().take_while(|run| take(&mut room, 0, std::iter::once(*run))).count();
+    (fit, bytes_max - room.left())
 }
 
 /// Takes runs and what goes with them, all or nothing.
-fn take(room: &mut Room, bytes: usize, runs: &[&WaitingJobs]) -> bool {
-    let mut shapes: Vec<&Arc<Shape>> = runs.iter().map(|run| &run.shape).collect();
+fn take<'a>(room: &mut Room, bytes: usize, runs: impl Iterator<Item = &'a WaitingJobs>) -> bool {
+    let mut shapes: Vec<&Arc<Shape>> = runs.map(|run| &run.shape).collect();
+    let runs = shapes.len();
     shapes.sort_by_key(|shape| Arc::as_ptr(shape));
     shapes.dedup_by_key(|shape| Arc::as_ptr(shape));
     let texts: usize = shapes.iter().map(|shape| room.shape_bytes(shape)).sum();
-    let fits = room.take(bytes + texts + runs.len() * WAITING_BYTES);
+    let fits = room.take(bytes + texts + runs * WAITING_BYTES);
     if fits {
         shapes.into_iter().for_each(|shape| room.has_shape(shape));
     }
@@ -246,26 +277,33 @@ mod tests {
     const BYTES_MAX: usize = 64 * 1024;
 
     /// A shape of its own for each number, with a text of about 300 bytes.
-    fn shape(n: usize, pool: &str) -> Arc<Shape> {
+    fn shape(n: usize, pool: &str, class: &str) -> Arc<Shape> {
         let mut shape =
             Shape::of_request([("cpu".into(), Quantity::from_millis(1))].into_iter().collect());
         shape.pool = pool.into();
+        shape.class = class.into();
         shape.node_selector.insert("zone".into(), format!("{n:0>250}").as_str().into());
         Arc::new(shape)
     }
 
+    /// The offer of a queue with so many shapes, which are dealt out to pools and, of each, to three
+    /// classes.
     fn offer(queue: &str, shapes: usize, pools: usize) -> offer::QueueOffer {
+        let class = |n: usize| format!("class-{}", n / pools % 3);
         let shapes: Vec<_> =
-            (0..shapes).map(|n| shape(n, &format!("pool-{}", n % pools))).collect();
-        let run = |(n, shape): (usize, &Arc<Shape>)| WaitingJobs {
-            priority: u32::try_from(n / 10).unwrap(),
-            shape: Arc::clone(shape),
-            count: 2,
-        };
+            (0..shapes).map(|n| shape(n, &format!("pool-{}", n % pools), &class(n))).collect();
+        let mut heads: BTreeMap<_, offer::Head> = BTreeMap::new();
+        for (n, shape) in shapes.iter().enumerate() {
+            let (pool, class) = (shape.pool.clone(), shape.class.clone());
+            let priority = u32::try_from(n / 10).unwrap();
+            let run = WaitingJobs { priority, shape: Arc::clone(shape), count: 2 };
+            let new =
+                offer::Head { pool: pool.clone(), class: class.clone(), ..Default::default() };
+            heads.entry((pool, class)).or_insert(new).runs.push(run);
+        }
         offer::QueueOffer {
             queue: queue.into(),
-            head: shapes.iter().enumerate().map(run).collect(),
-            behind: Vec::new(),
+            heads: heads.into_values().collect(),
             waiting: shapes.iter().map(|shape| (Arc::clone(shape), 2)).collect(),
             held: shapes.iter().map(|shape| ("c".into(), Arc::clone(shape), 3)).collect(),
         }
@@ -291,8 +329,10 @@ mod tests {
                 for pool in &queue.pools {
                     *waiting.entry(queue.queue.clone()).or_insert(0) += pool.waiting;
                     held += pool.held;
-                    let told: u64 = pool.head.iter().map(|(_, _, count)| count).sum();
-                    assert_eq!(pool.behind.is_some(), told < pool.waiting);
+                    let told: u64 =
+                        pool.heads.iter().flat_map(|head| &head.runs).map(|(_, _, n)| n).sum();
+                    let is_cut = pool.heads.iter().any(|head| head.behind.is_some());
+                    assert_eq!(is_cut, told < pool.waiting);
                 }
             }
         }
@@ -310,13 +350,65 @@ mod tests {
     }
 
     #[test]
+    fn each_head_of_a_pool_has_its_part_of_a_message_and_what_others_do_not_need() {
+        let mut offer = offer("q", 300, 1);
+        let heads = &mut offer.heads;
+        heads[1].runs.truncate(5);
+        let runs: Vec<usize> = heads.iter().map(|head| head.runs.len()).collect();
+        assert_eq!(runs, [100, 5, 100]);
+        let packed = pack(std::slice::from_ref(&offer), BYTES_MAX).remove(0);
+        let told = &packed.queues[0].pools[0].heads;
+        let lengths: Vec<usize> = told.iter().map(|head| head.runs.len()).collect();
+        assert_eq!(lengths[1], 5, "a short head is told whole");
+        assert!(lengths[0].abs_diff(lengths[2]) <= 1 && lengths[0] > 15, "{lengths:?}");
+        // What is not told is found from where the head ends.
+        for (head, told) in offer.heads.iter().zip(told) {
+            let next = head.runs.get(told.runs.len()).map(|run| run.priority);
+            assert_eq!(told.behind.map(|behind| behind.0), next);
+        }
+        // With hardly any room one run is told, and of the others where they begin.
+        let packed = pack_some(&[offer], "pool-0", Room::of_bytes(100));
+        let lengths = packed.queues[0].pools[0].heads.iter().map(|head| head.runs.len());
+        assert_eq!(lengths.collect::<Vec<_>>(), [1, 0, 0]);
+        let behind = packed.queues[0].pools[0].heads.iter().map(|head| head.behind);
+        assert!(behind.into_iter().all(|behind| behind.is_some()));
+    }
+
+    #[test]
+    fn a_message_of_another_version_is_refused_and_not_misread() {
+        // An offer as versions wrote it that told one head for all classes.
+        let old = serde_json::json!({
+            "shard": 1, "owner": "o", "epoch": 1, "version": 1, "previous": 0, "full": true,
+            "shapes": [], "queues": [{ "queue": "q", "further": false, "pools": [{
+                "pool": "default", "head": [], "behind": null, "waiting": 0, "demand": {},
+                "held": 0, "holds": {},
+            }] }],
+        });
+        let error = crate::bus::decode::<Offers>(&encode(&old)).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("missing field `heads`"), "{source}");
+        // And a new one read by such a version.
+        #[derive(Debug, serde::Deserialize)]
+        struct Old {
+            #[serde(rename = "head")]
+            _head: Vec<(u32, u32, u64)>,
+        }
+        let packed = pack(&[offer("q", 1, 1)], BYTES_MAX).remove(0);
+        let new = encode(&packed.queues[0].pools[0]);
+        assert!(crate::bus::decode::<Old>(&new).is_err());
+        let old = serde_json::json!({ "pool": "p", "free": {}, "queues": [["q", [0, 0]]] });
+        assert!(crate::bus::decode::<crate::bus::GetWindows>(&encode(&old)).is_err());
+    }
+
+    #[test]
     fn windows_lead_on_to_the_run_behind_them() {
-        let runs = offer("q", 200, 1).head;
+        let runs = offer("q", 600, 1).heads.remove(0).runs;
         let from = offer::Behind { priority: 0, runs: 7 };
         let window = Window { runs: runs.clone(), behind: None };
-        let windows = pack_windows([("q".to_owned(), from, window)], BYTES_MAX);
+        let windows = pack_windows([("q".to_owned(), "c".to_owned(), from, window)], BYTES_MAX);
         assert!(encode(&windows).len() <= BYTES_MAX);
         let [told] = &windows.queues[..] else { panic!("one window") };
+        assert_eq!((&*told.queue, &*told.class), ("q", "c"));
         let next = &runs[told.runs.len()];
         let same = told.runs.iter().filter(|run| run.0 == next.priority).count();
         let before = if next.priority == 0 { 7 } else { 0 };

@@ -10,16 +10,27 @@ use crate::shape::Shape;
 pub struct QueueOffer {
     /// The queue.
     pub queue: Name,
-    /// For each pool the head of its order: runs of equal shapes in the order in which they should
-    /// be leased.
-    pub head: Vec<WaitingJobs>,
-    /// Pools whose head is not all that waits for them, and where the rest begins.
-    pub behind: Vec<(Name, Behind)>,
-    /// Everything that waits, by shape (the head included): the queue's demand beyond what it
+    /// The head of each of its orders: there is one for each pool and priority class that jobs wait
+    /// for.
+    pub heads: Vec<Head>,
+    /// Everything that waits, by shape (the heads included): the queue's demand beyond what it
     /// holds.
     pub waiting: Vec<(Arc<Shape>, u64)>,
     /// What the clusters hold of it: leased, pending and running jobs by cluster and shape.
     pub held: Vec<(Name, Arc<Shape>, u64)>,
+}
+
+/// The head of a queue's order for one pool and priority class.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Head {
+    /// The pool.
+    pub pool: Name,
+    /// The priority class.
+    pub class: Name,
+    /// Runs of equal shapes in the order in which they should be leased.
+    pub runs: Vec<WaitingJobs>,
+    /// Where the rest begins, if this is not all.
+    pub behind: Option<Behind>,
 }
 
 /// Jobs next to each other in a queue's order that are equal to the scheduler.
@@ -33,7 +44,7 @@ pub struct WaitingJobs {
     pub count: u64,
 }
 
-/// A place in a queue's order, between two runs of those that are told.
+/// A place in one of a queue's orders, between two runs of those that are told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Behind {
     /// The priority of the run behind it.
@@ -54,7 +65,7 @@ impl Behind {
     }
 }
 
-/// Runs from the middle of a queue's order.
+/// Runs from the middle of one of a queue's orders.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Window {
     /// The runs.

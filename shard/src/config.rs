@@ -33,7 +33,7 @@ pub struct Config {
     pub cluster_timeout: HumanDuration,
     /// Least time between two offers of a shard.
     pub offer_interval: HumanDuration,
-    /// Runs of equal jobs that a queue offers at once.
+    /// Runs of equal jobs that a queue offers at once, for each pool and priority class.
     pub offer_runs_max: usize,
     /// Jobs that a pool's leader places in one round.
     pub round_jobs_max: u64,
@@ -111,7 +111,10 @@ impl Config {
                 "offer_interval",
                 "least time between two offers of a shard to the pool leaders",
             ),
-            FieldDoc::new("offer_runs_max", "runs of equal jobs that a queue offers at once"),
+            FieldDoc::new(
+                "offer_runs_max",
+                "runs of equal jobs that a queue offers at once, for each pool and priority class",
+            ),
             FieldDoc::new("round_jobs_max", "jobs that a pool's leader places in one round"),
             FieldDoc::new(
                 "log_grace",

@@ -20,7 +20,7 @@ pub mod subject;
 pub use cluster::{GetLogs, Heartbeat, LogsReply, StopRuns};
 pub use fit::{Room, chunks, cut};
 pub use lease::{LeaseAnswer, LeaseReply, LeaseRequest, Node, NodeUpdate};
-pub use offer::{Behind, GetWindows, Offers, PoolOffer, QueueOffer, QueueWindow, Windows};
+pub use offer::{Behind, GetWindows, Head, Offers, PoolOffer, QueueOffer, QueueWindow, Windows};
 pub use pool::{pool_from_parts, pool_parts};
 
 /// A message that cannot be read.

@@ -58,10 +58,8 @@ pub struct QueueOffer {
 pub struct PoolOffer {
     /// The pool.
     pub pool: String,
-    /// The head of its order: (priority, shape by position in [`Offers::shapes`], count).
-    pub head: Vec<(u32, u32, u64)>,
-    /// Where the order goes on, if the head is not all of it.
-    pub behind: Option<Behind>,
+    /// The heads of its orders, by priority class.
+    pub heads: Vec<Head>,
     /// How many jobs wait in all.
     pub waiting: u64,
     /// What they ask for in all, as quantities by resource.
@@ -72,7 +70,19 @@ pub struct PoolOffer {
     pub holds: BTreeMap<String, String>,
 }
 
-/// A place in a queue's order: (priority, runs of it before the place).
+/// The head of a queue's order for one pool and priority class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The priority class.
+    pub class: String,
+    /// The runs: (priority, shape by position in [`Offers::shapes`], count). There may be none,
+    /// where nothing fits the message.
+    pub runs: Vec<(u32, u32, u64)>,
+    /// Where the order goes on, if this is not all of it.
+    pub behind: Option<Behind>,
+}
+
+/// A place in one of a queue's orders: (priority, runs of it before the place).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Behind(pub u32, pub u32);
 
@@ -97,8 +107,8 @@ pub struct GetWindows {
     /// The most that a node of it has free, as quantities by resource: jobs that ask for more are
     /// passed over.
     pub free: BTreeMap<String, String>,
-    /// Queues, and from where on.
-    pub queues: Vec<(String, Behind)>,
+    /// Queues, priority classes, and from where on.
+    pub queues: Vec<(String, String, Behind)>,
 }
 
 /// See [`super::ShardReply::Windows`]. Queues for which there was no room are left out.
@@ -111,11 +121,13 @@ pub struct Windows {
     pub queues: Vec<QueueWindow>,
 }
 
-/// Runs from the middle of a queue's order.
+/// Runs from the middle of a queue's order for one priority class.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct QueueWindow {
     /// The queue.
     pub queue: String,
+    /// The priority class.
+    pub class: String,
     /// The runs: (priority, shape by position, count).
     pub runs: Vec<(u32, u32, u64)>,
     /// Where the order goes on, if anything is left.

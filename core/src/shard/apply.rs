@@ -107,7 +107,7 @@ pub(super) fn insert(
     entry.live += live;
     if waiting > 0 {
         let place = Place { priority: submitted.priority, shape };
-        entry.order.add(place, submitted.job, waiting, false);
+        entry.orders.add(&submitted.shape, place, submitted.job, waiting, false);
     }
     shard.changed.insert(queue);
     shard.jobs.insert(submitted.job, job);
@@ -364,18 +364,16 @@ fn cancel_waiting_tasks(shard: &mut Shard, position: Position, changed: &Changed
 
 fn reprioritize(shard: &mut Shard, id: JobId, priority: u32) {
     let job = shard.jobs.get(id).expect("only live jobs are reprioritized");
-    let (waiting, queue, shape, old) = (job.waiting(), job.queue, job.shape, job.priority);
+    let (waiting, queue, shape) = (job.waiting(), job.queue, job.shape);
     if waiting > 0 {
         leave_order(shard, JobRef::whole(id), waiting);
     }
     let job = shard.jobs.get_mut(id).expect("it was there a moment ago");
     job.priority = priority;
-    if waiting > 0 && old != priority {
+    if waiting > 0 {
         let queue = shard.queues.get_mut(&queue).expect("a job's queue is known");
-        queue.order.add(Place { priority, shape }, id, waiting, false);
-    } else if waiting > 0 {
-        let queue = shard.queues.get_mut(&queue).expect("a job's queue is known");
-        queue.order.add(Place { priority: old, shape }, id, waiting, false);
+        let place = Place { priority, shape };
+        queue.orders.add(shard.shapes.value(shape), place, id, waiting, false);
     }
 }
 
@@ -387,7 +385,8 @@ fn leave_order(shard: &mut Shard, target: JobRef, n: u64) {
     let queue = shard.queues.get_mut(&job.queue).expect("a job's queue is known");
     shard.changed.insert(job.queue);
     let jobs = &shard.jobs;
-    queue.order.remove(place, target.job, n, gone, |id| {
+    let shape = shard.shapes.value(place.shape);
+    queue.orders.remove(shape, place, target.job, n, gone, |id| {
         jobs.get(id)
             .filter(|job| job.waiting() > 0)
             .map(|job| Place { priority: job.priority, shape: job.shape })
@@ -407,7 +406,7 @@ fn enter_order(shard: &mut Shard, target: JobRef) {
         _ => false,
     };
     let queue = shard.queues.get_mut(&job.queue).expect("a job's queue is known");
-    queue.order.add(place, target.job, 1, was_waiting);
+    queue.orders.add(shard.shapes.value(place.shape), place, target.job, 1, was_waiting);
     shard.changed.insert(job.queue);
 }
 

@@ -98,7 +98,7 @@ pub struct Stop {
 
 #[derive(Debug, Default)]
 struct Queue {
-    order: order::Order,
+    orders: order::Orders,
     /// Jobs on clusters by cluster and shape.
     held: BTreeMap<(Name, u32), u64>,
     /// Jobs that have not finished, tasks one by one.

@@ -1,22 +1,20 @@
-//! What a shard offers: the heads of its queues' orders by pool, and windows into what lies behind
-//! them.
+//! What a shard offers: the heads of its queues' orders, and windows into what lies behind them.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::order::{Head, Place};
+use super::order::{Order, Piece, Place};
 use super::{Queue, Shard};
 use crate::Name;
 use crate::id::JobId;
-use crate::offer::{Behind, QueueOffer, WaitingJobs, Window};
+use crate::offer::{Behind, Head, QueueOffer, WaitingJobs, Window};
 use crate::resources::Resources;
 use crate::shape::{Shape, ShapeKey};
 
-/// Pieces of one queue's order that are looked at, at most, for one offer or window.
+/// Pieces of one order that are looked at, at most, for one offer or window.
 const PIECES_MAX: usize = 100_000;
 
-/// The runs of one pool as the order is walked through.
+/// The runs of one order as it is walked through.
 #[derive(Default)]
 struct Telling {
     from: Behind,
@@ -32,7 +30,7 @@ struct Telling {
 
 impl Telling {
     /// Takes the next piece of the order in; whether it is done with.
-    fn push(&mut self, next: Head, shape: &Arc<Shape>, runs_max: usize) -> bool {
+    fn push(&mut self, next: Piece, shape: &Arc<Shape>, runs_max: usize) -> bool {
         if self.is_done() {
             return true;
         }
@@ -65,7 +63,7 @@ impl Telling {
     }
 
     /// The order was left at this piece: what was not met lies behind it.
-    fn stop(&mut self, next: Head) {
+    fn stop(&mut self, next: Piece) {
         if !self.is_done() {
             let met = match self.last {
                 Some((priority, _)) if priority == next.priority => self.met,
@@ -112,36 +110,26 @@ impl Shard {
         !self.changed.is_empty()
     }
 
-    /// What waits in a queue for a pool from a place in its order on, of jobs that ask for no more
-    /// than `free` of anything.
+    /// What waits in a queue for a pool and class from a place in the order on, of jobs that ask for
+    /// no more than `free` of anything.
     #[must_use]
     pub fn window(
         &self,
         queue: &str,
-        pool: &str,
+        (pool, class): (&str, &str),
         free: &Resources,
         from: Behind,
         runs_max: usize,
     ) -> Option<Window> {
         let queue = self.queues.get(&self.names.number(&queue.into())?)?;
-        let is_wanted = |number: u32| {
-            let shape = self.shapes.value(number);
-            let fits = || shape.request.iter().all(|(name, asked)| asked <= free.get(name));
-            *shape.pool == *pool && fits()
+        let order = queue.orders.get(pool, class)?;
+        let fits = |number: u32| {
+            let request = &self.shapes.value(number).request;
+            request.iter().all(|(name, asked)| asked <= free.get(name))
         };
-        let mut telling = Telling { from, left: u64::MAX, ..Telling::default() };
-        let mut pieces = 0;
-        queue.order.walk(from.priority, is_wanted, self.waits(), |next| {
-            pieces += 1;
-            if pieces > PIECES_MAX {
-                telling.stop(next);
-            }
-            match telling.push(next, self.shapes.value(next.shape), runs_max) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-        Some(Window { runs: telling.runs, behind: telling.behind })
+        let telling = Telling { from, left: u64::MAX, ..Telling::default() };
+        let Telling { runs, behind, .. } = self.tell(order, telling, fits, runs_max);
+        Some(Window { runs, behind })
     }
 
     /// The shape behind a key, while a live job has it.
@@ -157,36 +145,40 @@ impl Shard {
         }
     }
 
+    /// Goes through an order as far as it is told.
+    fn tell(
+        &self,
+        order: &Order,
+        mut telling: Telling,
+        wanted: impl Fn(u32) -> bool,
+        runs_max: usize,
+    ) -> Telling {
+        let mut pieces = 0;
+        order.walk(telling.from.priority, wanted, self.waits(), |next| {
+            pieces += 1;
+            if pieces > PIECES_MAX {
+                telling.stop(next);
+            }
+            match telling.push(next, self.shapes.value(next.shape), runs_max) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        telling
+    }
+
     fn offer(&self, number: u32, queue: &Queue, runs_max: usize) -> QueueOffer {
         let shape = |number: u32| self.shapes.value(number).clone();
-        let mut pools: BTreeMap<Name, Telling> = BTreeMap::new();
-        for (number, count) in queue.order.waiting() {
-            pools.entry(self.shapes.value(number).pool.clone()).or_default().left += count;
-        }
-        let (mut undone, mut pieces) = (pools.len(), 0);
-        queue.order.walk(
-            0,
-            |_| true,
-            self.waits(),
-            |next| {
-                pieces += 1;
-                if undone == 0 || pieces > PIECES_MAX {
-                    pools.values_mut().for_each(|telling| telling.stop(next));
-                    return ControlFlow::Break(());
-                }
-                let shape = self.shapes.value(next.shape);
-                let telling = pools.get_mut(&shape.pool).expect("what waits is counted");
-                let was_done = telling.is_done();
-                undone -= usize::from(telling.push(next, shape, runs_max) && !was_done);
-                ControlFlow::Continue(())
-            },
-        );
-        let behind = pools.iter().filter_map(|(pool, t)| Some((pool.clone(), t.behind?))).collect();
+        let head = |(pool, class, order): (&Name, &Name, &Order)| {
+            let left = order.waiting().map(|(_, count)| count).sum();
+            let telling = Telling { left, ..Telling::default() };
+            let Telling { runs, behind, .. } = self.tell(order, telling, |_| true, runs_max);
+            Head { pool: pool.clone(), class: class.clone(), runs, behind }
+        };
         QueueOffer {
             queue: self.names.value(number).clone(),
-            head: pools.into_values().flat_map(|telling| telling.runs).collect(),
-            behind,
-            waiting: queue.order.waiting().map(|(s, count)| (shape(s), count)).collect(),
+            heads: queue.orders.iter().map(head).collect(),
+            waiting: queue.orders.waiting().map(|(s, count)| (shape(s), count)).collect(),
             held: queue
                 .held
                 .iter()
@@ -202,7 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::command::{Command, NewJob, Outcome, Submit};
+    use crate::command::{Command, Lease, NewJob, Outcome, Pick, Submit};
     use crate::id::{CommandId, Position, ShardId};
     use crate::quantity::Quantity;
     use crate::record::Payload;
@@ -213,19 +205,19 @@ mod tests {
         [("cpu".into(), Quantity::from_units(cpu.into()))].into_iter().collect()
     }
 
-    /// A shard with one queue of jobs: (priority, cpu, whether for pool `a` or `b`).
-    fn shard(jobs: &[(u32, u8, bool)]) -> Shard {
+    /// What a job is made of: priority, cpu, pool, class.
+    type Made = (u32, u8, &'static str, &'static str);
+
+    /// A shard with one queue of jobs.
+    fn shard(jobs: &[Made]) -> Shard {
         let mut shard = Shard::new(ShardId(1));
-        let job = |(line, (priority, cpu, is_a)): (u64, &(u32, u8, bool))| NewJob {
+        let job = |(line, (priority, cpu, pool, class)): (u64, &Made)| NewJob {
             line,
             client_id: None,
             priority: *priority,
             count: None,
             at_most_once: false,
-            shape: Arc::new(Shape {
-                pool: if *is_a { "a".into() } else { "b".into() },
-                ..Shape::of_request(cpus(*cpu))
-            }),
+            shape: Arc::new(shape(*cpu, pool, class)),
             payload: Payload::default(),
         };
         let submit = Command::Submit(Submit {
@@ -241,16 +233,28 @@ mod tests {
         shard
     }
 
-    /// The whole order of a pool, by its head and windows of `runs_max` runs.
-    fn read(shard: &Shard, pool: &str, free: &Resources, runs_max: usize) -> Vec<(u32, ShapeKey)> {
+    fn shape(cpu: u8, pool: &str, class: &str) -> Shape {
+        Shape { pool: pool.into(), class: class.into(), ..Shape::of_request(cpus(cpu)) }
+    }
+
+    /// The head of a pool and class.
+    fn head(shard: &Shard, line: (&str, &str), runs_max: usize) -> Head {
         let offer = shard.offers(runs_max).into_iter().next().unwrap_or_default();
-        let mut runs: Vec<WaitingJobs> =
-            offer.head.into_iter().filter(|run| *run.shape.pool == *pool).collect();
+        let mut heads = offer.heads.into_iter();
+        heads.find(|head| (&*head.pool, &*head.class) == line).unwrap_or_default()
+    }
+
+    /// The whole order of a pool and class, by its head and windows of `runs_max` runs.
+    fn read(
+        shard: &Shard,
+        line: (&str, &str),
+        free: &Resources,
+        runs_max: usize,
+    ) -> Vec<(u32, ShapeKey)> {
+        let Head { mut runs, behind: mut next, .. } = head(shard, line, runs_max);
         assert!(runs.len() <= runs_max);
-        let behind = offer.behind.into_iter().find(|(name, _)| **name == *pool);
-        let mut next = behind.map(|(_, behind)| behind);
         while let Some(from) = next {
-            let window = shard.window("q", pool, free, from, runs_max).unwrap();
+            let window = shard.window("q", line, free, from, runs_max).unwrap();
             assert!(window.runs.len() <= runs_max);
             runs.extend(window.runs);
             next = window.behind;
@@ -259,42 +263,73 @@ mod tests {
         runs.iter().flat_map(jobs).collect()
     }
 
+    fn made() -> impl Strategy<Value = Made> {
+        (
+            0..4u32,
+            1..4u8,
+            prop::sample::select(vec!["a", "b"]),
+            prop::sample::select(vec!["x", "y"]),
+        )
+    }
+
     proptest! {
         #[test]
-        fn head_and_windows_are_the_whole_order_of_a_pool(
-            jobs in vec((0..4u32, 1..4u8, any::<bool>()), 1..60),
+        fn head_and_windows_are_the_whole_order_of_a_pool_and_class(
+            jobs in vec(made(), 1..60),
             runs_max in 1..6usize,
         ) {
             let shard = shard(&jobs);
-            for (pool, is_a) in [("a", true), ("b", false)] {
+            for line in [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")] {
                 let mut expected: Vec<_> =
-                    jobs.iter().filter(|(_, _, of_a)| *of_a == is_a).collect();
-                expected.sort_by_key(|(priority, _, _)| *priority);
-                let key = |cpu| Shape { pool: pool.into(), ..Shape::of_request(cpus(cpu)) }.key();
-                let expected: Vec<_> =
-                    expected.into_iter().map(|(priority, cpu, _)| (*priority, key(*cpu))).collect();
-                prop_assert_eq!(read(&shard, pool, &cpus(9), runs_max), expected);
+                    jobs.iter().filter(|(_, _, pool, class)| (*pool, *class) == line).collect();
+                expected.sort_by_key(|(priority, ..)| *priority);
+                let expected: Vec<_> = expected
+                    .into_iter()
+                    .map(|(priority, cpu, pool, class)| (*priority, shape(*cpu, pool, class).key()))
+                    .collect();
+                prop_assert_eq!(read(&shard, line, &cpus(9), runs_max), expected);
             }
+            let told = shard.offers(runs_max).into_iter().flat_map(|offer| offer.heads);
+            prop_assert!(told.into_iter().all(|head| !head.runs.is_empty()));
         }
     }
 
     #[test]
     fn a_window_passes_over_what_no_node_could_hold() {
-        let mut jobs: Vec<_> = (0..500).map(|priority| (priority, 100, true)).collect();
-        jobs.push((500, 1, true));
+        let mut jobs: Vec<Made> = (0..500).map(|priority| (priority, 100, "a", "x")).collect();
+        jobs.push((500, 1, "a", "x"));
         let shard = shard(&jobs);
-        let from = shard.offers(10)[0].behind[0].1;
-        let window = shard.window("q", "a", &cpus(8), from, 10).unwrap();
+        let from = head(&shard, ("a", "x"), 10).behind.unwrap();
+        let window = shard.window("q", ("a", "x"), &cpus(8), from, 10).unwrap();
         assert_eq!((window.runs.len(), window.behind), (1, None));
         assert_eq!(window.runs[0].shape.request, cpus(1));
     }
 
     #[test]
-    fn one_pools_jobs_do_not_crowd_out_the_head_of_another() {
-        let mut jobs: Vec<_> = (0..500).map(|priority| (priority, 1, true)).collect();
-        jobs.push((500, 1, false));
+    fn the_jobs_of_one_pool_or_class_do_not_crowd_out_the_head_of_another() {
+        let mut jobs: Vec<Made> = (0..500).map(|priority| (priority, 1, "a", "x")).collect();
+        jobs.extend([(500, 1, "b", "x"), (501, 1, "a", "y")]);
         let offer = shard(&jobs).offers(10).remove(0);
-        assert_eq!(offer.head.iter().filter(|run| &*run.shape.pool == "b").count(), 1);
-        assert_eq!(offer.head.len(), 11);
+        let lengths: Vec<usize> = offer.heads.iter().map(|head| head.runs.len()).collect();
+        assert_eq!(lengths, [10, 1, 1]);
+    }
+
+    #[test]
+    fn an_order_that_has_no_job_any_more_is_not_told() {
+        let mut shard = shard(&[(0, 1, "a", "x"), (0, 1, "a", "y")]);
+        let pick = Pick {
+            queue: "q".into(),
+            priority: 0,
+            shape: shape(1, "a", "x").key(),
+            node: "n".into(),
+            count: 1,
+        };
+        let lease = Command::Lease(Lease { cluster: "c".into(), picks: vec![pick] });
+        let ctx = Context { now: Timestamp(2), random: 2, position: Position::default() };
+        shard.execute(CommandId(2), lease, ctx, &mut Vec::new());
+        let heads = shard.offers(10).remove(0).heads;
+        let classes: Vec<&str> = heads.iter().map(|head| &*head.class).collect();
+        assert_eq!(classes, ["y"]);
+        assert_eq!(shard.window("q", ("a", "x"), &cpus(8), Behind::default(), 10), None);
     }
 }

@@ -1,16 +1,25 @@
-//! The order of a queue's waiting jobs: priority ascending, then submission, as pieces of equal
-//! shapes.
+//! The orders of a queue's waiting jobs, one for each pool and priority class: priority ascending,
+//! then submission, as pieces of equal shapes. How classes follow each other is not known here: that
+//! is for the leader of the pool, which knows what the classes mean.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::ControlFlow;
 
+use crate::Name;
 use crate::id::JobId;
+use crate::shape::Shape;
 
 /// How many jobs are looked at, at most, to tell how jobs of several shapes follow each other.
 const MERGED_JOBS_MAX: u64 = 4096;
 
-/// A queue's waiting jobs by priority and shape.
+/// A queue's waiting jobs by pool and priority class. None of the orders is empty.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    orders: BTreeMap<(Name, Name), Order>,
+}
+
+/// Waiting jobs of one pool and class by priority and shape.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     buckets: BTreeMap<u32, BTreeMap<u32, Bucket>>,
@@ -30,9 +39,9 @@ struct Bucket {
     jobs: u64,
 }
 
-/// Jobs of one shape next to each other in the order.
+/// Jobs of one shape next to each other in an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct Piece {
     pub(super) priority: u32,
     pub(super) shape: u32,
     pub(super) count: u64,
@@ -45,10 +54,67 @@ pub(super) struct Place {
     pub(super) shape: u32,
 }
 
+impl Orders {
+    /// A job of that shape begins to wait with `jobs` tasks, or an array that waits already has
+    /// `jobs` tasks more.
+    pub(super) fn add(
+        &mut self,
+        shape: &Shape,
+        place: Place,
+        id: JobId,
+        jobs: u64,
+        was_waiting: bool,
+    ) {
+        self.orders.entry(key(shape)).or_default().add(place, id, jobs, was_waiting);
+    }
+
+    /// `jobs` tasks of a job of that shape wait no longer; `gone` when none of it does.
+    pub(super) fn remove(
+        &mut self,
+        shape: &Shape,
+        place: Place,
+        id: JobId,
+        jobs: u64,
+        gone: bool,
+        waits: impl Fn(JobId) -> Option<Place>,
+    ) {
+        let key = key(shape);
+        let order = self.orders.get_mut(&key).expect("what waits has an order");
+        order.remove(place, id, jobs, gone, waits);
+        if order.waiting.is_empty() {
+            self.orders.remove(&key);
+        }
+    }
+
+    /// The order of jobs of that shape, if any waits.
+    pub(super) fn of(&self, shape: &Shape) -> Option<&Order> {
+        self.orders.get(&key(shape))
+    }
+
+    /// The order of a pool and class, if any job of it waits.
+    pub(super) fn get(&self, pool: &str, class: &str) -> Option<&Order> {
+        self.orders.get(&(pool.into(), class.into()))
+    }
+
+    /// The orders with their pools and classes.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Name, &Name, &Order)> {
+        self.orders.iter().map(|((pool, class), order)| (pool, class, order))
+    }
+
+    /// Waiting jobs by shape.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.orders.values().flat_map(Order::waiting)
+    }
+}
+
+fn key(shape: &Shape) -> (Name, Name) {
+    (shape.pool.clone(), shape.class.clone())
+}
+
 impl Order {
     /// A job begins to wait with `jobs` tasks, or an array that waits already has `jobs` tasks
     /// more.
-    pub(super) fn add(&mut self, place: Place, id: JobId, jobs: u64, was_waiting: bool) {
+    fn add(&mut self, place: Place, id: JobId, jobs: u64, was_waiting: bool) {
         let bucket =
             self.buckets.entry(place.priority).or_default().entry(place.shape).or_default();
         bucket.jobs += jobs;
@@ -67,7 +133,7 @@ impl Order {
     }
 
     /// `jobs` tasks of a job wait no longer; `gone` when none of it does.
-    pub(super) fn remove(
+    fn remove(
         &mut self,
         place: Place,
         id: JobId,
@@ -122,7 +188,7 @@ impl Order {
         from: u32,
         wanted: impl Fn(u32) -> bool,
         waits: impl Fn(JobId) -> Option<(Place, u64)>,
-        mut visit: impl FnMut(Head) -> ControlFlow<()>,
+        mut visit: impl FnMut(Piece) -> ControlFlow<()>,
     ) {
         for (&priority, shapes) in self.buckets.range(from..) {
             let shapes: Vec<(u32, &Bucket)> = shapes
@@ -163,7 +229,7 @@ fn merge(
     priority: u32,
     shapes: &[(u32, &Bucket)],
     waits: &impl Fn(JobId) -> Option<(Place, u64)>,
-    visit: &mut impl FnMut(Head) -> ControlFlow<()>,
+    visit: &mut impl FnMut(Piece) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut left: BTreeMap<u32, u64> = shapes.iter().map(|(s, bucket)| (*s, bucket.jobs)).collect();
     if shapes.len() > 1 {
@@ -190,7 +256,7 @@ fn merge(
             let (shape, jobs) = (*shape, ids.next().map_or(0, |(_, jobs)| jobs));
             heads.extend(ids.peek().map(|(id, _)| Reverse((*id, at))));
             looked_at += 1;
-            visit(Head { priority, shape, count: jobs })?;
+            visit(Piece { priority, shape, count: jobs })?;
             if let Some(rest) = left.get_mut(&shape) {
                 *rest -= jobs;
             }
@@ -198,7 +264,7 @@ fn merge(
     }
     for (shape, count) in left {
         if count > 0 {
-            visit(Head { priority, shape, count })?;
+            visit(Piece { priority, shape, count })?;
         }
     }
     ControlFlow::Continue(())

@@ -574,7 +574,7 @@ proptest! {
         }
         for queue in ["q0", "q1"] {
             while let Some(head) = driven.shard.offers_of(&[queue.into()], 100).into_iter().next()
-                .and_then(|offer| offer.head.into_iter().next())
+                .and_then(|offer| offer.heads.into_iter().next()?.runs.into_iter().next())
             {
                 let cpu = head.shape.request.get("cpu").millis_ceil();
                 let leased = driven.lease(queue, cpu, u32::try_from(head.count).unwrap());

@@ -26,11 +26,6 @@ impl Leader<'_> {
         let bytes_max = self.deps.bus.payload_bytes_max();
         let mut requests = Vec::new();
         for ((shard, cluster), picks) in picks {
-            for pick in &picks {
-                if let Some(queue) = self.table.queues.get_mut(pick.queue.as_str()) {
-                    queue.search.placed();
-                }
-            }
             for picks in bus::chunks(picks, bytes_max) {
                 let request = ShardRequest::Lease(bus::Lease {
                     command: CommandId(self.deps.random.u128()),
@@ -77,7 +72,9 @@ impl Leader<'_> {
         let free = convert::quantities(&stuck.free);
         let (deps, pool) = (self.deps, self.table.pool.clone());
         let requests = asked.iter().map(|(&shard, queues)| {
-            let places = queues.iter().map(|(name, from)| (name.to_string(), (*from).into()));
+            let places = queues.iter();
+            let places = places
+                .map(|(name, class, from)| (name.to_string(), class.to_string(), (*from).into()));
             let (pool, free, places) = (pool.clone(), free.clone(), places.collect());
             let request = ShardRequest::Windows(GetWindows { pool, free, queues: places });
             async move { (shard, queues, ask(&*deps.bus, shard, request, SEARCH_TIMEOUT).await) }

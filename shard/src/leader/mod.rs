@@ -2,6 +2,7 @@
 //! has the shards commit it before an executor hears of it.
 
 mod commit;
+mod order;
 mod pending;
 mod round;
 mod search;
@@ -280,6 +281,7 @@ impl Leader<'_> {
         if picks.is_empty() {
             return;
         }
+        self.table.placed(round.placed(&plan));
         self.commit(picks).await;
         self.status_changed = true;
         self.answer_leased().await;

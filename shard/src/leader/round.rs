@@ -1,6 +1,6 @@
 //! One round: the table as a problem for the solver, its plan as lease commands. No IO, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_api::bus;
@@ -13,6 +13,7 @@ use muster_core::resources::{PODS, Resources, dense, from_dense};
 use muster_core::shape::{Shape, ShapeKey, Taint};
 use muster_core::solve::{self, ClassIn, NodeIn, Plan, Problem, QueueIn, RunIn, ShapeIn};
 
+use super::order::ordered;
 use super::search::Stuck;
 use super::table::{ClusterState, Table};
 
@@ -25,6 +26,8 @@ pub(super) struct Round {
     /// (cluster, node).
     nodes: Vec<(Name, Name)>,
     shapes: Vec<ShapeKey>,
+    /// The class of each shape.
+    classes: Vec<Name>,
     /// Priorities of each queue's runs.
     priorities: Vec<Vec<u32>>,
 }
@@ -103,8 +106,8 @@ impl Round {
             // A queue that gets nothing now still counts for nobody: shares are compared only among
             // those that ask.
             let ask = !settings.cordoned && table.is_reachable(queue.shard);
-            let known = || queue.runs().filter(|_| ask);
-            let runs = known().map(|(_, s, n)| RunIn {
+            let known = if ask { ordered(queue, control) } else { Vec::new() };
+            let runs = known.iter().map(|(_, s, n)| RunIn {
                 shape: numbers.shape(s),
                 count: *n,
                 is_overdue: false,
@@ -115,7 +118,7 @@ impl Round {
                 allocated: numbers.amounts(&queue.holds),
                 ..QueueIn::default()
             });
-            priorities.push(known().map(|(priority, _, _)| *priority).collect());
+            priorities.push(known.iter().map(|(priority, _, _)| *priority).collect());
             queues.push(Arc::clone(name));
             shards.push(queue.shard);
         }
@@ -146,8 +149,9 @@ impl Round {
             ..Problem::default()
         };
         let shapes = numbers.shapes.iter().map(|shape| shape.key()).collect();
+        let classes = numbers.shapes.iter().map(|shape| shape.class.clone()).collect();
         let resources = numbers.resources;
-        Some(Self { problem, resources, queues, shards, nodes, shapes, priorities })
+        Some(Self { problem, resources, queues, shards, nodes, shapes, classes, priorities })
     }
 
     /// Decides it.
@@ -178,6 +182,16 @@ impl Round {
         let queues = asking.filter(|(_, input)| !input.runs.is_empty());
         let queues = queues.map(|(name, _)| Arc::clone(name)).collect();
         (free.get(PODS) > Quantity::ZERO).then_some(Stuck { free, queues })
+    }
+
+    /// The orders, by queue and class, of which something is placed.
+    pub(super) fn placed(&self, plan: &Plan) -> BTreeSet<(Name, Name)> {
+        let of = |pick: &solve::Pick| {
+            let (queue, class) =
+                (&self.queues[pick.queue as usize], &self.classes[pick.shape as usize]);
+            (Arc::clone(queue), Arc::clone(class))
+        };
+        plan.picks.iter().map(of).collect()
     }
 
     /// The plan as lease commands by shard and cluster, no more for a cluster than it takes.

@@ -1,10 +1,10 @@
-//! Looking behind the heads of queues. A head may hold nothing but jobs that fit nowhere at the
+//! Looking behind the heads of queues, for each priority class by itself. A head may hold nothing but jobs that fit nowhere at the
 //! moment; so that these do not keep back what waits behind them, the leader asks the shard for the
 //! runs behind the head, a window at a time, of jobs that a node could hold, and solves with head
 //! and window. At the end of the order the search rests until there may be room again, or the queue
 //! changes. No IO, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_api::bus::Windows;
@@ -13,16 +13,16 @@ use muster_core::offer::Behind;
 use muster_core::resources::Resources;
 use muster_core::shape::Shape;
 
-use super::table::Table;
+use super::table::{Run, Table};
 
-/// Queues asked about at once.
-const QUEUES_MAX: usize = 256;
+/// Orders asked about at once.
+const ORDERS_MAX: usize = 256;
 
-/// How far one queue was searched.
+/// How far one order was searched.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Search {
-    /// The window: (priority, shape, count).
-    pub(super) runs: Vec<(u32, Arc<Shape>, u64)>,
+    /// The window.
+    pub(super) runs: Vec<Run>,
     /// Where the window begins.
     from: Option<Behind>,
     /// Where the next one begins; none before a search, and at its end.
@@ -40,17 +40,17 @@ pub(super) struct Stuck {
     pub(super) queues: Vec<Name>,
 }
 
-/// Queues to ask a shard about, and from where on.
-pub(super) type Asked = BTreeMap<u16, Vec<(Name, Behind)>>;
+/// Orders to ask shards about: queue, class, and from where on.
+pub(super) type Asked = BTreeMap<u16, Vec<(Name, Name, Behind)>>;
 
 impl Search {
-    /// The queue changed: there may be something new behind its head.
+    /// The order changed: there may be something new behind its head.
     pub(super) fn renew(&mut self) {
         self.begun = 0;
     }
 
-    /// Something of the queue was placed: its window is told anew before it counts again.
-    pub(super) fn placed(&mut self) {
+    /// Something of the order was placed: its window is told anew before it counts again.
+    fn placed(&mut self) {
         self.runs.clear();
         if let Some(from) = self.from.take() {
             self.next = Some(from);
@@ -72,32 +72,53 @@ impl Table {
         let mut asked = Asked::new();
         let split = stuck.queues.partition_point(|queue| *queue <= *after);
         let (before, behind) = stuck.queues.split_at(split);
-        let places = behind.iter().chain(before).filter_map(|name| {
+        let queues = behind.iter().chain(before).filter_map(|name| {
             let queue = self.queues.get(name).filter(|queue| self.is_reachable(queue.shard))?;
-            Some((name, queue.shard, queue.search.place(queue.behind?, chance)?))
+            Some((name, queue))
         });
-        for (name, shard, place) in places.take(QUEUES_MAX) {
-            asked.entry(shard).or_default().push((Arc::clone(name), place));
+        let places = queues.flat_map(|(name, queue)| {
+            let classes = queue.classes.iter().filter_map(|(class, state)| {
+                Some((class, state.search.place(state.behind?, chance)?))
+            });
+            classes.map(move |(class, place)| (name, queue.shard, class, place))
+        });
+        for (name, shard, class, place) in places.take(ORDERS_MAX) {
+            let place = (Arc::clone(name), Arc::clone(class), place);
+            asked.entry(shard).or_default().push(place);
             *after = Arc::clone(name);
         }
         asked
     }
 
+    /// Jobs of these orders (queue and class) were placed.
+    pub(super) fn placed(&mut self, orders: BTreeSet<(Name, Name)>) {
+        for (queue, class) in orders {
+            let queue = self.queues.get_mut(&queue);
+            if let Some(order) = queue.and_then(|queue| queue.classes.get_mut(&class)) {
+                order.search.placed();
+            }
+        }
+    }
+
     /// Takes windows in; says whether there is reason to solve again.
     pub(super) fn found(
         &mut self,
-        asked: &[(Name, Behind)],
+        asked: &[(Name, Name, Behind)],
         windows: Windows,
         chance: u64,
     ) -> bool {
         let shapes: Vec<Arc<Shape>> = windows.shapes.into_iter().map(|shape| shape.0).collect();
         let mut is_news = false;
         for window in windows.queues {
-            let Some((name, from)) = asked.iter().find(|(name, _)| **name == *window.queue) else {
+            let is_meant = |(name, class, _): &&(Name, Name, Behind)| {
+                **name == *window.queue && **class == *window.class
+            };
+            let Some((name, class, from)) = asked.iter().find(is_meant) else { continue };
+            let queue = self.queues.get_mut(name);
+            let Some(order) = queue.and_then(|queue| queue.classes.get_mut(class)) else {
                 continue;
             };
-            let Some(queue) = self.queues.get_mut(name) else { continue };
-            let search = &mut queue.search;
+            let search = &mut order.search;
             if search.next.is_none() {
                 search.begun = chance;
             }

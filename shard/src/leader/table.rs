@@ -22,12 +22,8 @@ pub(super) struct QueueState {
     pub(super) shard: u16,
     /// Of the owner's state that it was told of.
     version: u64,
-    /// (priority, shape, count) in the order in which they should be leased.
-    pub(super) head: Vec<(u32, Arc<Shape>, u64)>,
-    /// Where the order goes on, if the head is not all of it.
-    pub(super) behind: Option<Behind>,
-    /// What was found there.
-    pub(super) search: Search,
+    /// What waits, by priority class.
+    pub(super) classes: BTreeMap<Name, ClassState>,
     /// How many jobs wait, and what they ask for.
     pub(super) waiting: u64,
     pub(super) demand: Resources,
@@ -36,10 +32,43 @@ pub(super) struct QueueState {
     pub(super) holds: Resources,
 }
 
+/// What one queue has waiting in one priority class.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ClassState {
+    /// In the order in which they should be leased.
+    pub(super) head: Vec<Run>,
+    /// Where the order goes on, if the head is not all of it.
+    pub(super) behind: Option<Behind>,
+    /// What was found there.
+    pub(super) search: Search,
+}
+
+/// Jobs of one shape next to each other in an order: (priority, shape, count).
+pub(super) type Run = (u32, Arc<Shape>, u64);
+
 impl QueueState {
-    /// What is known of the queue's order: its head, and the window behind it.
-    pub(super) fn runs(&self) -> impl Iterator<Item = &(u32, Arc<Shape>, u64)> {
+    /// What is known to wait, class after class by name; see [`super::order`] for the order.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.classes.values().flat_map(ClassState::runs)
+    }
+}
+
+impl ClassState {
+    /// What is known of the order: its head, and the window behind it.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
         self.head.iter().chain(&self.search.runs)
+    }
+
+    /// The state after a new head was told, with what was found behind the old one.
+    fn told(head: bus::Head, before: Option<Self>, shapes: &[Arc<Shape>]) -> Self {
+        let behind = head.behind.map(Behind::from);
+        let before = before.filter(|_| behind.is_some());
+        let mut search = before.map(|before| before.search).unwrap_or_default();
+        search.renew();
+        // A shape that is not listed is a broken message: what names it is left out.
+        let runs = head.runs.iter();
+        let runs = runs.filter_map(|(p, s, n)| Some((*p, shapes.get(*s as usize)?.clone(), *n)));
+        Self { head: runs.collect(), behind, search }
     }
 }
 
@@ -163,20 +192,18 @@ impl Table {
                 }
                 continue;
             };
-            let head = mine.head.iter();
-            // A shape that is not listed is a broken message: what names it is left out.
-            let head =
-                head.filter_map(|(p, s, n)| Some((*p, shapes.get(*s as usize)?.clone(), *n)));
-            let behind = mine.behind.map(Behind::from);
-            let before = self.queues.remove(&name).filter(|_| behind.is_some());
-            let mut search = before.map(|before| before.search).unwrap_or_default();
-            search.renew();
+            let before = self.queues.remove(&name);
+            let mut before = before.map(|before| before.classes).unwrap_or_default();
+            let heads = mine.heads.into_iter().map(|head| {
+                let class = Name::from(head.class.as_str());
+                let state = ClassState::told(head, before.remove(&class), &shapes);
+                (class, state)
+            });
+            let classes = heads.collect();
             let state = QueueState {
                 shard: offers.shard,
                 version: offers.version,
-                head: head.collect(),
-                behind,
-                search,
+                classes,
                 waiting: mine.waiting,
                 demand: convert::resources(&mine.demand),
                 held: mine.held,
@@ -275,8 +302,11 @@ mod tests {
     ) -> bus::Offers {
         let offer = |count: &u64| bus::PoolOffer {
             pool: "default".into(),
-            head: vec![(0, 0, *count)],
-            behind: None,
+            heads: vec![bus::Head {
+                class: "default".into(),
+                runs: vec![(0, 0, *count)],
+                behind: None,
+            }],
             waiting: *count,
             demand: BTreeMap::new(),
             held: 0,

@@ -127,10 +127,10 @@ impl Owner {
     pub(super) fn windows(&self, get: GetWindows) -> ShardReply {
         let free = convert::resources(&get.free);
         let runs_max = self.deps.config.offer_runs_max;
-        let windows = get.queues.into_iter().map(|(queue, from)| {
+        let windows = get.queues.into_iter().map(|(queue, class, from)| {
             let from = from.into();
-            let window = self.state.window(&queue, &get.pool, &free, from, runs_max);
-            (queue, from, window.unwrap_or_default())
+            let window = self.state.window(&queue, (&get.pool, &class), &free, from, runs_max);
+            (queue, class, from, window.unwrap_or_default())
         });
         let bytes_max = self.deps.bus.payload_bytes_max();
         ShardReply::Windows(offers::pack_windows(windows, bytes_max))

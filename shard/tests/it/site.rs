@@ -13,7 +13,7 @@ use muster_api::bus::{
 };
 use muster_api::http::{Event, Job};
 use muster_core::command::NewJob;
-use muster_core::control::{Control, Queue};
+use muster_core::control::{Control, PriorityClass, Queue};
 use muster_core::id::{CommandId, JobRef, ShardId};
 use muster_core::quantity::Quantity;
 use muster_core::record::Payload;
@@ -127,6 +127,8 @@ impl Site {
         let queue =
             Queue { weight_millis: 1000, labels: BTreeMap::new(), cordoned: false, incarnation: 1 };
         let queues = names.map(|name| (name, queue.clone())).collect();
+        let class = |priority| PriorityClass { priority, preemptible: false };
+        let classes = [("urgent".to_owned(), class(2000)), ("spare".to_owned(), class(10))].into();
         let tasks = Supervisor::new(self.random.fork());
         self.metrics = Registry::default();
         self.health = Health::new();
@@ -134,7 +136,7 @@ impl Site {
             config,
             Arc::clone(&self.bus),
             self.store.clone(),
-            ControlView::fixed(Control { version: 1, queues, ..Control::default() }),
+            ControlView::fixed(Control { version: 1, queues, classes, ..Control::default() }),
             self.clock.clone(),
             self.random.fork(),
             tasks.clone(),

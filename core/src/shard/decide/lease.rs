@@ -31,8 +31,9 @@ pub(super) fn lease(
 fn next(shard: &Shard, pick: &Pick) -> Option<(JobRef, Place)> {
     let queue = shard.queues.get(&shard.names.number(&pick.queue)?)?;
     let shape = shard.shape_number(pick.shape)?;
-    let place = Place { priority: queue.order.first_priority(shape)?, shape };
-    let id = queue.order.first(place, |id| {
+    let order = queue.orders.of(shard.shapes.value(shape))?;
+    let place = Place { priority: order.first_priority(shape)?, shape };
+    let id = order.first(place, |id| {
         let job = shard.jobs.get(id).filter(|job| job.waiting() > 0)?;
         Some(Place { priority: job.priority, shape: job.shape })
     })?;
