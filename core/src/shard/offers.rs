@@ -11,7 +11,7 @@ use crate::offer::{Behind, Head, QueueOffer, WaitingJobs, Window};
 use crate::resources::Resources;
 use crate::shape::{Shape, ShapeKey};
 
-/// Pieces of one order that are looked at, at most, for one offer or window.
+/// Pieces of one order that are looked at, at most, for one offer or window, behind where it begins.
 const PIECES_MAX: usize = 100_000;
 
 /// The runs of one order as it is walked through.
@@ -21,19 +21,20 @@ struct Telling {
     runs: Vec<WaitingJobs>,
     /// The run that was met last: its priority and shape, whether it is told or skipped.
     last: Option<(u32, u32)>,
-    /// How many runs of its priority were met.
+    /// How many runs of its priority were met. Those that are not told count as well: a place means
+    /// the same whatever is passed over.
     met: u32,
+    /// How many pieces were looked at, skipped ones apart.
+    pieces: usize,
     /// Jobs that were not met.
     left: u64,
     behind: Option<Behind>,
 }
 
 impl Telling {
-    /// Takes the next piece of the order in; whether it is done with.
-    fn push(&mut self, next: Piece, shape: &Arc<Shape>, runs_max: usize) -> bool {
-        if self.is_done() {
-            return true;
-        }
+    /// Takes the next piece of the order in, and tells it if it is `wanted`; says whether it is done
+    /// with.
+    fn push(&mut self, next: Piece, shape: &Arc<Shape>, wanted: bool, runs_max: usize) -> bool {
         let before = self.last.replace((next.priority, next.shape));
         if before.is_none_or(|(priority, _)| priority != next.priority) {
             self.met = 0;
@@ -46,8 +47,9 @@ impl Telling {
         self.met += u32::from(is_new);
         self.left = self.left.saturating_sub(next.count);
         let is_skipped = next.priority == self.from.priority && self.met <= self.from.runs;
+        self.pieces += usize::from(!is_skipped);
         match self.runs.last_mut() {
-            _ if is_skipped => {}
+            _ if is_skipped || !wanted => {}
             Some(last) if !is_new => last.count += next.count,
             Some(_) | None => self.runs.push(WaitingJobs {
                 priority: next.priority,
@@ -66,6 +68,8 @@ impl Telling {
     fn stop(&mut self, next: Piece) {
         if !self.is_done() {
             let met = match self.last {
+                // In the middle of a run: all of it is told again.
+                Some(last) if last == (next.priority, next.shape) => self.met - 1,
                 Some((priority, _)) if priority == next.priority => self.met,
                 Some(_) | None => 0,
             };
@@ -153,13 +157,13 @@ impl Shard {
         wanted: impl Fn(u32) -> bool,
         runs_max: usize,
     ) -> Telling {
-        let mut pieces = 0;
-        order.walk(telling.from.priority, wanted, self.waits(), |next| {
-            pieces += 1;
-            if pieces > PIECES_MAX {
+        order.walk(telling.from.priority, self.waits(), |next| {
+            if telling.pieces >= PIECES_MAX {
                 telling.stop(next);
+                return ControlFlow::Break(());
             }
-            match telling.push(next, self.shapes.value(next.shape), runs_max) {
+            let wanted = wanted(next.shape);
+            match telling.push(next, self.shapes.value(next.shape), wanted, runs_max) {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
@@ -277,6 +281,7 @@ mod tests {
         fn head_and_windows_are_the_whole_order_of_a_pool_and_class(
             jobs in vec(made(), 1..60),
             runs_max in 1..6usize,
+            free in 1..4u8,
         ) {
             let shard = shard(&jobs);
             for line in [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")] {
@@ -287,11 +292,35 @@ mod tests {
                     .into_iter()
                     .map(|(priority, cpu, pool, class)| (*priority, shape(*cpu, pool, class).key()))
                     .collect();
-                prop_assert_eq!(read(&shard, line, &cpus(9), runs_max), expected);
+                prop_assert_eq!(read(&shard, line, &cpus(9), runs_max), expected.clone());
+                // What fits is found whatever else there is.
+                let fits = |(_, key): &(u32, ShapeKey)| {
+                    (1..=free).any(|cpu| shape(cpu, line.0, line.1).key() == *key)
+                };
+                let found = read(&shard, line, &cpus(free), runs_max);
+                prop_assert_eq!(
+                    found.into_iter().filter(fits).collect::<Vec<_>>(),
+                    expected.into_iter().filter(fits).collect::<Vec<_>>()
+                );
             }
             let told = shard.offers(runs_max).into_iter().flat_map(|offer| offer.heads);
             prop_assert!(told.into_iter().all(|head| !head.runs.is_empty()));
         }
+    }
+
+    #[test]
+    fn an_order_that_is_left_in_the_middle_of_a_run_is_gone_on_with_at_the_beginning_of_it() {
+        let shape = Arc::new(shape(1, "a", "x"));
+        let piece = |shape, count| Piece { priority: 3, shape, count };
+        let mut telling = Telling { left: 10, ..Telling::default() };
+        assert!(!telling.push(piece(1, 2), &shape, true, 10));
+        assert!(!telling.push(piece(2, 2), &shape, true, 10));
+        telling.stop(piece(2, 2));
+        assert_eq!(telling.behind, Some(Behind { priority: 3, runs: 1 }));
+        let mut telling = Telling { left: 10, ..Telling::default() };
+        telling.push(piece(1, 2), &shape, true, 10);
+        telling.stop(piece(2, 2));
+        assert_eq!(telling.behind, Some(Behind { priority: 3, runs: 1 }));
     }
 
     #[test]

@@ -180,22 +180,18 @@ impl Order {
         self.waiting.iter().map(|(shape, count)| (*shape, *count))
     }
 
-    /// Goes through the order from a priority on, as pieces of equal jobs of the wanted shapes,
-    /// until `visit` has had enough. Behind [`MERGED_JOBS_MAX`] jobs of several shapes at one
-    /// priority, the rest of each shape is one piece.
+    /// Goes through the order from a priority on, as pieces of equal jobs, until `visit` has had
+    /// enough. Behind [`MERGED_JOBS_MAX`] jobs of several shapes at one priority, the rest of each
+    /// shape is one piece.
     pub(super) fn walk(
         &self,
         from: u32,
-        wanted: impl Fn(u32) -> bool,
         waits: impl Fn(JobId) -> Option<(Place, u64)>,
         mut visit: impl FnMut(Piece) -> ControlFlow<()>,
     ) {
         for (&priority, shapes) in self.buckets.range(from..) {
-            let shapes: Vec<(u32, &Bucket)> = shapes
-                .iter()
-                .filter(|(s, _)| wanted(**s))
-                .map(|(s, bucket)| (*s, bucket))
-                .collect();
+            let shapes: Vec<(u32, &Bucket)> =
+                shapes.iter().map(|(s, bucket)| (*s, bucket)).collect();
             if merge(priority, &shapes, &waits, &mut visit).is_break() {
                 return;
             }

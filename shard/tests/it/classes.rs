@@ -35,3 +35,23 @@ async fn jobs_of_a_higher_class_go_before_those_that_were_submitted_earlier() {
     assert_eq!(leased(&site, 3).await, [ids[1], ids[2], ids[3]], "one that is gone is `default`");
     assert_eq!(leased(&site, 9).await, [ids[0]]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_class_is_searched_behind_its_own_head() {
+    let site = Site::start_with(1, |config| config.offer_runs_max = 2).await;
+    // Runs that fit nowhere fill the head of each class and some windows behind it.
+    let mut jobs = Vec::new();
+    for class in ["urgent", "default", "spare"] {
+        for n in 0..7 {
+            jobs.push(of_class(jobs.len() as u64, class, 65 + n));
+        }
+        jobs.push(of_class(jobs.len() as u64, class, 1));
+    }
+    let ids = site.submit("q", "set", 1, jobs).await;
+    let mut found = Vec::new();
+    while found.len() < 3 {
+        found.extend(leased(&site, 4).await);
+    }
+    found.sort();
+    assert_eq!(found, [ids[7], ids[15], ids[23]]);
+}
