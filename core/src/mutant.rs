@@ -40,6 +40,8 @@ pub enum Mutant {
     CheckpointLosesJob,
     /// A checkpoint lacks how often jobs were tried.
     CheckpointForgetsAttempts,
+    /// Garbage collection deletes fences.
+    CollectsFences,
     /// A reader of events that goes on at a cursor gets the event of the cursor again.
     RepeatsEvent,
     /// A report is believed whatever its attempt.
@@ -60,7 +62,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AcknowledgesEarly,
         Self::TimeoutIsSuccess,
         Self::TimeoutIsFailure,
@@ -77,6 +79,7 @@ impl Mutant {
         Self::WritesUnplannedHistory,
         Self::CheckpointLosesJob,
         Self::CheckpointForgetsAttempts,
+        Self::CollectsFences,
         Self::RepeatsEvent,
         Self::ForgetsAttempt,
         Self::TriesAgain,

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use muster_core::id::ShardId;
+use muster_core::mutant::{self, Mutant};
 use muster_core::time::Timestamp;
 use object_store::path::Path;
 
@@ -241,6 +242,7 @@ impl Collector {
             }
             match self.kind(sequence).await? {
                 Some(Ok(Kind::Log)) => victims.push(victim),
+                Some(Ok(Kind::Fence)) if mutant::is(Mutant::CollectsFences) => victims.push(victim),
                 Some(Ok(Kind::Fence)) => {
                     passed.fences += 1;
                     self.kept.remove(&sequence);

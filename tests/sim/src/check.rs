@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
 use futures::TryStreamExt as _;
-use muster_core::id::{JobId, JobRef, ShardId};
+use muster_core::id::{JobId, ShardId};
 use muster_core::route::shard_of_queue;
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::garbage;
-use crate::history::{Books, Read, Seen};
+use crate::history::{Books, CancelAsked, Read, Seen, Target};
 use crate::ledger::{Ledger, Standing};
 use crate::world::Shared;
+use crate::{garbage, grants};
 
 /// A row of the history.
 pub(crate) struct Row {
@@ -92,12 +92,13 @@ pub(crate) async fn check(shared: &Shared, ledger: &Ledger) -> anyhow::Result<Ve
         findings.extend(books.findings.iter().cloned());
         acknowledged(&books, ledger, &mut findings);
         cancelled(&books, ledger, &mut findings);
+        cancelled_unasked(&books, ledger, &mut findings);
         reads(&books, ledger, &mut findings);
         let gone = garbage::Gone::of(&deleted);
         watched(&books, ledger, &gone, shared.site.plan.shards, &mut findings);
         findings.extend(watchers_behind(&books, ledger, &kept));
     }
-    at_most_once(&shared.site.pods.runs_started(), ledger, &mut findings);
+    findings.extend(grants::check(&shared.site.plan, &shared.site.pods, ledger));
     history(&history_rows(shared).await?, ledger, &mut findings);
     Ok(findings)
 }
@@ -162,6 +163,23 @@ fn cancelled(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
     }
 }
 
+/// Nothing is cancelled but by a cancellation that was under way, and so had not been acknowledged
+/// before: one that comes again later does nothing.
+fn cancelled_unasked(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
+    for (reference, job, task) in ledger.tasks() {
+        let asked = |ask: &CancelAsked| {
+            let means = match &ask.target {
+                Target::Jobs(ids) => ids.contains(&reference.job),
+                Target::JobSet(queue, set) => *queue == job.queue && *set == job.job_set,
+            };
+            means && ask.asked <= task.at && ask.answered.is_none_or(|at| task.at <= at)
+        };
+        if task.standing == Standing::Cancelled && !books.cancels.iter().any(asked) {
+            findings.push(format!("{reference} is cancelled, and nobody asked then: {task:?}"));
+        }
+    }
+}
+
 /// A read shows where the job stood, durably, at some moment between question and answer: nothing
 /// that is not durable yet, and nothing that is over.
 fn reads(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
@@ -180,22 +198,6 @@ fn reads(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
         if !task.stood(standing, *asked, *answered) {
             findings.push(format!(
                 "{job} was shown as {state} between {asked:?} and {answered:?}: {task:?}"
-            ));
-        }
-    }
-}
-
-/// Jobs that run at most once were started at most once.
-fn at_most_once(started: &BTreeSet<(JobRef, u32)>, ledger: &Ledger, findings: &mut Vec<String>) {
-    for (reference, job, _) in ledger.tasks().filter(|(_, job, _)| job.at_most_once) {
-        let attempts: Vec<u32> = started
-            .range((reference, 0)..=(reference, u32::MAX))
-            .map(|(_, attempt)| *attempt)
-            .collect();
-        if attempts.len() > 1 {
-            let tag = &job.tag;
-            findings.push(format!(
-                "{reference} ({tag}) is to run at most once, and ran as attempts {attempts:?}"
             ));
         }
     }

@@ -9,7 +9,7 @@ use muster_core::id::{JobId, JobRef};
 use muster_runtime::Random;
 use serde_json::{Value, json};
 
-use crate::history::{Cancelled, Line, Read, Submission};
+use crate::history::{CancelAsked, Cancelled, Line, Read, Submission, Target};
 use crate::http::{Answer, Ask, ask};
 use crate::trace::note;
 use crate::world::Shared;
@@ -42,16 +42,18 @@ impl Client {
 
     pub(crate) async fn run(mut self) {
         while self.shared.is_busy() {
-            match self.random.below(100) {
+            let manners = self.shared.site.plan.manners;
+            match self.random.below(100 + manners.cancels) {
                 0..45 => self.submit().await,
                 45..55 => self.cancel_ids().await,
                 55..58 => self.cancel_job_set().await,
                 58..65 => self.reprioritize().await,
                 65..85 => self.read_some().await,
                 85..92 => self.count().await,
-                _ => self.change_queue().await,
+                92..100 => self.change_queue().await,
+                _ => self.cancel_job_set().await,
             }
-            let pause = Duration::from_millis(self.random.below(1_200));
+            let pause = Duration::from_millis(self.random.below(manners.pause));
             tokio::time::sleep(pause).await;
         }
     }
@@ -59,17 +61,21 @@ impl Client {
     /// Reads jobs that were acknowledged a short while ago, by whomever, all the time and from one
     /// gateway: of whatever stands behind it, what is out of date shows for moments only.
     pub(crate) async fn probe(self, gateway: usize) {
+        let probe_pause = self.shared.site.plan.manners.probe_pause;
         while self.shared.is_busy() {
             if let Some(job) = self.recent_task() {
                 let patience = Duration::from_millis(200 + self.random.below(1_000));
                 self.read(job, gateway, patience).await;
             }
-            let pause = Duration::from_millis(50 + self.random.below(400));
+            let pause = Duration::from_millis(50 + self.random.below(probe_pause));
             tokio::time::sleep(pause).await;
         }
     }
 
     fn gateway(&self) -> usize {
+        if self.shared.site.plan.manners.at_one_gateway {
+            return 0;
+        }
         usize::try_from(self.random.below(2)).expect("it is small")
     }
 
@@ -88,16 +94,21 @@ impl Client {
     fn line(&self, number: usize) -> (Line, Value) {
         let tag = format!("{}/{}/{number}", self.number, self.submissions);
         let client_id = (self.random.below(4) == 0).then(|| format!("id-{tag}"));
-        let count = (self.random.below(6) == 0).then(|| 1 + self.pick(12) as u32);
+        let manners = self.shared.site.plan.manners;
+        let count = (self.random.below(manners.array_in) == 0).then(|| 1 + self.pick(12) as u32);
         // Some are over before much is said of them, some last until their cluster counts as lost.
         let runtime = match self.random.below(12) {
             0..4 => 1 + self.random.below(200),
             4..6 => 5_000 + self.random.below(25_000),
             _ => 20 + self.random.below(4_000),
         };
+        let runtime = match manners.runtime {
+            Some((least, most)) => least + self.random.below(most - least),
+            None => runtime,
+        };
         let runtime = format!("{runtime}ms");
         let mut annotations = json!({ TAG: tag, "muster.dev/simulated-runtime": runtime });
-        if self.random.below(8) == 0 {
+        if self.random.below(manners.at_most_once_in) == 0 {
             annotations["muster.dev/at-most-once"] = "true".into();
         }
         if self.random.below(6) == 0 {
@@ -127,8 +138,8 @@ impl Client {
         self.submissions += 1;
         let lines = 1 + self.pick(if self.random.below(5) == 0 { 40 } else { 6 });
         let (lines, jobs): (Vec<_>, Vec<_>) = (0..lines).map(|number| self.line(number)).unzip();
-        let key =
-            (self.random.below(3) > 0).then(|| format!("key-{}-{}", self.number, self.submissions));
+        let is_keyed = self.random.below(self.shared.site.plan.manners.keyless_in) > 0;
+        let key = is_keyed.then(|| format!("key-{}-{}", self.number, self.submissions));
         let (queue, job_set) = (self.queue(), self.job_set());
         // Sending again is safe under a key, or when each line has a name of its own.
         let may_repeat = key.is_some() || lines.iter().all(|line| line.client_id.is_some());
@@ -347,7 +358,8 @@ impl Client {
         }
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let body = json!({ "jobIds": names, "reason": "enough" });
-        let Some(applied) = self.post("/api/v1/cancel", &body).await else { return };
+        let target = Target::Jobs(ids.clone());
+        let Some(applied) = self.cancel(target, &body).await else { return };
         let at = self.shared.elapsed();
         note!(self.shared.site.trace, "client {} cancelled {names:?}: {applied}", self.number);
         let missing = applied["missing"].as_array().is_none_or(|missing| !missing.is_empty());
@@ -366,8 +378,21 @@ impl Client {
     }
 
     async fn cancel_job_set(&self) {
-        let body = json!({ "queue": self.queue(), "jobSet": self.job_set(), "states": ["queued"] });
-        self.post("/api/v1/cancel", &body).await;
+        let (queue, set) = (self.queue(), self.job_set());
+        let body = json!({ "queue": queue, "jobSet": set, "states": ["queued"] });
+        self.cancel(Target::JobSet(queue, set), &body).await;
+    }
+
+    async fn cancel(&self, target: Target, body: &Value) -> Option<Value> {
+        let asked = self.shared.elapsed();
+        let place = {
+            let mut books = self.shared.history.lock();
+            books.cancels.push(CancelAsked { target, asked, answered: None });
+            books.cancels.len() - 1
+        };
+        let applied = self.post("/api/v1/cancel", body).await?;
+        self.shared.history.lock().cancels[place].answered = Some(self.shared.elapsed());
+        Some(applied)
     }
 
     async fn reprioritize(&self) {

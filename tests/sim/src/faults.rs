@@ -36,6 +36,8 @@ pub(crate) struct StoreChances {
     pub(crate) read_fails: u64,
     /// A read is not answered for long.
     pub(crate) read_hangs: u64,
+    /// Whether what a process tries the store with when it starts goes well.
+    pub(crate) spares_probes: bool,
 }
 
 #[derive(Debug, Default)]
@@ -191,6 +193,12 @@ impl Faults {
         })
     }
 
+    /// How much later than a message its double is sent.
+    pub(crate) fn lag(&self) -> Duration {
+        let most = if self.random.below(2) == 0 { 4_000 } else { 1 };
+        Duration::from_millis(self.random.below(most))
+    }
+
     pub(crate) fn message_is_lost(&self) -> bool {
         let chance = self.lock().net.lost;
         let lost = self.happens(chance);
@@ -218,11 +226,14 @@ impl Faults {
         Duration::from_millis(1_000 + self.random.below(25_000))
     }
 
-    pub(crate) fn put_fate(&self, peer: Peer) -> PutFate {
-        let (chances, is_off) = {
+    pub(crate) fn put_fate(&self, peer: Peer, is_probe: bool) -> PutFate {
+        let (mut chances, is_off) = {
             let state = self.lock();
             (state.store, state.off_store.contains(&peer))
         };
+        if chances.spares_probes && is_probe {
+            chances = StoreChances::default();
+        }
         let (kind, fate) = if is_off {
             ("put without the store", PutFate::Hangs { for_: self.long(), lands: false })
         } else if self.happens(chances.refused) {

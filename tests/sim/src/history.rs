@@ -38,6 +38,23 @@ pub(crate) struct Cancelled {
     pub(crate) at: Duration,
 }
 
+/// Which jobs a cancellation means.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Jobs(Vec<JobId>),
+    /// Of a queue, a job set.
+    JobSet(String, String),
+}
+
+/// A cancellation that was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct CancelAsked {
+    pub(crate) target: Target,
+    pub(crate) asked: Duration,
+    /// When it was acknowledged, if it was.
+    pub(crate) answered: Option<Duration>,
+}
+
 /// A state that a read was answered with.
 #[derive(Debug, Clone)]
 pub(crate) struct Read {
@@ -69,6 +86,7 @@ pub(crate) struct Watched {
 #[derive(Default)]
 pub(crate) struct Books {
     pub(crate) submissions: Vec<Submission>,
+    pub(crate) cancels: Vec<CancelAsked>,
     pub(crate) cancelled: Vec<Cancelled>,
     pub(crate) reads: Vec<Read>,
     /// By queue, job set and number of the watcher.

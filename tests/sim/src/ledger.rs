@@ -9,11 +9,13 @@ use futures::TryStreamExt as _;
 use muster_core::command::Outcome;
 use muster_core::id::{JobId, JobRef, ShardId};
 use muster_core::record::{Change, Changed, Record, Submitted};
+use muster_core::resources::Resources;
 use muster_runtime::codec::{self, Columns, Kind};
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 
 use crate::client::TAG;
+use crate::grants::Grant;
 use crate::history::Seen;
 use crate::store::Landings;
 
@@ -102,6 +104,8 @@ pub(crate) struct Job {
     pub(crate) tasks: Vec<Task>,
     pub(crate) is_array: bool,
     pub(crate) at_most_once: bool,
+    /// What each task asks a node for.
+    pub(crate) request: Resources,
     /// The pod spec, as it was sent.
     pub(crate) spec: Vec<u8>,
 }
@@ -112,6 +116,8 @@ pub(crate) struct Ledger {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     /// Events by queue and job set, in order, and when each landed.
     pub(crate) events: BTreeMap<(String, String), Vec<(Seen, Duration)>>,
+    /// Every lease, by task and attempt.
+    pub(crate) grants: BTreeMap<(JobRef, u32), Grant>,
     pub(crate) findings: Vec<String>,
     pub(crate) records: u64,
     pub(crate) takeovers: u64,
@@ -224,6 +230,7 @@ impl Ledger {
             tasks: vec![Task::new(at); submitted.count.unwrap_or(1) as usize],
             is_array: submitted.count.is_some(),
             at_most_once: submitted.at_most_once,
+            request: submitted.shape.request.clone(),
             spec: submitted.payload.pod_spec.to_vec(),
         };
         let seen = Seen {
@@ -251,6 +258,7 @@ impl Ledger {
         };
         let place = (changed.queue.to_string(), changed.job_set.to_string());
         self.events.entry(place).or_default().push((seen, at));
+        self.granted(changed, at);
         let Some(job) = self.jobs.get_mut(&changed.job.job) else {
             self.find(format!("{} changed at {cursor} and was not submitted", changed.job));
             return;
@@ -266,6 +274,27 @@ impl Ledger {
         };
         if let Some(what) = wrong {
             self.find(format!("{} {event} at {cursor}: {what}", changed.job));
+        }
+    }
+
+    /// Notes what is leased, and how long.
+    fn granted(&mut self, changed: &Changed, at: Duration) {
+        let job = changed.job;
+        match &changed.change {
+            Change::Leased { attempt, cluster, node } => {
+                let grant = Grant { cluster: cluster.clone(), node: node.clone(), at, until: None };
+                self.grants.insert((job, *attempt), grant);
+            }
+            Change::Pending { .. } | Change::Running { .. } | Change::Reprioritized { .. } => {}
+            Change::Succeeded { .. }
+            | Change::Failed { .. }
+            | Change::Requeued { .. }
+            | Change::Cancelled { .. } => {
+                let mut of_job = self.grants.range_mut((job, 0)..=(job, u32::MAX));
+                if let Some((_, grant)) = of_job.next_back() {
+                    grant.until.get_or_insert(at);
+                }
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod check;
 mod client;
 mod faults;
 mod garbage;
+mod grants;
 mod history;
 mod http;
 mod ledger;
@@ -32,6 +33,7 @@ mod observed;
 mod panics;
 mod plan;
 mod process;
+mod profile;
 mod soak;
 mod store;
 mod trace;
@@ -128,7 +130,7 @@ async fn simulate(
     directory: std::path::PathBuf,
 ) -> anyhow::Result<Outcome> {
     let random = Random::seeded(seed);
-    let plan = Arc::new(Plan::draw(&random));
+    let plan = Arc::new(Plan::draw(seed, &random));
     let trace = Trace::new(options.trace);
     let began = Instant::now();
     note!(trace, "seed {seed}: {plan:?}");
@@ -139,7 +141,7 @@ async fn simulate(
         faults: Faults::new(random.fork()),
         trace: trace.clone(),
         random: random.fork(),
-        pods: observed::Pods::default(),
+        pods: observed::Pods::new(began),
         directory,
         began,
         plan: Arc::clone(&plan),
@@ -221,8 +223,11 @@ async fn work(shared: &Shared, ledger: &mut Ledger, random: &Random) -> Vec<Stri
         }
     }
     for gateway in 0..plan.gateways {
-        let prober = client::Client::new(shared.clone(), plan.clients + gateway, random.fork());
-        spawn(prober.probe(gateway));
+        for _ in 0..plan.manners.probers {
+            let number = plan.clients + gateway;
+            let prober = client::Client::new(shared.clone(), number, random.fork());
+            spawn(prober.probe(gateway));
+        }
     }
     spawn(nemesis::run(shared.clone(), random.fork()));
     tokio::time::sleep_until(shared.until).await;

@@ -45,25 +45,25 @@ pub fn about(mutant: Mutant) -> About {
             ("drops-last-record", "the last record of a commit is not written", Some(5))
         }
         Mutant::CarriesOutTwice => {
-            ("carries-out-twice", "a command that comes again is carried out again", None)
+            ("carries-out-twice", "a command that comes again is carried out again", Some(10))
         }
         Mutant::ForgetsAnswers => {
             ("forgets-answers", "a takeover does not read what was answered to whom", Some(20))
         }
         Mutant::TakesOverAtOnce => {
-            ("takes-over-at-once", "a takeover does not wait for the old lease", None)
+            ("takes-over-at-once", "a takeover does not wait for the old lease", Some(20))
         }
         Mutant::TrustsForEver => {
-            ("trusts-for-ever", "trust in a lease does not end with its time", None)
+            ("trusts-for-ever", "trust in a lease does not end with its time", Some(20))
         }
         Mutant::ReadsUncommitted => {
             ("reads-uncommitted", "a read does not wait for the commit of what it shows", Some(20))
         }
         Mutant::NotesHistoryEarly => {
-            ("notes-history-early", "history is noted before it is written", None)
+            ("notes-history-early", "history is noted before it is written", Some(50))
         }
         Mutant::WritesUnplannedHistory => {
-            ("writes-unplanned-history", "history is written before its plan is durable", None)
+            ("writes-unplanned-history", "history is written before its plan is durable", Some(30))
         }
         Mutant::CheckpointLosesJob => {
             ("checkpoint-loses-job", "a checkpoint lacks a job", Some(20))
@@ -73,22 +73,25 @@ pub fn about(mutant: Mutant) -> About {
             "a checkpoint lacks how often jobs were tried",
             Some(50),
         ),
+        Mutant::CollectsFences => {
+            ("collects-fences", "garbage collection deletes fences", Some(10))
+        }
         Mutant::RepeatsEvent => ("repeats-event", "a cursor's own event comes again", Some(5)),
         Mutant::ForgetsAttempt => {
-            ("forgets-attempt", "a report is believed whatever its attempt", None)
+            ("forgets-attempt", "a report is believed whatever its attempt", Some(10))
         }
         Mutant::TriesAgain => {
-            ("tries-again", "an at-most-once job is tried again when its cluster is lost", None)
+            ("tries-again", "an at-most-once job is tried again when its cluster is lost", Some(10))
         }
         Mutant::LeasesCancelled => {
             ("leases-cancelled", "a job cancelled while it waited goes on waiting", Some(5))
         }
-        Mutant::IdsGoBack => ("ids-go-back", "ids follow the clock when it goes back", None),
+        Mutant::IdsGoBack => ("ids-go-back", "ids follow the clock when it goes back", Some(15)),
         Mutant::StartsWithoutRoom => {
-            ("starts-without-room", "an executor starts runs that do not fit", None)
+            ("starts-without-room", "an executor starts runs that do not fit", Some(10))
         }
         Mutant::KeepsOlderAttempt => {
-            ("keeps-older-attempt", "an executor lets an older attempt run on", None)
+            ("keeps-older-attempt", "an executor lets an older attempt run on", Some(10))
         }
         Mutant::StartsAgain => ("starts-again", "an executor starts a run that is over", None),
     };

@@ -9,7 +9,7 @@ use muster_runtime::bus::Bus as _;
 
 use crate::background::spawn;
 use crate::faults::{NetChances, Peer, StoreChances};
-use crate::plan::Trouble;
+use crate::plan::{Plan, Trouble};
 use crate::process::Role;
 use crate::trace::note;
 use crate::world::Shared;
@@ -17,6 +17,8 @@ use crate::world::Shared;
 /// Makes trouble until the clients stop.
 pub(crate) async fn run(shared: Shared, random: Random) {
     let plan = std::sync::Arc::clone(&shared.site.plan);
+    shared.site.faults.set_net(plan.net);
+    shared.site.faults.set_store(plan.store);
     if plan.troubles.is_empty() {
         return;
     }
@@ -66,6 +68,7 @@ async fn make(shared: Shared, trouble: Trouble, random: Random) {
         Trouble::OffStore => making.off_store().await,
         Trouble::Cut => making.cut().await,
         Trouble::Split => making.split().await,
+        Trouble::Alone => making.alone().await,
         Trouble::BusAway => making.bus_away().await,
         Trouble::Wipe => making.shared.site.bus.lose_everything(),
         Trouble::Expire => expire(&making.shared, &making.random).await,
@@ -73,6 +76,7 @@ async fn make(shared: Shared, trouble: Trouble, random: Random) {
         Trouble::BadStore => making.bad_store().await,
         Trouble::Jump => making.jump(),
         Trouble::ClusterGone => making.cluster_gone().await,
+        Trouble::Deaf => making.deaf(120).await,
     }
 }
 
@@ -100,7 +104,12 @@ impl Making {
     }
 
     fn pick(&self, allowed: impl Fn(Role) -> bool) -> usize {
-        pick(&self.shared, &self.random, allowed)
+        match self.shared.site.plan.favours.filter(|favoured| allowed(*favoured)) {
+            Some(favoured) if self.random.below(4) > 0 => {
+                pick(&self.shared, &self.random, |role| role == favoured)
+            }
+            _ => pick(&self.shared, &self.random, allowed),
+        }
     }
 
     fn peer(&self, place: usize) -> Peer {
@@ -144,29 +153,51 @@ impl Making {
     }
 
     async fn cut(&self) {
-        let (mut one, mut other) = (self.pick(anyone), self.pick(anyone));
-        let mut time = self.time(500, 8_000);
         // A cluster that a shard's owner does not hear counts as lost, though others hear it.
+        let (one, other) = (self.pick(anyone), self.pick(anyone));
+        let time = self.time(500, 8_000);
         if self.random.below(2) == 0 {
-            one = self.pick(|role| role == Role::Worker);
-            other = self.pick(|role| role == Role::Executor);
-            let timeout = self.shared.site.plan.shard.cluster_timeout.0;
-            time = timeout / 2
-                + timeout * u32::try_from(self.random.below(150)).expect("it is small") / 100;
+            self.deaf(50).await;
+        } else if one != other {
+            self.cut_for(one, other, time).await;
         }
-        if one != other {
-            let (one, other) = (self.peer(one), self.peer(other));
-            self.shared.site.faults.set_cut(one, other, true);
-            tokio::time::sleep(time).await;
-            self.shared.site.faults.set_cut(one, other, false);
-        }
+    }
+
+    /// For so many hundredths of the time after which a cluster is given up, and up to one and a
+    /// half times that time longer.
+    async fn deaf(&self, hundredths: u32) {
+        let one = self.pick(|role| role == Role::Worker);
+        let other = self.pick(|role| role == Role::Executor);
+        let timeout = self.shared.site.plan.shard.cluster_timeout.0;
+        let more = u32::try_from(self.random.below(150)).expect("it is small");
+        self.cut_for(one, other, timeout * (hundredths + more) / 100).await;
+    }
+
+    async fn cut_for(&self, one: usize, other: usize, time: Duration) {
+        let (one, other) = (self.peer(one), self.peer(other));
+        self.shared.site.faults.set_cut(one, other, true);
+        tokio::time::sleep(time).await;
+        self.shared.site.faults.set_cut(one, other, false);
     }
 
     async fn split(&self) {
         let (worker, gateway) =
             (self.pick(|role| role == Role::Worker), self.pick(|role| role == Role::Gateway));
+        self.split_off(|place| [worker, gateway].contains(place) || self.random.below(4) == 0)
+            .await;
+    }
+
+    async fn alone(&self) {
+        let worker = self.pick(|role| role == Role::Worker);
+        let gateway = {
+            let processes = self.shared.processes();
+            processes.iter().rposition(|slot| slot.process.role == Role::Gateway)
+        };
+        self.split_off(|place| *place == worker || Some(*place) == gateway).await;
+    }
+
+    async fn split_off(&self, is_off: impl Fn(&usize) -> bool) {
         let places = 0..self.shared.processes().len();
-        let is_off = |place: &usize| [worker, gateway].contains(place) || self.random.below(4) == 0;
         let (off, on): (Vec<usize>, Vec<usize>) = places.partition(is_off);
         let peers = |places: Vec<usize>| places.into_iter().map(|place| self.peer(place)).collect();
         let (off, on): (Vec<Peer>, Vec<Peer>) = (peers(off), peers(on));
@@ -200,7 +231,7 @@ impl Making {
             late: self.random.below(250),
         });
         self.pass(500, 8_000).await;
-        self.shared.site.faults.set_net(NetChances::default());
+        self.shared.site.faults.set_net(self.usual(|plan| plan.net));
     }
 
     async fn bad_store(&self) {
@@ -212,9 +243,15 @@ impl Making {
             conflict: self.random.below(100),
             read_fails: self.random.below(250),
             read_hangs: self.random.below(50),
+            spares_probes: false,
         });
         self.pass(500, 10_000).await;
-        self.shared.site.faults.set_store(StoreChances::default());
+        self.shared.site.faults.set_store(self.usual(|plan| plan.store));
+    }
+
+    /// How bad something is when this trouble is over.
+    fn usual<T: Default>(&self, chances: impl Fn(&Plan) -> T) -> T {
+        if self.shared.is_busy() { chances(&self.shared.site.plan) } else { T::default() }
     }
 
     fn jump(&self) {

@@ -110,7 +110,13 @@ impl Bus for Endpoint {
         let (sender, answer) = oneshot::channel();
         self.send_request(subject, &envelope, timeout, Some(sender));
         if self.faults.message_is_doubled() {
-            self.send_request(subject, &envelope, timeout, None);
+            // The second one may come when the first has long been answered.
+            let (this, subject, lag) = (self.clone(), subject.to_owned(), self.faults.lag());
+            let envelope = envelope.clone();
+            spawn(async move {
+                tokio::time::sleep(lag).await;
+                this.send_request(&subject, &envelope, timeout, None);
+            });
         }
         let answer = async {
             match answer.await {

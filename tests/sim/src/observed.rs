@@ -16,17 +16,21 @@ use muster_executor::runs::RunKey;
 use muster_runtime::Supervisor;
 use muster_runtime::tasks::{BoxError, Policy};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Starts of pods, as clusters were told. Clones are the same books.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Pods {
+    began: Instant,
     inner: Arc<Mutex<Inner>>,
 }
 
 #[derive(Default)]
 struct Inner {
     /// How often each run was started, by cluster.
-    starts: BTreeMap<(JobRef, u32), Vec<String>>,
+    starts: BTreeMap<(JobRef, u32), Vec<(String, Duration)>>,
+    /// When runs were over.
+    ended: BTreeMap<RunKey, Duration>,
     /// Runs that each cluster said it has or had.
     had: BTreeSet<(String, RunKey)>,
     /// Clusters that were built anew, and know nothing of what they had.
@@ -35,6 +39,10 @@ struct Inner {
 }
 
 impl Pods {
+    pub(crate) fn new(began: Instant) -> Self {
+        Self { began, inner: Arc::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no code panics while it holds this lock")
     }
@@ -47,9 +55,29 @@ impl Pods {
     /// Every run that was started on a cluster that never lost one.
     pub(crate) fn runs_started(&self) -> BTreeSet<(JobRef, u32)> {
         let inner = self.lock();
-        let is_kept = |clusters: &Vec<String>| clusters.iter().all(|c| !inner.rebuilt.contains(c));
-        let kept = inner.starts.iter().filter(|(_, clusters)| is_kept(clusters));
+        let is_kept = |(cluster, _): &(String, Duration)| !inner.rebuilt.contains(cluster);
+        let kept = inner.starts.iter().filter(|(_, starts)| starts.iter().all(is_kept));
         kept.map(|(run, _)| *run).collect()
+    }
+
+    /// Every start: of what, where, when.
+    pub(crate) fn starts(&self) -> Vec<(RunKey, String, Duration)> {
+        let inner = self.lock();
+        let starts = inner.starts.iter().flat_map(|(&(job, attempt), starts)| {
+            let key = RunKey { job, attempt };
+            starts.iter().map(move |(cluster, at)| (key, cluster.clone(), *at))
+        });
+        starts.collect()
+    }
+
+    /// When each run was over that is.
+    pub(crate) fn ended(&self) -> BTreeMap<RunKey, Duration> {
+        self.lock().ended.clone()
+    }
+
+    fn on_end(&self, key: RunKey) {
+        let at = self.began.elapsed();
+        self.lock().ended.entry(key).or_insert(at);
     }
 
     /// A cluster is built anew: what it had is gone.
@@ -80,8 +108,8 @@ impl Pods {
             inner.findings.push(what);
         }
         let starts = inner.starts.entry((key.job, key.attempt)).or_default();
-        starts.push(cluster.to_owned());
-        let clusters = starts.clone();
+        starts.push((cluster.to_owned(), self.began.elapsed()));
+        let clusters: Vec<String> = starts.iter().map(|(cluster, _)| cluster.clone()).collect();
         if clusters.iter().any(|other| *other != clusters[0]) {
             let RunKey { job, attempt } = key;
             inner.findings.push(format!("attempt {attempt} of {job} was started on {clusters:?}"));
@@ -148,6 +176,7 @@ pub(crate) fn observe(opened: Opened, cluster: String, pods: Pods, tasks: &Super
             if matches!(event.status, RunStatus::Pending | RunStatus::Running) {
                 // It goes on.
             } else {
+                books.on_end(event.key);
                 let mut running = lock(&ended);
                 running.placed.remove(&event.key);
                 running.over.insert(event.key);

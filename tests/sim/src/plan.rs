@@ -7,6 +7,10 @@ use muster_executor::config::{BackendKind, SimulatedConfig};
 use muster_runtime::Random;
 use muster_runtime::config::{ByteSize, HumanDuration};
 
+use crate::faults::{NetChances, StoreChances};
+use crate::process::Role;
+use crate::profile::{self, Manners, Profile};
+
 /// The kinds of trouble that the nemesis knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -38,9 +42,15 @@ pub(crate) enum Trouble {
     Jump,
     /// A cluster is gone for longer than its time-out, and comes back.
     ClusterGone,
+    /// A worker and a cluster do not hear each other for about as long as it takes to give a cluster
+    /// up. Profiles have it; in plain runs [`Trouble::Cut`] does it now and then.
+    Deaf,
+    /// The bus falls apart, and one worker is left with the last gateway. Profiles have it.
+    Alone,
 }
 
 impl Trouble {
+    /// Those of plain runs.
     pub(crate) const ALL: [Self; 14] = [
         Self::Kill,
         Self::Restart,
@@ -74,6 +84,8 @@ impl Trouble {
             Self::BadStore => "bad store",
             Self::Jump => "clock jumped",
             Self::ClusterGone => "cluster gone",
+            Self::Alone => "worker left alone with a gateway",
+            Self::Deaf => "worker deaf to a cluster",
         }
     }
 }
@@ -92,13 +104,27 @@ pub(crate) struct Plan {
     /// Mean pause between two troubles.
     pub(crate) trouble_interval: Duration,
     pub(crate) troubles: Vec<Trouble>,
+    pub(crate) profile: Profile,
+    pub(crate) manners: Manners,
+    /// Whose processes trouble prefers.
+    pub(crate) favours: Option<Role>,
+    /// How bad network and store are where nothing makes them worse.
+    pub(crate) net: NetChances,
+    pub(crate) store: StoreChances,
     pub(crate) shard: muster_shard::Config,
     pub(crate) gateway: muster_gateway::Config,
     pub(crate) executor: muster_executor::Config,
 }
 
 impl Plan {
-    pub(crate) fn draw(random: &Random) -> Self {
+    /// What a seed decides, of which `random` was made.
+    pub(crate) fn draw(seed: u64, random: &Random) -> Self {
+        let mut plan = Self::draw_plain(random);
+        profile::shape(&mut plan, seed);
+        plan
+    }
+
+    fn draw_plain(random: &Random) -> Self {
         let between = |low: u64, high: u64| low + random.below(high - low + 1);
         let millis = |low, high| HumanDuration::millis(between(low, high));
         let count = |low, high| usize::try_from(between(low, high)).expect("it is small");
@@ -156,6 +182,11 @@ impl Plan {
             busy: Duration::from_millis(between(8_000, 40_000)),
             trouble_interval: Duration::from_millis(between(400, 6_000)),
             troubles,
+            profile: Profile::Plain,
+            manners: Manners::default(),
+            favours: None,
+            net: NetChances::default(),
+            store: StoreChances::default(),
             shard,
             gateway,
             executor,
@@ -167,6 +198,7 @@ impl Plan {
         }
         plan
     }
+
     /// How soon garbage goes: mostly so soon that watchers who were away come too late.
     fn draw_garbage(&mut self, random: &Random) {
         self.shard.log_grace = HumanDuration::millis(random.below(15_000));

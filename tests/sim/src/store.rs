@@ -155,7 +155,7 @@ async fn put(
     options: PutOptions,
     answer: oneshot::Sender<Result<PutResult>>,
 ) {
-    let fate = this.faults.put_fate(this.peer);
+    let fate = this.faults.put_fate(this.peer, key.as_ref().starts_with("probe/"));
     tokio::time::sleep(this.faults.store_delay()).await;
     let bytes = payload.content_length();
     let write = async || {
@@ -200,7 +200,8 @@ async fn put(
 
 /// Carries out a deletion to its fate; the answer goes to whoever still waits.
 async fn delete(this: Endpoint, keys: Vec<Path>, answer: oneshot::Sender<Result<Vec<Path>>>) {
-    let fate = this.faults.put_fate(this.peer);
+    let is_probe = keys.iter().all(|key| key.as_ref().starts_with("probe/"));
+    let fate = this.faults.put_fate(this.peer, is_probe);
     tokio::time::sleep(this.faults.store_delay()).await;
     let lands = async || {
         for key in &keys {
