@@ -58,6 +58,19 @@ impl Numbers {
         number
     }
 
+    /// The classes that shapes name, and the shapes.
+    fn classes_and_shapes(&self, control: &Control) -> (Vec<ClassIn>, Vec<ShapeIn>) {
+        let names: BTreeSet<&Name> = self.shapes.iter().map(|shape| &shape.class).collect();
+        let names: Vec<&Name> = names.into_iter().collect();
+        let classes = names.iter().map(|name| control.class_in_effect(name).priority);
+        let shapes = self.shapes.iter().map(|shape| ShapeIn {
+            request: self.amounts(&shape.request),
+            class: ordinal(&names, &shape.class),
+            gang: None,
+        });
+        (classes.map(|priority| ClassIn { priority }).collect(), shapes.collect())
+    }
+
     fn amounts(&self, resources: &Resources) -> Vec<i64> {
         self.resources.iter().map(|name| dense(name, resources.get(name))).collect()
     }
@@ -130,13 +143,11 @@ impl Round {
             return None;
         }
         let asked: u64 = clusters.values().sum();
-        let shapes = numbers.shapes.iter();
+        let (classes, shape_inputs) = numbers.classes_and_shapes(control);
         let problem = Problem {
             total: total(table, &numbers),
-            classes: vec![ClassIn { priority: 0 }],
-            shapes: shapes
-                .map(|s| ShapeIn { request: numbers.amounts(&s.request), class: 0, gang: None })
-                .collect(),
+            classes,
+            shapes: shape_inputs,
             groups: u32::try_from(groups.len()).expect("fewer than 2^32 groups"),
             admits: numbers
                 .shapes
@@ -218,6 +229,12 @@ impl Round {
         }
         picks
     }
+}
+
+/// The place of a name that is among those, which are in order.
+fn ordinal(names: &[&Name], name: &Name) -> u32 {
+    let place = names.binary_search(&name).expect("it is one of them");
+    u32::try_from(place).expect("fewer than 2^32 names")
 }
 
 type Group = (BTreeMap<Name, Name>, Vec<Taint>);
@@ -330,6 +347,113 @@ mod tests {
     use muster_core::time::Timestamp;
 
     use super::*;
+
+    fn amounts(cpu: &str) -> BTreeMap<String, String> {
+        [("cpu", cpu), ("memory", "64Gi"), ("pods", "100")]
+            .map(|(name, amount)| (name.to_owned(), amount.to_owned()))
+            .into()
+    }
+
+    /// A cluster of one node that is free.
+    fn with_node(table: &mut Table, cpu: &str) {
+        let node = bus::Node {
+            name: "n".into(),
+            labels: BTreeMap::new(),
+            taints: vec![],
+            allocatable: amounts(cpu),
+            free: amounts(cpu),
+            runs: 0,
+            schedulable: true,
+        };
+        let nodes = bus::NodeUpdate { base: None, version: 1, nodes: vec![node], removed: vec![] };
+        let request = bus::LeaseRequest {
+            cluster: "c".into(),
+            instance: "i".into(),
+            seen: None,
+            nodes,
+            leases_max: 100,
+            wait_ms: 0,
+        };
+        assert!(table.request(&request, Duration::from_secs(1), Timestamp(0)));
+    }
+
+    /// Queues with jobs of one cpu: (queue, class, count).
+    fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
+        let request: Resources =
+            [("cpu".into(), Quantity::from_units(1)), (PODS.into(), Quantity::from_units(1))]
+                .into_iter()
+                .collect();
+        let shape = |class: &str| {
+            let shape = Shape { class: class.into(), ..Shape::of_request(request.clone()) };
+            muster_api::shape::ShapeText(Arc::new(shape))
+        };
+        let head = |class: &str, number: u32, count: u64| bus::Head {
+            class: class.to_owned(),
+            runs: vec![(0, number, count)],
+            behind: None,
+        };
+        let queues = (0..).zip(jobs).map(|(number, (queue, class, count))| bus::QueueOffer {
+            queue: (*queue).to_owned(),
+            further: false,
+            pools: vec![bus::PoolOffer {
+                pool: "default".into(),
+                heads: vec![head(class, number, *count)],
+                waiting: *count,
+                demand: BTreeMap::new(),
+                held: 0,
+                holds: BTreeMap::new(),
+            }],
+        });
+        table.offers(bus::Offers {
+            shard: 1,
+            owner: "w".into(),
+            epoch: 1,
+            version: 1,
+            previous: 0,
+            full: true,
+            shapes: jobs.iter().map(|(_, class, _)| shape(class)).collect(),
+            queues: queues.collect(),
+        });
+    }
+
+    fn control(queues: &[&str], classes: &[(&str, i32)]) -> Control {
+        let mut control = Control::default();
+        for name in queues {
+            let queue = muster_core::control::Queue {
+                weight_millis: 1000,
+                labels: BTreeMap::new(),
+                cordoned: false,
+                incarnation: 0,
+            };
+            control = control.with_queue(name, queue).unwrap();
+        }
+        for (name, priority) in classes {
+            let class =
+                muster_core::control::PriorityClass { priority: *priority, preemptible: false };
+            control = control.with_class(name, class).unwrap();
+        }
+        control
+    }
+
+    #[test]
+    fn the_highest_class_of_all_queues_is_leased_first() {
+        let mut table = Table::new("default");
+        with_node(&mut table, "4");
+        with_jobs(&mut table, &[("a", "default", 9), ("b", "urgent", 3)]);
+        let leased = |urgent: i32| {
+            let control = control(&["a", "b"], &[("urgent", urgent)]);
+            let clusters = [("c".into(), 100)].into();
+            let round = Round::new(&table, &control, &clusters, 1000).unwrap();
+            let picks = round.picks(&round.solve(), &clusters);
+            let picks = picks.into_values().flatten();
+            picks.map(|pick| (pick.queue, pick.count)).collect::<BTreeMap<String, u32>>()
+        };
+        assert_eq!(leased(5_000), [("a".into(), 1), ("b".into(), 3)].into());
+        assert_eq!(leased(-1), [("a".into(), 4)].into());
+        // Of equal priority they share.
+        let default = control(&[], &[]).class_in_effect("default").priority;
+        assert_eq!(leased(default), [("a".into(), 2), ("b".into(), 2)].into());
+    }
 
     #[test]
     fn a_cluster_is_shown_with_the_time_at_which_it_asked_last() {
