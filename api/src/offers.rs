@@ -286,8 +286,8 @@ mod tests {
         Arc::new(shape)
     }
 
-    /// The offer of a queue with so many shapes, which are dealt out to pools and, of each, to three
-    /// classes.
+    /// The offer of a queue with so many shapes, which are dealt out to pools and, of each, to
+    /// three classes.
     fn offer(queue: &str, shapes: usize, pools: usize) -> offer::QueueOffer {
         let class = |n: usize| format!("class-{}", n / pools % 3);
         let shapes: Vec<_> =

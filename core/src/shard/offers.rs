@@ -11,7 +11,8 @@ use crate::offer::{Behind, Head, QueueOffer, WaitingJobs, Window};
 use crate::resources::Resources;
 use crate::shape::{Shape, ShapeKey};
 
-/// Pieces of one order that are looked at, at most, for one offer or window, behind where it begins.
+/// Pieces of one order that are looked at, at most, for one offer or window, behind where it
+/// begins.
 const PIECES_MAX: usize = 100_000;
 
 /// The runs of one order as it is walked through.
@@ -32,8 +33,8 @@ struct Telling {
 }
 
 impl Telling {
-    /// Takes the next piece of the order in, and tells it if it is `wanted`; says whether it is done
-    /// with.
+    /// Takes the next piece of the order in, and tells it if it is `wanted`; says whether it is
+    /// done with.
     fn push(&mut self, next: Piece, shape: &Arc<Shape>, wanted: bool, runs_max: usize) -> bool {
         let before = self.last.replace((next.priority, next.shape));
         if before.is_none_or(|(priority, _)| priority != next.priority) {
@@ -114,8 +115,8 @@ impl Shard {
         !self.changed.is_empty()
     }
 
-    /// What waits in a queue for a pool and class from a place in the order on, of jobs that ask for
-    /// no more than `free` of anything.
+    /// What waits in a queue for a pool and class from a place in the order on, of jobs that ask
+    /// for no more than `free` of anything.
     #[must_use]
     pub fn window(
         &self,

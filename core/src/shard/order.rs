@@ -1,6 +1,6 @@
 //! The orders of a queue's waiting jobs, one for each pool and priority class: priority ascending,
-//! then submission, as pieces of equal shapes. How classes follow each other is not known here: that
-//! is for the leader of the pool, which knows what the classes mean.
+//! then submission, as pieces of equal shapes. How classes follow each other is not known here:
+//! that is for the leader of the pool, which knows what the classes mean.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};

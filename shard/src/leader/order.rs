@@ -1,5 +1,5 @@
-//! The order of a queue's jobs over all priority classes. Shards tell an order for each class, since
-//! they do not know what the classes mean; here they are put together.
+//! The order of a queue's jobs over all priority classes. Shards tell an order for each class,
+//! since they do not know what the classes mean; here they are put together.
 
 use std::cmp::Reverse;
 

@@ -1,8 +1,8 @@
-//! Looking behind the heads of queues, for each priority class by itself. A head may hold nothing but jobs that fit nowhere at the
-//! moment; so that these do not keep back what waits behind them, the leader asks the shard for the
-//! runs behind the head, a window at a time, of jobs that a node could hold, and solves with head
-//! and window. At the end of the order the search rests until there may be room again, or the queue
-//! changes. No IO, no clock.
+//! Looking behind the heads of queues, for each priority class by itself. A head may hold nothing
+//! but jobs that fit nowhere at the moment; so that these do not keep back what waits behind them,
+//! the leader asks the shard for the runs behind the head, a window at a time, of jobs that a node
+//! could hold, and solves with head and window. At the end of the order the search rests until
+//! there may be room again, or the queue changes. No IO, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
