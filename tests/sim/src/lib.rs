@@ -4,6 +4,7 @@
 //! checker holds the promises against the log, the history and what clients were told.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ pub struct Options {
 }
 
 /// What came of one seed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
@@ -117,9 +118,15 @@ pub fn run(seed: u64, options: Options) -> anyhow::Result<Outcome> {
         .build()
         .context("a runtime")?;
     let directory = tempfile::tempdir().context("a directory")?;
-    let outcome = runtime.block_on(simulate(seed, options, directory.path().to_owned()));
+    // The checker runs code of the product, too, and what a mutation wrote may make it panic.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(simulate(seed, options, directory.path().to_owned()))
+    }));
     drop(runtime);
-    let mut outcome = outcome?;
+    let mut outcome = match outcome {
+        Ok(outcome) => outcome?,
+        Err(_) => Outcome { seed, ..Outcome::default() },
+    };
     outcome.findings.extend(panics::take());
     Ok(outcome)
 }

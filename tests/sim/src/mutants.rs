@@ -37,10 +37,10 @@ pub fn about(mutant: Mutant) -> About {
             ("timeout-is-failure", "a put without an answer counts as not written", Some(50))
         }
         Mutant::ConflictIsOurs => {
-            ("conflict-is-ours", "a key that is taken counts as taken by oneself", Some(20))
+            ("conflict-is-ours", "a key that is taken counts as taken by oneself", None)
         }
         Mutant::NoFence => ("no-fence", "a takeover writes no fence", Some(5)),
-        Mutant::IgnoresFence => ("ignores-fence", "an owner that is fenced goes on", Some(20)),
+        Mutant::IgnoresFence => ("ignores-fence", "an owner that is fenced goes on", None),
         Mutant::DropsLastRecord => {
             ("drops-last-record", "the last record of a commit is not written", Some(5))
         }
@@ -73,9 +73,7 @@ pub fn about(mutant: Mutant) -> About {
             "a checkpoint lacks how often jobs were tried",
             Some(50),
         ),
-        Mutant::CollectsFences => {
-            ("collects-fences", "garbage collection deletes fences", Some(10))
-        }
+        Mutant::CollectsFences => ("collects-fences", "garbage collection deletes fences", Some(5)),
         Mutant::RepeatsEvent => ("repeats-event", "a cursor's own event comes again", Some(5)),
         Mutant::ForgetsAttempt => {
             ("forgets-attempt", "a report is believed whatever its attempt", Some(10))
@@ -84,7 +82,7 @@ pub fn about(mutant: Mutant) -> About {
             ("tries-again", "an at-most-once job is tried again when its cluster is lost", Some(10))
         }
         Mutant::LeasesCancelled => {
-            ("leases-cancelled", "a job cancelled while it waited goes on waiting", Some(5))
+            ("leases-cancelled", "a job cancelled while it waited goes on waiting", Some(10))
         }
         Mutant::IdsGoBack => ("ids-go-back", "ids follow the clock when it goes back", Some(15)),
         Mutant::StartsWithoutRoom => {
