@@ -36,8 +36,8 @@ pub(crate) fn check(plan: &Plan, pods: &Pods, ledger: &Ledger) -> Vec<String> {
 }
 
 /// A pod is started only for a lease of that attempt to that cluster which is durable. So none
-/// starts for a job whose cancellation was durable before its lease: by the log, such a job is never
-/// leased. One that was leased before may start and be stopped.
+/// starts for a job whose cancellation was durable before its lease: by the log, such a job is
+/// never leased. One that was leased before may start and be stopped.
 fn ungranted(pods: &Pods, ledger: &Ledger) -> Vec<String> {
     let mut findings = Vec::new();
     for (key, cluster, at) in pods.starts() {

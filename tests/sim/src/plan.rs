@@ -42,8 +42,8 @@ pub(crate) enum Trouble {
     Jump,
     /// A cluster is gone for longer than its time-out, and comes back.
     ClusterGone,
-    /// A worker and a cluster do not hear each other for about as long as it takes to give a cluster
-    /// up. Profiles have it; in plain runs [`Trouble::Cut`] does it now and then.
+    /// A worker and a cluster do not hear each other for about as long as it takes to give a
+    /// cluster up. Profiles have it; in plain runs [`Trouble::Cut`] does it now and then.
     Deaf,
     /// The bus falls apart, and one worker is left with the last gateway. Profiles have it.
     Alone,
@@ -120,6 +120,11 @@ impl Plan {
     /// What a seed decides, of which `random` was made.
     pub(crate) fn draw(seed: u64, random: &Random) -> Self {
         let mut plan = Self::draw_plain(random);
+        plan.draw_garbage(random);
+        // A few runs have bodies that hardly fit, so that the back-pressure has work.
+        if random.below(8) == 0 {
+            plan.shard.commit_bytes_max = ByteSize((2 + random.below(15)) * 1024);
+        }
         profile::shape(&mut plan, seed);
         plan
     }
@@ -172,7 +177,7 @@ impl Plan {
             ..muster_executor::Config::default()
         };
         let troubles = Trouble::ALL.into_iter().filter(|_| random.below(100) < 45).collect();
-        let mut plan = Self {
+        Self {
             shards,
             gateways: count(1, 2),
             workers: count(1, 3),
@@ -190,13 +195,7 @@ impl Plan {
             shard,
             gateway,
             executor,
-        };
-        plan.draw_garbage(random);
-        // A few runs have bodies that hardly fit, so that the back-pressure has work.
-        if random.below(8) == 0 {
-            plan.shard.commit_bytes_max = ByteSize(between(2, 16) * 1024);
         }
-        plan
     }
 
     /// How soon garbage goes: mostly so soon that watchers who were away come too late.
