@@ -107,6 +107,14 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// Whether it means the jobs of a job set, whichever these are when the command is carried out.
+    #[must_use]
+    pub fn is_job_set(&self) -> bool {
+        matches!(self, Self::JobSet { .. })
+    }
+}
+
 /// What the leader wants leased to one cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lease {

@@ -21,12 +21,14 @@ pub(super) fn decide(
     match command {
         Command::Submit(submit) => submit::submit(shard, id, submit, ctx, writer),
         Command::Cancel { target, reason } => {
+            let concerns_later = target.is_job_set();
             let outcome = cancel::cancel(shard, target, reason.as_ref(), ctx, writer);
-            note(shard, id, ctx, outcome, writer)
+            note(shard, id, ctx, outcome, concerns_later, writer)
         }
         Command::Reprioritize { target, priority } => {
+            let concerns_later = target.is_job_set();
             let outcome = cancel::reprioritize(shard, target, priority, ctx, writer);
-            note(shard, id, ctx, outcome, writer)
+            note(shard, id, ctx, outcome, concerns_later, writer)
         }
         Command::Lease(lease) => lease::lease(shard, lease, ctx, writer),
         Command::Report { cluster, reports } => {
@@ -46,15 +48,18 @@ pub(super) fn decide(
     }
 }
 
-/// Remembers the outcome of a command that changed something, for those who ask again.
+/// Remembers the outcome of a command that changed something, for those who ask again; also of one
+/// that changed nothing and `concerns_later` jobs: a message of it that comes late would change
+/// what was submitted since.
 fn note(
     shard: &mut Shard,
     id: CommandId,
     ctx: Context,
     outcome: Outcome,
+    concerns_later: bool,
     writer: &mut Writer<'_>,
 ) -> Outcome {
-    if writer.records.len() > writer.base {
+    if writer.records.len() > writer.base || concerns_later {
         let done = Done { id, at: ctx.now, key: None, outcome: outcome.clone() };
         writer.write(shard, Record::Command(done));
     }
@@ -77,7 +82,7 @@ fn close_queue(
     if shard.closed.get(&queue).is_none_or(|closed| *closed < incarnation) {
         writer.write(shard, Record::QueueClosed { queue, incarnation, at: ctx.now });
     }
-    note(shard, id, ctx, Outcome::QueueClosed, writer)
+    note(shard, id, ctx, Outcome::QueueClosed, false, writer)
 }
 
 fn plan_history(shard: &mut Shard, span: HistorySpan, writer: &mut Writer<'_>) -> Outcome {

@@ -33,6 +33,27 @@ fn a_submission_cut_off_and_sent_again_keeps_its_ids_and_gets_the_rest() {
     assert!(!again.contains(&other_key[0]));
 }
 
+#[test]
+fn a_change_of_a_job_set_that_found_nothing_does_not_find_what_was_submitted_after_it() {
+    let mut driven = Driven::new();
+    let target = Target::JobSet {
+        queue: "q".into(),
+        job_set: "set".into(),
+        states: crate::job::StateSet::ALL,
+    };
+    let cancel = Command::Cancel { target: target.clone(), reason: None };
+    let prefer = Command::Reprioritize { target, priority: 9 };
+    for (id, command) in [(CommandId(7), cancel), (CommandId(8), prefer)] {
+        let first = driven.run_as(id, command.clone());
+        let submitted = driven.submit("q", vec![new_job(0, 1, 0, None)], None);
+        let before = driven.written();
+        driven.shard = driven.recovered();
+        assert_eq!(driven.run_as(id, command), first);
+        assert_eq!(driven.written(), before, "{submitted:?}");
+    }
+    assert_eq!(driven.shard.live(), 2);
+}
+
 fn cancel(driven: &mut Driven, job: JobRef) {
     driven.run(Command::Cancel { target: Target::Jobs(vec![job]), reason: None });
 }
