@@ -9,41 +9,40 @@ use std::sync::Arc;
 
 use muster_api::bus::subject;
 use muster_core::id::ShardId;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::bus::Message;
 
 /// The changes of owners, as far as they were heard of. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Owners {
-    /// How many changes of each shard.
-    changes: Arc<[watch::Sender<u64>]>,
+    /// Of each shard. Wakes in the order in which they wait, so that the same happens again in a
+    /// simulation: a watch channel wakes in any.
+    changes: Arc<[Arc<Notify>]>,
 }
 
 impl Owners {
     /// None heard of yet.
     #[must_use]
     pub fn new(shards: u16) -> Self {
-        Self { changes: (0..shards).map(|_| watch::Sender::new(0)).collect() }
+        Self { changes: (0..shards).map(|_| Arc::default()).collect() }
     }
 
     /// Takes in what was said on [`subject::OWNERS`]; gives the shard that has another owner.
     pub fn heard(&self, message: &Message) -> Option<ShardId> {
         let shard = subject::owned_shard(&message.subject)?;
-        self.changes.get(usize::from(shard.0))?.send_modify(|changes| *changes += 1);
+        self.changes.get(usize::from(shard.0))?.notify_waiters();
         Some(shard)
     }
 
     /// Ends when the shard has another owner than when this was called.
     pub fn change(&self, shard: ShardId) -> impl Future<Output = ()> + Send + use<> {
-        let changes = self.changes.get(usize::from(shard.0)).map(watch::Sender::subscribe);
+        let change = self.changes.get(usize::from(shard.0)).cloned().map(Notify::notified_owned);
         async move {
-            if let Some(mut changes) = changes
-                && changes.changed().await.is_ok()
-            {
-                return;
+            match change {
+                Some(change) => change.await,
+                None => std::future::pending().await,
             }
-            std::future::pending().await
         }
     }
 }
