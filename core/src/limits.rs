@@ -46,6 +46,10 @@ pub const GRACE_PERIOD_SECONDS_MAX: u64 = 300;
 pub const RESOURCES_PER_JOB_MAX: usize = 32;
 /// Labels in one job's node selector.
 pub const NODE_SELECTOR_MAX: usize = 64;
+/// Alternatives (terms) of one job's required node affinity.
+pub const AFFINITY_TERMS_MAX: usize = 64;
+/// Requirements of one job's required node affinity, in all its terms.
+pub const AFFINITY_REQUIREMENTS_MAX: usize = 256;
 /// Tolerations of one job.
 pub const TOLERATIONS_MAX: usize = 64;
 /// Jobs of one submit command to a shard: a commit stays small enough to be encoded in a moment.

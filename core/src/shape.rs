@@ -9,6 +9,10 @@ use crate::Name;
 use crate::quantity::Quantity;
 use crate::resources::Resources;
 
+mod affinity;
+
+pub use affinity::{Affinity, Requirement, Term};
+
 /// The name of the priority class of a job that names none.
 pub const DEFAULT_CLASS: &str = "default";
 /// The name of the pool of a job that names none, and of a node without a pool label.
@@ -16,6 +20,9 @@ pub const DEFAULT_POOL: &str = "default";
 /// The label that names the pool of a node; in a job's node selector or annotations, that of the
 /// job.
 pub const POOL_LABEL: &str = "muster.dev/pool";
+
+/// What begins the section of a canonical text that holds the affinity.
+const AFFINITY: &str = ";a";
 
 /// Which taints a pod puts up with, as Kubernetes has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +64,8 @@ pub struct Shape {
     pub request: Resources,
     /// Labels that the node must have.
     pub node_selector: BTreeMap<Name, Name>,
+    /// What the node must be like beyond that, if anything.
+    pub affinity: Option<Affinity>,
     /// Taints that the node may have.
     pub tolerations: Vec<Toleration>,
     /// The pool whose nodes may run it.
@@ -76,6 +85,7 @@ impl Shape {
         Self {
             request,
             node_selector: BTreeMap::new(),
+            affinity: None,
             tolerations: Vec::new(),
             pool: DEFAULT_POOL.into(),
             class: DEFAULT_CLASS.into(),
@@ -89,7 +99,10 @@ impl Shape {
     }
 
     /// One text a shape, the same everywhere: fields in a fixed order, strings with their lengths
-    /// before them so that no value can look like another field, amounts in nano-units.
+    /// before them so that no value can look like another field, amounts in nano-units. What most
+    /// shapes do not have stands in sections of its own at the end, which are left out where there
+    /// is nothing: so the text of a shape stays the same when there comes to be more to say of
+    /// others.
     #[must_use]
     pub fn canonical(&self) -> String {
         let mut text = String::with_capacity(128);
@@ -113,6 +126,10 @@ impl Shape {
                 }
             }
         }
+        if let Some(affinity) = &self.affinity {
+            text.push_str(AFFINITY);
+            affinity.write(&mut text);
+        }
         text
     }
 
@@ -134,26 +151,41 @@ impl Shape {
         }
         let mut tolerations = Vec::new();
         let part = |rest: &mut &str| if eat(rest, '*') { Some(None) } else { take(rest).map(Some) };
-        while !rest.is_empty() {
+        while !rest.is_empty() && !rest.starts_with(';') {
             tolerations.push(Toleration {
                 key: part(&mut rest)?,
                 value: part(&mut rest)?,
                 effect: part(&mut rest)?,
             });
         }
-        Some(Self { request, node_selector, tolerations, pool, class })
+        let affinity = match rest.strip_prefix(AFFINITY) {
+            Some(behind) => {
+                rest = behind;
+                Some(Affinity::read(&mut rest)?)
+            }
+            None => None,
+        };
+        rest.is_empty().then_some(Self {
+            request,
+            node_selector,
+            affinity,
+            tolerations,
+            pool,
+            class,
+        })
     }
 
-    /// Whether a node with these labels and taints may run it, resources aside.
+    /// Whether a node of that name with these labels and taints may run it, resources aside.
     #[must_use]
-    pub fn admits(&self, labels: &BTreeMap<Name, Name>, taints: &[Taint]) -> bool {
+    pub fn admits(&self, node: &str, labels: &BTreeMap<Name, Name>, taints: &[Taint]) -> bool {
         let selected =
             self.node_selector.iter().all(|(name, value)| labels.get(name) == Some(value));
         let tolerated = taints.iter().all(|taint| {
             &*taint.effect == "PreferNoSchedule"
                 || self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
         });
-        selected && tolerated
+        let attracted = self.affinity.as_ref().is_none_or(|affinity| affinity.admits(node, labels));
+        selected && attracted && tolerated
     }
 }
 
@@ -196,10 +228,12 @@ mod tests {
         let request = btree_map(name(), 1i64..1 << 40, 0..4)
             .prop_map(|m| m.into_iter().map(|(n, q)| (n, Quantity::from_millis(q))).collect());
         let selector = btree_map(name(), name(), 0..3);
-        (request, selector, vec(toleration, 0..3), name(), name()).prop_map(
-            |(request, node_selector, tolerations, pool, class)| Shape {
+        let affinity = option::of(affinity::tests::affinity(name().boxed()));
+        (request, selector, affinity, vec(toleration, 0..3), name(), name()).prop_map(
+            |(request, node_selector, affinity, tolerations, pool, class)| Shape {
                 request,
                 node_selector,
+                affinity,
                 tolerations,
                 pool,
                 class,
@@ -219,10 +253,25 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "[0-9:;=*,aé]{0,40}") {
+        fn no_text_makes_the_reader_panic(text in "[0-9:;=*,ainegldé]{0,40}") {
             let _ = Shape::from_canonical(&text);
         }
     }
+
+    /// The keys of shapes lie in logs, histories and the tables of leaders.
+    #[test]
+    fn the_texts_that_older_versions_wrote_stay_what_they_are() {
+        let plain = "7:default7:default3:cpu=1500000000,4:pods=1000000000,;;";
+        let full = "3:gpu4:high3:cpu=1500000000,;4:disk3:ssd4:zone1:a;3:gpu*10:NoSchedule*1:v*";
+        for (text, key) in [(plain, PLAIN_KEY), (full, FULL_KEY)] {
+            let shape = Shape::from_canonical(text).unwrap();
+            assert_eq!((shape.canonical().as_str(), shape.key()), (text, ShapeKey(key)));
+            assert_eq!(shape.affinity, None);
+        }
+    }
+
+    const PLAIN_KEY: u128 = 327_941_572_202_152_610_621_737_012_434_283_612_060;
+    const FULL_KEY: u128 = 287_962_044_954_256_072_467_330_620_620_847_552_314;
 
     #[test]
     fn a_taint_keeps_away_what_does_not_tolerate_it() {
@@ -230,11 +279,11 @@ mod tests {
         let taint =
             |effect: &str| Taint { key: "gpu".into(), value: "a".into(), effect: effect.into() };
         let labels = BTreeMap::new();
-        assert!(!shape.admits(&labels, &[taint("NoSchedule")]));
-        assert!(shape.admits(&labels, &[taint("PreferNoSchedule")]));
+        assert!(!shape.admits("n", &labels, &[taint("NoSchedule")]));
+        assert!(shape.admits("n", &labels, &[taint("PreferNoSchedule")]));
         shape.tolerations.push(Toleration { key: Some("gpu".into()), value: None, effect: None });
-        assert!(shape.admits(&labels, &[taint("NoSchedule"), taint("NoExecute")]));
+        assert!(shape.admits("n", &labels, &[taint("NoSchedule"), taint("NoExecute")]));
         shape.tolerations[0].value = Some("b".into());
-        assert!(!shape.admits(&labels, &[taint("NoSchedule")]));
+        assert!(!shape.admits("n", &labels, &[taint("NoSchedule")]));
     }
 }

@@ -133,10 +133,7 @@ pub(super) fn select(
     path: impl Fn() -> String,
 ) -> Result<(), Error> {
     bounded(key).map_err(|error| Error::field(path(), error))?;
-    if value.len() > NAME_BYTES_MAX {
-        let reason = format!("value has {} bytes, limit is {NAME_BYTES_MAX}", value.len());
-        return Err(Error::field(format!("{}.{key}", path()), reason));
-    }
+    bounded_value(value).map_err(|error| Error::field(format!("{}.{key}", path()), error))?;
     if shape.node_selector.len() >= limits::NODE_SELECTOR_MAX {
         let reason = format!("more than {} labels, which is the limit", limits::NODE_SELECTOR_MAX);
         return Err(Error::field(path(), reason));
@@ -334,13 +331,22 @@ fn tolerated(given: TolerationText<'_>) -> Result<Toleration, String> {
     Ok(Toleration { key: key.map(own), value, effect: effect.map(own) })
 }
 
-fn bounded(name: &str) -> Result<(), String> {
+/// Whether a name may stand in a shape.
+pub(super) fn bounded(name: &str) -> Result<(), String> {
     match name.len() {
         0 => Err("name is empty".to_owned()),
         len if len > NAME_BYTES_MAX => {
             Err(format!("name has {len} bytes, limit is {NAME_BYTES_MAX}"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether the value of a label may.
+pub(super) fn bounded_value(value: &str) -> Result<(), String> {
+    match value.len() {
+        0..=NAME_BYTES_MAX => Ok(()),
+        len => Err(format!("value has {len} bytes, limit is {NAME_BYTES_MAX}")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Jobs as people write them, good and bad.
 
 use muster_core::limits;
-use muster_core::shape::{Shape, Toleration};
+use muster_core::shape::{Affinity, Requirement, Shape, Term, Toleration};
 use proptest::prelude::*;
 
 use super::*;
@@ -226,7 +226,7 @@ fn what_is_wrong_is_said_with_its_path() {
             pod(
                 r#"{"containers":[{}],"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{}}}}"#,
             ),
-            "requiredDuringSchedulingIgnoredDuringExecution is not supported yet",
+            "requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: there is none",
         ),
         (
             pod(r#"{"containers":[{}],"tolerations":[{"operator":"Gt","key":"a"}]}"#),
@@ -268,24 +268,116 @@ fn affinity_that_says_what_a_node_selector_says_is_taken_as_one() {
         "requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchExpressions":
         [{"key":"a","operator":"In","values":["1"]}]}]}}}}"#;
     assert_eq!(shape(text), shape(r#"{"containers":[{}],"nodeSelector":{"a":"1","b":"2"}}"#));
-    let required = |terms: &str| {
-        refusal(&format!(
-            r#"{{"podSpec":{{"containers":[{{}}],"affinity":{{"nodeAffinity":
-            {{"requiredDuringSchedulingIgnoredDuringExecution":{{"nodeSelectorTerms":{terms}}}}}}}}}}}"#
-        ))
-    };
-    let one = r#"{"matchExpressions":[{"key":"a","operator":"In","values":["1"]}]}"#;
-    for terms in [
-        "[]".to_owned(),
-        "[{}]".to_owned(),
-        format!("[{one},{one}]"),
-        format!("[{}]", one.replace(r#""1""#, r#""1","2""#)),
-        format!("[{}]", one.replace("In", "NotIn")),
-        format!("[{}]", one.replace("]}", r#"],"matchFields":[{}]}"#)),
-    ] {
-        let said = required(&terms);
-        assert!(said.contains("requiredDuring") || said.contains("podSpec"), "{terms}: {said}");
+}
+
+/// The shape of a pod with these terms of required node affinity, as JSON.
+fn affine(terms: &str) -> Result<Arc<Shape>, Error> {
+    let text = format!(
+        r#"{{"podSpec":{{"containers":[{{}}],"affinity":{{"nodeAffinity":{{
+        "preferredDuringSchedulingIgnoredDuringExecution":[{{"weight":1,"preference":{{}}}}],
+        "requiredDuringSchedulingIgnoredDuringExecution":{{"nodeSelectorTerms":{terms}}}}}}}}}}}"#
+    );
+    Parser::new().parse(text.as_bytes()).map(|job| job.shape.shape)
+}
+
+#[test]
+fn required_affinity_is_taken_with_every_operator() {
+    let terms = r#"[{"matchExpressions":[
+        {"key":"a","operator":"In","values":["2","1","2"]},
+        {"key":"b","operator":"NotIn","values":["x"]},
+        {"key":"c","operator":"Exists"},
+        {"key":"d","operator":"DoesNotExist","values":[]},
+        {"key":"e","operator":"Gt","values":["-3"]},
+        {"key":"f","operator":"Lt","values":["7"]}]},
+        {"matchFields":[{"key":"metadata.name","operator":"In","values":["n1"]},
+        {"key":"metadata.name","operator":"NotIn","values":["n2"]}]},
+        {},{"matchExpressions":[]}]"#;
+    let shape = affine(terms).unwrap();
+    let name = Name::from;
+    let labels = [
+        Requirement::In(name("a"), [name("1"), name("2")].into()),
+        Requirement::NotIn(name("b"), [name("x")].into()),
+        Requirement::Exists(name("c")),
+        Requirement::DoesNotExist(name("d")),
+        Requirement::Gt(name("e"), -3),
+        Requirement::Lt(name("f"), 7),
+    ];
+    let fields = [Requirement::Named(name("n1")), Requirement::NotNamed(name("n2"))];
+    let terms = [Term { requirements: labels.into() }, Term { requirements: fields.into() }];
+    assert_eq!(shape.affinity, Some(Affinity { terms: terms.into() }), "without the empty ones");
+    assert!(shape.node_selector.is_empty());
+    // The order in which it is written down makes no other shape.
+    let one = r#"{"matchExpressions":[{"key":"a","operator":"In","values":["1","2"]}]}"#;
+    let two = r#"{"matchExpressions":[{"key":"b","operator":"Exists"}]}"#;
+    let of = |terms: &str| affine(terms).unwrap().key();
+    assert_eq!(of(&format!("[{one},{two}]")), of(&format!("[{two},{one},{two}]")));
+}
+
+#[test]
+fn of_a_single_term_what_says_one_label_is_a_node_selector_and_the_rest_is_not() {
+    let expressions = r#"{"key":"a","operator":"In","values":["1"]},
+        {"key":"b","operator":"Exists"}"#;
+    let single = affine(&format!(r#"[{{"matchExpressions":[{expressions}]}}]"#)).unwrap();
+    assert_eq!(single.node_selector, [("a".into(), "1".into())].into());
+    let rest = Term { requirements: [Requirement::Exists("b".into())].into() };
+    assert_eq!(single.affinity, Some(Affinity { terms: [rest].into() }));
+    // An alternative is nothing that every node must have.
+    let with_empty = affine(&format!(r#"[{{"matchExpressions":[{expressions}]}},{{}}]"#)).unwrap();
+    assert!(with_empty.node_selector.is_empty());
+    assert_eq!(with_empty.affinity.as_ref().unwrap().terms.len(), 1);
+    // A term that asks for nothing is met by no node.
+    assert_eq!(affine("[{}]").unwrap().affinity, Some(Affinity::default()));
+}
+
+#[test]
+fn affinity_that_kubernetes_would_refuse_is_refused_with_its_place() {
+    let expression = |expression: &str| format!(r#"[{{}},{{"matchExpressions":[{expression}]}}]"#);
+    let field = |field: &str| format!(r#"[{{"matchFields":[{field}]}}]"#);
+    let cases = [
+        ("[]".to_owned(), "nodeSelectorTerms: there is none"),
+        (
+            expression(r#"{"key":"a","operator":"Is","values":["1"]}"#),
+            "nodeSelectorTerms[1].matchExpressions[0]: operator `Is` is not `In`",
+        ),
+        (expression(r#"{"key":"a","operator":"In"}"#), "there are no values"),
+        (expression(r#"{"key":"","operator":"Exists"}"#), "name is empty"),
+        (expression(r#"{"key":"a","operator":"Exists","values":["1"]}"#), "takes no values"),
+        (expression(r#"{"key":"a","operator":"Gt","values":["x"]}"#), "`x` is no integer"),
+        (expression(r#"{"key":"a","operator":"Lt","values":["1","2"]}"#), "takes one value, not 2"),
+        (expression(r#"{"key":"a"}"#), "missing field `operator`"),
+        (
+            field(r#"{"key":"metadata.uid","operator":"In","values":["n"]}"#),
+            "nodeSelectorTerms[0].matchFields[0]: key `metadata.uid` is not `metadata.name`",
+        ),
+        (field(r#"{"key":"metadata.name","operator":"Exists"}"#), "operator `Exists` is not"),
+        (field(r#"{"key":"metadata.name","operator":"In","values":[]}"#), "one value, not 0"),
+        (
+            field(r#"{"key":"metadata.name","operator":"In","values":["a","b"]}"#),
+            "one value, not 2",
+        ),
+    ];
+    for (terms, expected) in cases {
+        let said = affine(&terms).unwrap_err().to_string();
+        assert!(said.contains(expected), "{terms}: {said}");
     }
+}
+
+#[test]
+fn affinity_is_taken_at_its_limits_and_refused_one_past_them() {
+    let expression = r#"{"key":"a","operator":"Exists"}"#;
+    let of = |terms: usize, expressions: usize| {
+        let term = |n: usize| {
+            let more = if n == 0 { expressions - (terms - 1) } else { 1 };
+            let list = vec![expression; more].join(",");
+            format!(r#"{{"matchExpressions":[{list}]}}"#)
+        };
+        affine(&format!("[{}]", (0..terms).map(term).collect::<Vec<_>>().join(",")))
+    };
+    let (terms, all) = (limits::AFFINITY_TERMS_MAX, limits::AFFINITY_REQUIREMENTS_MAX);
+    assert!(of(terms, terms).is_ok() && of(2, all).is_ok());
+    assert!(of(terms + 1, terms + 1).unwrap_err().to_string().ends_with("65 terms, limit is 64"));
+    let said = of(2, all + 1).unwrap_err().to_string();
+    assert!(said.ends_with("257 requirements in all, limit is 256"), "{said}");
 }
 
 /// What docs/armada.md shows is what happens: each row has a job and the answer to it.

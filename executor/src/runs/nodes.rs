@@ -160,8 +160,8 @@ impl Nodes {
         if !entry.node.schedulable {
             return Some(format!("node `{node}` takes no runs"));
         }
-        if !shape.admits(&entry.node.labels, &entry.node.taints) {
-            return Some(format!("labels or taints of node `{node}` keep it away"));
+        if !shape.admits(node, &entry.node.labels, &entry.node.taints) {
+            return Some(format!("labels, taints or the name of node `{node}` keep it away"));
         }
         let short = shape.request.iter().find(|(name, asked)| *asked > entry.free.get(name));
         short.map(|(name, asked)| {

@@ -10,7 +10,7 @@ use muster_core::Name;
 use muster_core::control::Control;
 use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources, dense, from_dense};
-use muster_core::shape::{Shape, ShapeKey, Taint};
+use muster_core::shape::{Affinity, Shape, ShapeKey, Taint};
 use muster_core::solve::{self, ClassIn, NodeIn, Plan, Problem, QueueIn, RunIn, ShapeIn};
 
 use super::order::ordered;
@@ -152,7 +152,7 @@ impl Round {
             admits: numbers
                 .shapes
                 .iter()
-                .map(|s| groups.iter().map(|(labels, taints)| s.admits(labels, taints)).collect())
+                .map(|shape| groups.iter().map(|group| group.admits(shape)).collect())
                 .collect(),
             queues: inputs,
             nodes: node_inputs,
@@ -237,9 +237,22 @@ fn ordinal(names: &[&Name], name: &Name) -> u32 {
     u32::try_from(place).expect("fewer than 2^32 names")
 }
 
-type Group = (BTreeMap<Name, Name>, Vec<Taint>);
+/// Nodes that are equal to every shape, resources aside.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    labels: BTreeMap<Name, Name>,
+    taints: Vec<Taint>,
+    /// The name of its only node, where a shape speaks of that.
+    name: Option<Name>,
+}
 
-/// The nodes of the clusters that ask, and the groups of equal labels and taints among them.
+impl Group {
+    fn admits(&self, shape: &Shape) -> bool {
+        shape.admits(self.name.as_deref().unwrap_or_default(), &self.labels, &self.taints)
+    }
+}
+
+/// The nodes of the clusters that ask, and the groups of equal ones among them.
 fn nodes(
     table: &Table,
     clusters: &BTreeMap<Name, u64>,
@@ -249,10 +262,16 @@ fn nodes(
     let mut inputs = Vec::new();
     let mut groups: Vec<Group> = Vec::new();
     let mut known: BTreeMap<Group, u32> = BTreeMap::new();
+    let affinities = numbers.shapes.iter().filter_map(|shape| shape.affinity.as_ref());
+    let named: BTreeSet<&Name> = affinities.flat_map(Affinity::names).collect();
     let asking = table.clusters.iter().filter(|(name, _)| clusters.contains_key(*name));
     for (cluster, state) in asking {
         for (name, node) in state.nodes.iter().filter(|(_, node)| node.schedulable) {
-            let key = (node.labels.clone(), node.taints.clone());
+            let key = Group {
+                labels: node.labels.clone(),
+                taints: node.taints.clone(),
+                name: named.get(name).map(|name| Name::clone(name)),
+            };
             let next = u32::try_from(groups.len()).expect("fewer than 2^32 groups");
             let group = *known.entry(key.clone()).or_insert(next);
             if group == next {
@@ -339,6 +358,9 @@ fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState) -> http::Clus
         last_contact: http::time_text(cluster.contact),
     }
 }
+
+#[cfg(test)]
+mod group_tests;
 
 #[cfg(test)]
 mod tests {

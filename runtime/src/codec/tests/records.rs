@@ -96,7 +96,8 @@ fn shape() -> impl Strategy<Value = Arc<Shape>> {
     let selector = btree_map(name(), name(), 0..3);
     (request, selector, vec(toleration, 0..2), name(), name()).prop_map(
         |(request, node_selector, tolerations, pool, class)| {
-            Arc::new(Shape { request, node_selector, tolerations, pool, class })
+            let affinity = None;
+            Arc::new(Shape { request, node_selector, affinity, tolerations, pool, class })
         },
     )
 }
@@ -275,6 +276,7 @@ fn fixed_shape() -> Arc<Shape> {
     Arc::new(Shape {
         request: request.map(|(n, q)| (n.into(), q.parse().unwrap())).into_iter().collect(),
         node_selector: [("zone".into(), "a".into())].into(),
+        affinity: None,
         tolerations: vec![Toleration {
             key: Some("gpu".into()),
             value: None,

@@ -1,0 +1,113 @@
+//! Which nodes count as equal.
+
+use std::time::Duration;
+
+use muster_api::shape::ShapeText;
+use muster_core::control::Queue;
+use muster_core::shape::{Requirement, Term};
+use muster_core::time::Timestamp;
+
+use super::*;
+use crate::leader::table::Taken;
+
+/// A table of one cluster `c` with these nodes, all alike, and one queue that has a job of each
+/// of these shapes.
+fn table(nodes: &[&str], shapes: Vec<Shape>) -> Table {
+    let mut table = Table::new("default");
+    let amounts = || ["cpu", "pods"].map(|name| (name.to_owned(), "8".to_owned())).into();
+    let node = |name: &&str| bus::Node {
+        name: (*name).to_owned(),
+        labels: [("zone".to_owned(), "a".to_owned())].into(),
+        taints: vec![],
+        allocatable: amounts(),
+        free: amounts(),
+        runs: 0,
+        schedulable: true,
+    };
+    let nodes = nodes.iter().map(node).collect();
+    let request = bus::LeaseRequest {
+        cluster: "c".into(),
+        instance: "i".into(),
+        seen: None,
+        nodes: bus::NodeUpdate { base: None, version: 1, nodes, removed: vec![] },
+        leases_max: 100,
+        wait_ms: 0,
+    };
+    assert!(table.request(&request, Duration::from_secs(1), Timestamp(5_000)));
+    let count = u32::try_from(shapes.len()).unwrap();
+    let runs = (0..count).map(|shape| (0, shape, 1)).collect();
+    let pool = bus::PoolOffer {
+        pool: "default".into(),
+        heads: vec![bus::Head { class: "default".into(), runs, behind: None }],
+        waiting: count.into(),
+        demand: BTreeMap::new(),
+        held: 0,
+        holds: BTreeMap::new(),
+    };
+    let queue = bus::QueueOffer { queue: "q".into(), further: false, pools: vec![pool] };
+    let taken = table.offers(bus::Offers {
+        shard: 1,
+        owner: "w".into(),
+        epoch: 1,
+        version: 1,
+        previous: 0,
+        full: true,
+        shapes: shapes.into_iter().map(|shape| ShapeText(Arc::new(shape))).collect(),
+        queues: vec![queue],
+    });
+    assert_eq!(taken, Taken::Yes);
+    table
+}
+
+fn control() -> Control {
+    let queue =
+        Queue { weight_millis: 1000, labels: BTreeMap::new(), cordoned: false, incarnation: 0 };
+    Control::default().with_queue("q", queue).unwrap()
+}
+
+/// A job of one cpu and one pod that may run only where this holds.
+fn only(requirement: Requirement) -> Shape {
+    let request = ["cpu", "pods"].map(|name| (name.into(), Quantity::from_units(1)));
+    let term = Term { requirements: [requirement].into() };
+    let affinity = Some(Affinity { terms: [term].into() });
+    Shape { affinity, ..Shape::of_request(request.into_iter().collect()) }
+}
+
+/// The nodes that are picked, by shape.
+fn picked(shapes: Vec<Shape>) -> (u32, BTreeMap<String, String>) {
+    let table = table(&["n0", "n1", "n2", "n3"], shapes.clone());
+    let clusters = BTreeMap::from([("c".into(), 100)]);
+    let round = Round::new(&table, &control(), &clusters, 100).unwrap();
+    let picks = round.picks(&round.solve(), &clusters).into_values().flatten();
+    let keys: Vec<ShapeKey> = shapes.iter().map(Shape::key).collect();
+    let place = |pick: bus::Pick| {
+        let shape = keys.iter().position(|key| convert::shape_key(*key) == pick.shape).unwrap();
+        (shape.to_string(), pick.node)
+    };
+    (round.problem.groups, picks.map(place).collect())
+}
+
+#[test]
+fn a_node_has_a_group_of_its_own_only_where_a_shape_speaks_of_its_name() {
+    let name = Name::from;
+    let zone = only(Requirement::In(name("zone"), [name("a")].into()));
+    let (groups, nodes) = picked(vec![zone.clone()]);
+    assert_eq!((groups, nodes.len()), (1, 1));
+    let elsewhere = only(Requirement::NotIn(name("zone"), [name("a")].into()));
+    let shapes = vec![
+        zone,
+        only(Requirement::Named(name("n2"))),
+        only(Requirement::Named(name("n9"))),
+        elsewhere,
+    ];
+    let (groups, nodes) = picked(shapes);
+    assert_eq!(groups, 2, "`n2`, and all others");
+    assert_eq!(nodes.keys().collect::<Vec<_>>(), ["0", "1"]);
+    assert_eq!(nodes["1"], "n2");
+    let others = ["n0", "n1", "n2"].map(|node| Requirement::NotNamed(name(node)));
+    let term = Term { requirements: others.into() };
+    let affinity = Some(Affinity { terms: [term].into() });
+    let (groups, nodes) =
+        picked(vec![Shape { affinity, ..only(Requirement::Exists(name("zone"))) }]);
+    assert_eq!((groups, nodes["0"].as_str()), (4, "n3"));
+}
