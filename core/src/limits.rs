@@ -40,6 +40,10 @@ pub const QUEUES_MAX: usize = 10_000;
 pub const PRIORITY_CLASSES_MAX: usize = 100;
 /// Bytes of a priority class's name.
 pub const PRIORITY_CLASS_NAME_BYTES_MAX: usize = 253;
+/// Jobs of one gang.
+pub const GANG_CARDINALITY_MAX: u32 = 10_000;
+/// Bytes of a gang's id.
+pub const GANG_ID_BYTES_MAX: usize = 253;
 /// Seconds of a pod's termination grace period.
 pub const GRACE_PERIOD_SECONDS_MAX: u64 = 300;
 /// Different resources that one job may ask for.

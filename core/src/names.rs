@@ -129,6 +129,14 @@ pub fn pool(name: &str) -> Result<(), Error> {
     }
 }
 
+/// A gang: any text without control characters.
+///
+/// # Errors
+/// When it is empty, too long or holds a control character.
+pub fn gang(name: &str) -> Result<(), Error> {
+    printable("gang", name, limits::GANG_ID_BYTES_MAX)
+}
+
 /// A priority class: a Kubernetes DNS subdomain (RFC 1123).
 ///
 /// # Errors

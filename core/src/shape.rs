@@ -10,8 +10,10 @@ use crate::quantity::Quantity;
 use crate::resources::Resources;
 
 mod affinity;
+mod gang;
 
 pub use affinity::{Affinity, Requirement, Term};
+pub use gang::Gang;
 
 /// The name of the priority class of a job that names none.
 pub const DEFAULT_CLASS: &str = "default";
@@ -23,6 +25,8 @@ pub const POOL_LABEL: &str = "muster.dev/pool";
 
 /// What begins the section of a canonical text that holds the affinity.
 const AFFINITY: &str = ";a";
+/// The same of the gang, which stands behind it.
+const GANG: &str = ";g";
 
 /// Which taints a pod puts up with, as Kubernetes has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +61,7 @@ impl Toleration {
     }
 }
 
-/// Resource request, placement constraints, pool and priority class of a job.
+/// Resource request, placement constraints, pool, priority class and gang of a job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape {
     /// What one job of this shape takes from a node, `pods` included.
@@ -72,6 +76,8 @@ pub struct Shape {
     pub pool: Name,
     /// The name of its priority class.
     pub class: Name,
+    /// Its gang, if it is a member of one.
+    pub gang: Option<Gang>,
 }
 
 /// A shape's identity between processes: the hash of its canonical text.
@@ -89,6 +95,7 @@ impl Shape {
             tolerations: Vec::new(),
             pool: DEFAULT_POOL.into(),
             class: DEFAULT_CLASS.into(),
+            gang: None,
         }
     }
 
@@ -130,6 +137,10 @@ impl Shape {
             text.push_str(AFFINITY);
             affinity.write(&mut text);
         }
+        if let Some(gang) = &self.gang {
+            text.push_str(GANG);
+            gang.write(&mut text);
+        }
         text
     }
 
@@ -158,21 +169,18 @@ impl Shape {
                 effect: part(&mut rest)?,
             });
         }
-        let affinity = match rest.strip_prefix(AFFINITY) {
-            Some(behind) => {
-                rest = behind;
-                Some(Affinity::read(&mut rest)?)
-            }
-            None => None,
-        };
-        rest.is_empty().then_some(Self {
-            request,
-            node_selector,
-            affinity,
-            tolerations,
-            pool,
-            class,
-        })
+        let mut affinity = None;
+        if let Some(behind) = rest.strip_prefix(AFFINITY) {
+            rest = behind;
+            affinity = Some(Affinity::read(&mut rest)?);
+        }
+        let mut gang = None;
+        if let Some(behind) = rest.strip_prefix(GANG) {
+            rest = behind;
+            gang = Some(Gang::read(&mut rest)?);
+        }
+        let shape = Self { request, node_selector, affinity, tolerations, pool, class, gang };
+        rest.is_empty().then_some(shape)
     }
 
     /// Whether a node of that name with these labels and taints may run it, resources aside.
@@ -229,14 +237,18 @@ mod tests {
             .prop_map(|m| m.into_iter().map(|(n, q)| (n, Quantity::from_millis(q))).collect());
         let selector = btree_map(name(), name(), 0..3);
         let affinity = option::of(affinity::tests::affinity(name().boxed()));
-        (request, selector, affinity, vec(toleration, 0..3), name(), name()).prop_map(
-            |(request, node_selector, affinity, tolerations, pool, class)| Shape {
+        let gang = (name(), any::<u32>(), option::of(name()))
+            .prop_map(|(id, cardinality, uniformity)| Gang { id, cardinality, uniformity });
+        let names = (name(), name(), option::of(gang));
+        (request, selector, affinity, vec(toleration, 0..3), names).prop_map(
+            |(request, node_selector, affinity, tolerations, (pool, class, gang))| Shape {
                 request,
                 node_selector,
                 affinity,
                 tolerations,
                 pool,
                 class,
+                gang,
             },
         )
     }
@@ -266,7 +278,7 @@ mod tests {
         for (text, key) in [(plain, PLAIN_KEY), (full, FULL_KEY)] {
             let shape = Shape::from_canonical(text).unwrap();
             assert_eq!((shape.canonical().as_str(), shape.key()), (text, ShapeKey(key)));
-            assert_eq!(shape.affinity, None);
+            assert_eq!((shape.affinity, shape.gang), (None, None));
         }
     }
 

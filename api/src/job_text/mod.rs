@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use muster_core::shape::{DEFAULT_POOL, POOL_LABEL, Shape};
+use muster_core::shape::{DEFAULT_POOL, Gang, POOL_LABEL, Shape};
 use muster_core::{Name, limits, names};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,24 +16,19 @@ use serde_json::value::RawValue;
 use crate::http::{ErrorCode, Problem};
 
 mod affinity;
+mod annotations;
 mod json;
 mod pod;
 #[cfg(test)]
 mod tests;
 
+use annotations::Annotated;
 use json::{Object, Pairs, Text};
+
+pub use annotations::{AT_MOST_ONCE_ANNOTATION, POOL_ANNOTATION};
 
 /// The namespace of a job that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
-/// The annotation that names the pool; a node selector by the same label does too.
-pub const POOL_ANNOTATION: &str = POOL_LABEL;
-/// The annotation that forbids a second attempt: `"true"`.
-pub const AT_MOST_ONCE_ANNOTATION: &str = "muster.dev/at-most-once";
-
-/// The annotations by which Armada's jobs say that they run together or not at all.
-const GANG_ANNOTATION: &str = "armadaproject.io/gangId";
-const GANG_SIZE_ANNOTATION: &str = "armadaproject.io/gangCardinality";
-
 /// Shapes remembered by one parser; more are forgotten all at once.
 const SHAPES_MAX: usize = 4096;
 
@@ -181,6 +176,7 @@ struct Last {
     pod_spec: String,
     required_node_labels: Option<String>,
     annotated_pool: Option<Name>,
+    gang: Option<Gang>,
     shape: Interned,
 }
 
@@ -226,8 +222,9 @@ impl Parser {
         let namespace = parts.namespace.unwrap_or(Cow::Borrowed(DEFAULT_NAMESPACE));
         names::namespace(&namespace).map_err(|error| Error::field("namespace", error))?;
         strings(parts.labels, "labels")?;
-        let (pool, at_most_once) = annotated(parts.annotations)?;
-        let shape = self.shape(parts.pod_spec, parts.required_node_labels, pool.as_deref())?;
+        let annotated = annotations::read(parts.annotations, annotations::GANGS_ARE_PLACED)?;
+        let at_most_once = annotated.at_most_once;
+        let shape = self.shape(parts.pod_spec, parts.required_node_labels, annotated)?;
         Ok(Job {
             client_id: parts.client_id,
             priority: priority(parts.priority),
@@ -245,12 +242,14 @@ impl Parser {
         &mut self,
         pod_spec: &str,
         node_labels: Option<&str>,
-        annotated_pool: Option<&str>,
+        annotated: Annotated<'_>,
     ) -> Result<Interned, Error> {
+        let Annotated { pool: annotated_pool, gang, .. } = annotated;
         if let Some(last) = &self.last
             && last.pod_spec == pod_spec
             && last.required_node_labels.as_deref() == node_labels
-            && last.annotated_pool.as_deref() == annotated_pool
+            && last.annotated_pool.as_deref() == annotated_pool.as_deref()
+            && last.gang == gang
         {
             return Ok(last.shape.clone());
         }
@@ -258,11 +257,20 @@ impl Parser {
         for (name, value) in strings(node_labels, "requiredNodeLabels")? {
             pod::select(&mut shape, &name.0, &value.0, || "requiredNodeLabels".to_owned())?;
         }
-        let pool = pool_of(annotated_pool, shape.node_selector.get(POOL_LABEL))?;
-        let pool = pod::name(&mut self.names, pool);
-        shape.pool = pool;
+        let pool = pool_of(annotated_pool.as_deref(), shape.node_selector.get(POOL_LABEL))?;
+        shape.pool = pod::name(&mut self.names, pool);
+        shape.gang.clone_from(&gang);
         let shape = self.intern(shape);
-        self.remember(pod_spec, node_labels, annotated_pool, &shape);
+        let mut kept = self.last.take().map(|last| last.pod_spec).unwrap_or_default();
+        kept.clear();
+        kept.push_str(pod_spec);
+        self.last = Some(Last {
+            pod_spec: kept,
+            required_node_labels: node_labels.map(str::to_owned),
+            annotated_pool: annotated_pool.map(|pool| pod::name(&mut self.names, &pool)),
+            gang,
+            shape: shape.clone(),
+        });
         Ok(shape)
     }
 
@@ -277,24 +285,6 @@ impl Parser {
         let (text, shape): (Arc<str>, _) = (text.into(), Arc::new(shape));
         self.shapes.insert(Arc::clone(&text), Arc::clone(&shape));
         Interned { shape, text }
-    }
-
-    fn remember(
-        &mut self,
-        pod_spec: &str,
-        node_labels: Option<&str>,
-        annotated_pool: Option<&str>,
-        shape: &Interned,
-    ) {
-        let mut kept = self.last.take().map(|last| last.pod_spec).unwrap_or_default();
-        kept.clear();
-        kept.push_str(pod_spec);
-        self.last = Some(Last {
-            pod_spec: kept,
-            required_node_labels: node_labels.map(str::to_owned),
-            annotated_pool: annotated_pool.map(|pool| pod::name(&mut self.names, pool)),
-            shape: shape.clone(),
-        });
     }
 }
 
@@ -366,30 +356,6 @@ fn strings<'a>(
     Ok(pairs.0)
 }
 
-/// The pool that the annotations name, and whether there is to be no second attempt. A member of a
-/// gang is refused: run by itself it would wait for the others and hold what they need.
-fn annotated(text: Option<&str>) -> Result<(Option<Cow<'_, str>>, bool), Error> {
-    let (mut pool, mut at_most_once) = (None, false);
-    let (mut is_member, mut is_alone) = (false, false);
-    for (name, value) in strings(text, "annotations")? {
-        if name.0 == POOL_ANNOTATION {
-            let path = || format!("annotations.{POOL_ANNOTATION}");
-            names::pool(&value.0).map_err(|error| Error::field(path(), error))?;
-            pool = Some(value.0);
-        } else if name.0 == AT_MOST_ONCE_ANNOTATION {
-            at_most_once = truth(&value.0)?;
-        } else if name.0 == GANG_ANNOTATION {
-            is_member = !value.0.is_empty();
-        } else if name.0 == GANG_SIZE_ANNOTATION {
-            is_alone = matches!(&*value.0, "0" | "1");
-        }
-    }
-    if is_member && !is_alone {
-        return Err(Error::Unsupported { path: "annotations.armadaproject.io/gangId" });
-    }
-    Ok((pool, at_most_once))
-}
-
 /// The job's pool: that of its annotation or of its node selector, which must not differ.
 fn pool_of<'a>(annotated: Option<&'a str>, selected: Option<&'a Name>) -> Result<&'a str, Error> {
     match (annotated, selected.map(|name| &**name)) {
@@ -404,16 +370,5 @@ fn pool_of<'a>(annotated: Option<&'a str>, selected: Option<&'a Name>) -> Result
             Ok(selected)
         }
         (None, None) => Ok(DEFAULT_POOL),
-    }
-}
-
-fn truth(text: &str) -> Result<bool, Error> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        other => {
-            let reason = format!("`{other}` is neither `true` nor `false`");
-            Err(Error::field(format!("annotations.{AT_MOST_ONCE_ANNOTATION}"), reason))
-        }
     }
 }

@@ -111,8 +111,8 @@ fn shape() -> impl Strategy<Value = Arc<Shape>> {
         request.set("nvidia.com/gpu".into(), Quantity::from_units(amount.into()));
         let toleration = Toleration { key: Some(key), value: None, effect: None };
         let node_selector = BTreeMap::from([(pool.clone(), class.clone())]);
-        let (affinity, tolerations) = (None, vec![toleration]);
-        Arc::new(Shape { request, node_selector, affinity, tolerations, pool, class })
+        let (affinity, tolerations, gang) = (None, vec![toleration], None);
+        Arc::new(Shape { request, node_selector, affinity, tolerations, pool, class, gang })
     })
 }
 

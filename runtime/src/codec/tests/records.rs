@@ -96,8 +96,8 @@ fn shape() -> impl Strategy<Value = Arc<Shape>> {
     let selector = btree_map(name(), name(), 0..3);
     (request, selector, vec(toleration, 0..2), name(), name()).prop_map(
         |(request, node_selector, tolerations, pool, class)| {
-            let affinity = None;
-            Arc::new(Shape { request, node_selector, affinity, tolerations, pool, class })
+            let (affinity, gang) = (None, None);
+            Arc::new(Shape { request, node_selector, affinity, tolerations, pool, class, gang })
         },
     )
 }
@@ -284,6 +284,7 @@ fn fixed_shape() -> Arc<Shape> {
         }],
         pool: "default".into(),
         class: "high".into(),
+        gang: None,
     })
 }
 
