@@ -339,6 +339,7 @@ fn refused(refusal: &Refusal) -> Problem {
     let code = match refusal {
         Refusal::QueueClosed { .. } => ErrorCode::QueueNotFound,
         Refusal::QueueInUse { .. } => ErrorCode::QueueInUse,
+        Refusal::QueueFull { .. } => ErrorCode::QueueFull,
         Refusal::KeyReused { .. } => ErrorCode::Conflict,
     };
     Problem::new(code, refusal.to_string())

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 mod control;
 
 pub use control::{
-    PriorityClass, PriorityClassList, PriorityClassSettings, Queue, QueueList, QueueSettings,
+    PriorityClass, PriorityClassList, PriorityClassSettings, Queue, QueueLimit, QueueList,
+    QueueSettings, Rate,
 };
 
 /// An error: RFC 9457 problem details with a stable code.
@@ -53,6 +54,8 @@ pub enum ErrorCode {
     Overloaded,
     /// More than the limit.
     PayloadTooLarge,
+    /// As many jobs wait in the queue as may.
+    QueueFull,
     /// The queue has live jobs.
     QueueInUse,
     /// No such queue.
@@ -67,7 +70,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::ClassUnknown,
         Self::Conflict,
@@ -79,6 +82,7 @@ impl ErrorCode {
         Self::NotFound,
         Self::Overloaded,
         Self::PayloadTooLarge,
+        Self::QueueFull,
         Self::QueueInUse,
         Self::QueueNotFound,
         Self::ShardDamaged,
@@ -91,7 +95,7 @@ impl ErrorCode {
     pub fn http_status(self) -> u16 {
         match self {
             Self::BadRequest | Self::ClassUnknown | Self::InvalidJob => 400,
-            Self::Conflict | Self::QueueInUse => 409,
+            Self::Conflict | Self::QueueFull | Self::QueueInUse => 409,
             Self::CursorExpired => 410,
             Self::Internal => 500,
             Self::LogsUnavailable | Self::NotFound | Self::QueueNotFound => 404,
@@ -118,6 +122,7 @@ impl ErrorCode {
             | Self::MethodNotAllowed
             | Self::NotFound
             | Self::PayloadTooLarge
+            | Self::QueueFull
             | Self::QueueInUse
             | Self::QueueNotFound
             | Self::UnsupportedMediaType => false,

@@ -68,6 +68,8 @@ pub struct Submit {
     /// The hash of queue, job set and `Idempotency-Key`, where one was given: a line of it that was
     /// accepted before keeps its id.
     pub key: Option<u128>,
+    /// How many jobs may wait in the queue once these do; none for any number.
+    pub queued_max: Option<u64>,
     /// The jobs, by rising `line`.
     pub jobs: Vec<NewJob>,
 }
@@ -249,6 +251,20 @@ pub enum Refusal {
         line: u64,
         /// What it was then.
         job: JobId,
+    },
+    /// More jobs would wait in the queue than may.
+    #[error(
+        "{queued} jobs wait in queue `{queue}` and {more} more were submitted at once, limit is {max}"
+    )]
+    QueueFull {
+        /// The queue.
+        queue: Name,
+        /// Jobs that wait in it, tasks one by one.
+        queued: u64,
+        /// Jobs that were to wait beside them.
+        more: u64,
+        /// How many may wait.
+        max: u64,
     },
     /// The queue cannot be closed.
     #[error("queue `{queue}` has {live} live jobs")]

@@ -7,8 +7,10 @@ use crate::limits;
 use crate::names;
 
 mod classes;
+mod limits_of_queues;
 
 pub use classes::{CLASSES_BUILT_IN, PriorityClass};
+pub use limits_of_queues::{Amount, Limit, Rate};
 
 /// A queue: the unit of fair share.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,9 +21,30 @@ pub struct Queue {
     pub labels: BTreeMap<String, String>,
     /// Whether its queued jobs are kept from being leased.
     pub cordoned: bool,
+    /// What its jobs may hold together.
+    pub limits: Vec<Limit>,
+    /// How many of its jobs may wait; none for any number.
+    pub jobs_queued_max: Option<u64>,
+    /// How fast its jobs are placed; none for at once.
+    pub rate: Option<Rate>,
     /// The version of the control data that created it; a queue deleted and created again has
     /// another.
     pub incarnation: u64,
+}
+
+impl Default for Queue {
+    /// A queue of weight 1 without limits.
+    fn default() -> Self {
+        Self {
+            weight_millis: 1000,
+            labels: BTreeMap::new(),
+            cordoned: false,
+            limits: Vec::new(),
+            jobs_queued_max: None,
+            rate: None,
+            incarnation: 0,
+        }
+    }
 }
 
 /// All control data at one version.
@@ -57,6 +80,27 @@ pub enum Error {
         max = limits::QUEUE_LABEL_BYTES_MAX
     )]
     LabelBytes(usize),
+    /// Too many limits.
+    #[error("queue has {0} limits, limit is {max}", max = limits::QUEUE_LIMITS_MAX)]
+    Limits(usize),
+    /// Two limits of the same.
+    #[error("limit `{0}` is there twice")]
+    LimitTwice(String),
+    /// A limit without a resource.
+    #[error("limit `{0}` names no resource")]
+    LimitOfNothing(String),
+    /// A limit with too many resources.
+    #[error("limit `{0}` names {1} resources, limit is {max}", max = limits::RESOURCES_PER_JOB_MAX)]
+    LimitResources(String, usize),
+    /// The amount of a limit is neither a quantity nor a percentage.
+    #[error("`{0}` is neither a quantity from 0 on nor a percentage from 0% to 100%")]
+    Amount(String),
+    /// The rate is not a positive number in range.
+    #[error("rate of {0} a second is not a number from 0.001 to 1000000")]
+    Rate(String),
+    /// Nothing may be placed at once.
+    #[error("a burst is at least 1")]
+    Burst,
     /// Too many queues.
     #[error("deployment has {0} queues, which is the limit")]
     TooManyQueues(usize),
@@ -116,6 +160,7 @@ impl Control {
         if let Some(bytes) = lengths.max().filter(|bytes| *bytes > limits::QUEUE_LABEL_BYTES_MAX) {
             return Err(Error::LabelBytes(bytes));
         }
+        limits_of_queues::check(&queue.limits)?;
         let mut next = self.clone();
         next.version += 1;
         queue.incarnation = self.queues.get(name).map_or(next.version, |old| old.incarnation);
@@ -141,7 +186,7 @@ mod tests {
     use super::*;
 
     fn queue(weight_millis: u64) -> Queue {
-        Queue { weight_millis, labels: BTreeMap::new(), cordoned: false, incarnation: 0 }
+        Queue { weight_millis, ..Queue::default() }
     }
 
     #[test]

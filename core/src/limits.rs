@@ -34,6 +34,8 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub const QUEUE_LABELS_MAX: usize = 64;
 /// Bytes of the name, and of the value, of a queue's label.
 pub const QUEUE_LABEL_BYTES_MAX: usize = 317;
+/// Limits of a queue.
+pub const QUEUE_LIMITS_MAX: usize = 64;
 /// Queues of a deployment.
 pub const QUEUES_MAX: usize = 10_000;
 /// Priority classes that are set in a deployment.

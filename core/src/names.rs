@@ -129,6 +129,14 @@ pub fn pool(name: &str) -> Result<(), Error> {
     }
 }
 
+/// A resource: a Kubernetes qualified name is one.
+///
+/// # Errors
+/// When it is empty, longer than 317 bytes or holds a control character.
+pub fn resource(name: &str) -> Result<(), Error> {
+    printable("resource", name, 317)
+}
+
 /// A gang: any text without control characters.
 ///
 /// # Errors

@@ -45,6 +45,7 @@ fn submit(shard: &mut Shard, commit: u64, payload: &Payload, records: &mut Vec<R
         incarnation: 1,
         job_set: "set".into(),
         key: None,
+        queued_max: None,
         jobs: jobs.collect(),
     };
     let now = Timestamp(1_790_000_000_000 + i64::try_from(commit).unwrap_or(0));

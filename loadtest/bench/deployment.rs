@@ -38,7 +38,7 @@ impl Deployment {
 
     /// Creates a queue; a cordoned one keeps what it is given.
     pub(crate) async fn queue(&self, name: &str, cordoned: bool) -> anyhow::Result<()> {
-        let settings = QueueSettings { weight: 1.0, labels: Default::default(), cordoned };
+        let settings = QueueSettings { cordoned, ..QueueSettings::default() };
         self.client.put_queue(name, &settings).await?;
         Ok(())
     }

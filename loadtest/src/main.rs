@@ -259,9 +259,7 @@ async fn create_missing(client: &Client, queues: &[String]) -> anyhow::Result<()
     let there = client.queues().await?;
     for name in queues {
         if !there.iter().any(|queue| queue.name == *name) {
-            let labels = std::collections::BTreeMap::new();
-            let settings = QueueSettings { weight: 1.0, labels, cordoned: false };
-            client.put_queue(name, &settings).await?;
+            client.put_queue(name, &QueueSettings::default()).await?;
         }
     }
     Ok(())

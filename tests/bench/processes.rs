@@ -58,7 +58,7 @@ async fn measured() -> Result<Vec<Row>> {
 }
 
 async fn queue(client: &Client, name: &str, cordoned: bool) -> Result<()> {
-    let settings = QueueSettings { weight: 1.0, labels: Default::default(), cordoned };
+    let settings = QueueSettings { cordoned, ..QueueSettings::default() };
     client.put_queue(name, &settings).await.with_context(|| format!("create {name}"))?;
     Ok(())
 }

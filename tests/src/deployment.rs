@@ -271,7 +271,7 @@ pub fn patient_client_with(urls: &str, answer_timeout: Duration) -> Result<Clien
 pub async fn create_queues(client: &Client, count: usize) -> Result<Vec<String>> {
     let names = (0..count).map(|number| format!("load-{number}")).collect::<Vec<_>>();
     for name in &names {
-        let settings = QueueSettings { weight: 1.0, labels: Default::default(), cordoned: false };
+        let settings = QueueSettings::default();
         client.put_queue(name, &settings).await.with_context(|| format!("create {name}"))?;
     }
     Ok(names)

@@ -17,10 +17,56 @@ pub struct QueueSettings {
     /// Whether its queued jobs are kept from being leased.
     #[serde(default)]
     pub cordoned: bool,
+    /// What its jobs may hold together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<QueueLimit>,
+    /// How many of its jobs may wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs_queued_max: Option<u64>,
+    /// How fast its jobs are placed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            weight: one(),
+            labels: BTreeMap::new(),
+            cordoned: false,
+            limits: Vec::new(),
+            jobs_queued_max: None,
+            rate: None,
+        }
+    }
 }
 
 fn one() -> f64 {
     1.0
+}
+
+/// What jobs of a queue may hold together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueueLimit {
+    /// Of this priority class; none for all jobs of the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// In this pool; none for each pool by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// By resource a quantity, or a percentage of what the pool has.
+    pub resources: BTreeMap<String, String>,
+}
+
+/// How fast jobs are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// Jobs a second, in the long run.
+    pub per_second: f64,
+    /// Jobs at once.
+    pub burst: u32,
 }
 
 /// A queue as it is shown.
@@ -29,12 +75,9 @@ fn one() -> f64 {
 pub struct Queue {
     /// Its name.
     pub name: String,
-    /// Weight.
-    pub weight: f64,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Whether its queued jobs are kept from being leased.
-    pub cordoned: bool,
+    /// Its settings.
+    #[serde(flatten)]
+    pub settings: QueueSettings,
 }
 
 /// A list of queues.

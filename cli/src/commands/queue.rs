@@ -1,15 +1,15 @@
 //! `muster queue`
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use muster_api::http::{ErrorCode, Problem, Queue, QueueList, QueueSettings};
+use muster_api::http::{ErrorCode, Problem, Queue, QueueLimit, QueueList, QueueSettings, Rate};
 use muster_client::Error;
 
 use crate::context::Context;
 use crate::exit::{Outcome, Usage};
+use crate::input::limits::{self, OrNone};
 use crate::input::queues;
 use crate::show::{self, Rows};
 
@@ -38,8 +38,8 @@ pub(crate) struct Create {
     /// Its name
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     name: Option<String>,
-    /// Queues as YAML or JSON (`name`, `weight`, `labels`, `cordoned`), Armada's queue files too;
-    /// those that exist are set to what the file says
+    /// Queues as YAML or JSON (`name`, `weight`, `labels`, `cordoned`, `limits`, `jobsQueuedMax`,
+    /// `rate`), Armada's queue files too; those that exist are set to what the file says
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Its weight: twice the weight, twice the share
@@ -51,7 +51,22 @@ pub(crate) struct Create {
     /// Keep its jobs from being leased
     #[arg(long, conflicts_with = "file")]
     cordoned: bool,
+    /// What its jobs of a class may hold of a pool together, as quantities or percentages of the
+    /// pool; `*` is all classes, each pool; repeat for more
+    #[arg(long, value_name = LIMIT, value_parser = limits::limit, conflicts_with = "file")]
+    limit: Vec<QueueLimit>,
+    /// How many of its jobs may wait
+    #[arg(long, value_name = "N", conflicts_with = "file")]
+    jobs_queued_max: Option<u64>,
+    /// How many of its jobs are placed in a second, in the long run
+    #[arg(long, value_name = "N/s", value_parser = limits::rate, conflicts_with = "file")]
+    rate: Option<f64>,
+    /// How many of them at once; without it, those of a second
+    #[arg(long, value_name = "N", requires = "rate")]
+    burst: Option<u32>,
 }
+
+const LIMIT: &str = "CLASS/POOL:RESOURCE=AMOUNT,…";
 
 #[derive(Debug, Args)]
 pub(crate) struct Update {
@@ -69,6 +84,21 @@ pub(crate) struct Update {
     /// Whether its jobs are kept from being leased
     #[arg(long, value_name = "BOOL")]
     cordoned: Option<bool>,
+    /// A limit to set; that of the same class and pool goes; repeat for more
+    #[arg(long, value_name = LIMIT, value_parser = limits::limit)]
+    limit: Vec<QueueLimit>,
+    /// A limit to take away; repeat for more
+    #[arg(long, value_name = "CLASS/POOL", value_parser = limits::of_place)]
+    remove_limit: Vec<QueueLimit>,
+    /// How many of its jobs may wait; `none` for any number
+    #[arg(long, value_name = "N", value_parser = limits::number_or_none)]
+    jobs_queued_max: Option<OrNone<u64>>,
+    /// How many of its jobs are placed in a second, in the long run; `none` for any number
+    #[arg(long, value_name = "N/s", value_parser = limits::rate_or_none)]
+    rate: Option<OrNone<f64>>,
+    /// How many of them at once; without it, those of a second
+    #[arg(long, value_name = "N", requires = "rate")]
+    burst: Option<u32>,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -98,10 +128,14 @@ async fn create(context: &Context, arguments: Create) -> anyhow::Result<()> {
         return create_from(context, file).await;
     }
     let name = arguments.name.ok_or_else(|| Usage("a queue needs a name".to_owned()))?;
+    let burst = arguments.burst;
     let settings = QueueSettings {
         weight: arguments.weight,
         labels: arguments.label.into_iter().collect(),
         cordoned: arguments.cordoned,
+        limits: arguments.limit,
+        jobs_queued_max: arguments.jobs_queued_max,
+        rate: arguments.rate.map(|per_second| rate(per_second, burst)),
     };
     match context.client.queue(&name).await {
         Err(error) if error.is_not_found() => {}
@@ -129,16 +163,28 @@ async fn create_from(context: &Context, file: &std::path::Path) -> anyhow::Resul
 }
 
 async fn update(context: &Context, arguments: Update) -> anyhow::Result<()> {
-    let queue = context.client.queue(&arguments.name).await?;
-    let mut labels: BTreeMap<_, _> = queue.labels;
-    labels.extend(arguments.label);
-    labels.retain(|key, _| !arguments.remove_label.contains(key));
-    let settings = QueueSettings {
-        weight: arguments.weight.unwrap_or(queue.weight),
-        labels,
-        cordoned: arguments.cordoned.unwrap_or(queue.cordoned),
+    let mut settings = context.client.queue(&arguments.name).await?.settings;
+    settings.labels.extend(arguments.label);
+    settings.labels.retain(|key, _| !arguments.remove_label.contains(key));
+    let is_of = |limit: &QueueLimit, other: &QueueLimit| {
+        limit.class == other.class && limit.pool == other.pool
     };
+    let gone = || arguments.limit.iter().chain(&arguments.remove_limit);
+    settings.limits.retain(|limit| !gone().any(|gone| is_of(limit, gone)));
+    settings.limits.extend(arguments.limit.iter().cloned());
+    settings.weight = arguments.weight.unwrap_or(settings.weight);
+    settings.cordoned = arguments.cordoned.unwrap_or(settings.cordoned);
+    if let Some(OrNone(max)) = arguments.jobs_queued_max {
+        settings.jobs_queued_max = max;
+    }
+    if let Some(OrNone(given)) = arguments.rate {
+        settings.rate = given.map(|per_second| rate(per_second, arguments.burst));
+    }
     show_queues(context, vec![context.client.put_queue(&arguments.name, &settings).await?])
+}
+
+fn rate(per_second: f64, burst: Option<u32>) -> Rate {
+    Rate { per_second, burst: limits::burst(burst, per_second) }
 }
 
 /// One queue is shown as itself, several as a list.
@@ -152,17 +198,25 @@ fn show_queues(context: &Context, mut queues: Vec<Queue>) -> anyhow::Result<()> 
     }
 }
 
+/// Limits have a column where there are any.
 fn table(context: &Context, queues: &[Queue]) -> String {
-    let mut rows = Rows::new(context.colour, &["QUEUE", "WEIGHT", "CORDONED", "LABELS"]);
-    for queue in queues {
+    let limits: Vec<String> = queues.iter().map(|queue| limits::text(&queue.settings)).collect();
+    let mut header = vec!["QUEUE", "WEIGHT", "CORDONED", "LABELS"];
+    let is_limited = limits.iter().any(|text| !text.is_empty());
+    header.extend(is_limited.then_some("LIMITS"));
+    let mut rows = Rows::new(context.colour, &header);
+    for (queue, limits) in queues.iter().zip(limits) {
+        let settings = &queue.settings;
         let labels: Vec<_> =
-            queue.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        rows.add([
+            settings.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let cells = [
             queue.name.clone(),
-            queue.weight.to_string(),
-            if queue.cordoned { "yes" } else { "no" }.to_owned(),
+            settings.weight.to_string(),
+            if settings.cordoned { "yes" } else { "no" }.to_owned(),
             show::or_dash(Some(&labels.join(","))),
-        ]);
+        ];
+        let limits = is_limited.then(|| show::or_dash(Some(&limits)));
+        rows.add(cells.into_iter().chain(limits));
     }
     rows.text()
 }

@@ -38,7 +38,7 @@ pub(super) async fn cpu_request(clock: &Clock, client: &Client) -> anyhow::Resul
 
 pub(super) async fn create_queue(client: &Client, name: &str, weight: u32) -> anyhow::Result<()> {
     let weight = f64::from(weight);
-    let settings = QueueSettings { weight, labels: Default::default(), cordoned: false };
+    let settings = QueueSettings { weight, ..QueueSettings::default() };
     client.put_queue(name, &settings).await?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Files that people write: jobs and queues.
 
 pub(crate) mod jobs;
+pub(crate) mod limits;
 pub(crate) mod queues;
 pub(crate) mod source;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
-use muster_api::http::QueueSettings;
+use muster_api::http::{QueueLimit, QueueSettings, Rate};
 use serde::Deserialize;
 
 use super::jobs::yaml_to_json;
@@ -31,6 +31,10 @@ struct Fields {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     cordoned: bool,
+    #[serde(default)]
+    limits: Vec<QueueLimit>,
+    jobs_queued_max: Option<u64>,
+    rate: Option<Rate>,
     #[serde(flatten)]
     rest: BTreeMap<String, serde_yaml_ng::Value>,
 }
@@ -77,7 +81,8 @@ fn queue(fields: Fields) -> anyhow::Result<FileQueue> {
         }
         (None, None) => 1.0,
     };
-    let settings = QueueSettings { weight, labels: fields.labels, cordoned: fields.cordoned };
+    let Fields { labels, cordoned, limits, jobs_queued_max, rate, .. } = fields;
+    let settings = QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate };
     Ok(FileQueue { name: fields.name, settings, ignored: fields.rest.into_keys().collect() })
 }
 
@@ -102,6 +107,11 @@ mod tests {
         let names: Vec<_> = parse(text).unwrap().into_iter().map(|queue| queue.name).collect();
         assert_eq!(names, ["a", "b", "c", "d"]);
         assert!(parse(r#"{"name":"a","cordoned":true}"#).unwrap()[0].settings.cordoned);
+        let limited = "name: a\nlimits: [{pool: gpu, resources: {cpu: '5'}}]\njobsQueuedMax: 7\n\
+                       rate: {perSecond: 2, burst: 3}\n";
+        let settings = &parse(limited).unwrap()[0].settings;
+        assert_eq!(settings.limits[0].resources["cpu"], "5");
+        assert_eq!((settings.jobs_queued_max, settings.rate.unwrap().burst), (Some(7), 3));
     }
 
     #[test]

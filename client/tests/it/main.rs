@@ -187,7 +187,7 @@ async fn every_call_has_the_address_and_body_of_the_table() {
     ])
     .await;
     let client = client(&server);
-    let settings = QueueSettings { weight: 2.0, labels: Default::default(), cordoned: false };
+    let settings = QueueSettings { weight: 2.0, ..QueueSettings::default() };
     client.put_queue("a", &settings).await.unwrap();
     client.queue("a").await.unwrap();
     client.queues().await.unwrap();

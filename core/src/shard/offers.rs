@@ -230,6 +230,7 @@ mod tests {
             incarnation: 1,
             job_set: "s".into(),
             key: None,
+            queued_max: None,
             jobs: (0..).zip(jobs).map(job).collect(),
         });
         let ctx = Context { now: Timestamp(1), random: 1, position: Position::default() };

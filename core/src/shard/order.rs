@@ -17,6 +17,8 @@ const MERGED_JOBS_MAX: u64 = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     orders: BTreeMap<(Name, Name), Order>,
+    /// Waiting jobs, tasks one by one.
+    jobs: u64,
 }
 
 /// Waiting jobs of one pool and class by priority and shape.
@@ -65,6 +67,7 @@ impl Orders {
         jobs: u64,
         was_waiting: bool,
     ) {
+        self.jobs += jobs;
         self.orders.entry(key(shape)).or_default().add(place, id, jobs, was_waiting);
     }
 
@@ -78,12 +81,18 @@ impl Orders {
         gone: bool,
         waits: impl Fn(JobId) -> Option<Place>,
     ) {
+        self.jobs -= jobs;
         let key = key(shape);
         let order = self.orders.get_mut(&key).expect("what waits has an order");
         order.remove(place, id, jobs, gone, waits);
         if order.waiting.is_empty() {
             self.orders.remove(&key);
         }
+    }
+
+    /// How many jobs wait, tasks one by one.
+    pub(super) fn jobs(&self) -> u64 {
+        self.jobs
     }
 
     /// The order of jobs of that shape, if any waits.

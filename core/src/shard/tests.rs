@@ -156,8 +156,14 @@ impl Driven {
     }
 
     fn submit(&mut self, queue: &str, jobs: Vec<NewJob>, key: Option<u128>) -> Vec<JobRef> {
-        let submit =
-            Submit { queue: queue.into(), incarnation: 1, job_set: "set".into(), key, jobs };
+        let submit = Submit {
+            queue: queue.into(),
+            incarnation: 1,
+            job_set: "set".into(),
+            key,
+            queued_max: None,
+            jobs,
+        };
         jobs_of(&self.run(Command::Submit(submit)))
     }
 
@@ -417,6 +423,7 @@ fn submission(shard: &Shard, step: &Step) -> Option<Submit> {
         // As the gateway makes it: a key in another queue is another one.
         key: key.map(|key| 1_000_000 + u128::from(key) * 2 + u128::from(*q)),
         queue,
+        queued_max: None,
         jobs,
     })
 }

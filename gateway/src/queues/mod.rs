@@ -1,7 +1,7 @@
 //! The queues: control data in the object store, one file an operation.
 
-use muster_api::http;
-use muster_core::control::Queue;
+use muster_api::http::{self, QueueLimit, QueueSettings};
+use muster_core::control::{Amount, Error, Limit, Queue, Rate, weight_millis};
 
 mod delete;
 mod get;
@@ -14,10 +14,48 @@ pub(crate) use list::list;
 pub(crate) use put::put;
 
 fn shown(name: &str, queue: &Queue) -> http::Queue {
-    http::Queue {
-        name: name.to_owned(),
-        weight: queue.weight_millis as f64 / 1000.0,
+    let limit = |limit: &Limit| QueueLimit {
+        class: limit.class.clone(),
+        pool: limit.pool.clone(),
+        resources: limit
+            .resources
+            .iter()
+            .map(|(n, amount)| (n.clone(), amount.to_string()))
+            .collect(),
+    };
+    let settings = QueueSettings {
+        weight: thousandths(queue.weight_millis),
         labels: queue.labels.clone(),
         cordoned: queue.cordoned,
-    }
+        limits: queue.limits.iter().map(limit).collect(),
+        jobs_queued_max: queue.jobs_queued_max,
+        rate: queue.rate.map(|rate| http::Rate {
+            per_second: thousandths(rate.per_second_millis),
+            burst: rate.burst,
+        }),
+    };
+    http::Queue { name: name.to_owned(), settings }
+}
+
+/// The queue behind settings.
+fn set(settings: QueueSettings) -> Result<Queue, Error> {
+    let QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate } = settings;
+    let amount = |(name, text): (String, String)| Ok((name, Amount::parse(&text)?));
+    let limit = |QueueLimit { class, pool, resources }| {
+        let resources = resources.into_iter().map(amount).collect::<Result<_, Error>>()?;
+        Ok(Limit { class, pool, resources })
+    };
+    Ok(Queue {
+        weight_millis: weight_millis(weight)?,
+        labels,
+        cordoned,
+        limits: limits.into_iter().map(limit).collect::<Result<_, Error>>()?,
+        jobs_queued_max,
+        rate: rate.map(|rate| Rate::new(rate.per_second, rate.burst)).transpose()?,
+        incarnation: 0,
+    })
+}
+
+fn thousandths(millis: u64) -> f64 {
+    millis as f64 / 1000.0
 }

@@ -4,9 +4,8 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use muster_api::http::{self, QueueSettings};
-use muster_core::control::{Queue, weight_millis};
 
-use super::shown;
+use super::{set, shown};
 use crate::control;
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
@@ -20,12 +19,7 @@ pub(crate) async fn put(
 ) -> Answer<Json<http::Queue>> {
     let (head, content) = request.into_parts();
     let settings: QueueSettings = body::json(&gateway, &head.headers, content).await?;
-    let queue = Queue {
-        weight_millis: weight_millis(settings.weight).map_err(Failure::bad_request)?,
-        labels: settings.labels,
-        cordoned: settings.cordoned,
-        incarnation: 0,
-    };
+    let queue = set(settings).map_err(Failure::bad_request)?;
     control::change(&gateway, |control| {
         control.with_queue(&name, queue.clone()).map_err(Failure::bad_request)
     })

@@ -199,11 +199,24 @@ fn schemas_of_jobs_have_the_fields_that_are_sent() {
 
 #[test]
 fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
-    let settings = http::QueueSettings { weight: 1.0, labels: BTreeMap::new(), cordoned: false };
-    check("QueueSettings", &settings, &settings);
-    let queue =
-        http::Queue { name: String::new(), weight: 1.0, labels: BTreeMap::new(), cordoned: false };
-    check("Queue", &queue, &queue);
+    let limit = http::QueueLimit {
+        class: Some(String::new()),
+        pool: Some(String::new()),
+        resources: BTreeMap::new(),
+    };
+    check("QueueLimit", &limit, http::QueueLimit::default());
+    let rate = http::Rate { per_second: 1.0, burst: 1 };
+    check("Rate", rate, rate);
+    let settings = http::QueueSettings {
+        limits: vec![limit],
+        jobs_queued_max: Some(1),
+        rate: Some(rate),
+        ..http::QueueSettings::default()
+    };
+    let least = http::QueueSettings::default();
+    check("QueueSettings", &settings, &least);
+    let of = |settings| http::Queue { name: String::new(), settings };
+    check("Queue", of(settings), of(least));
     check("QueueList", http::QueueList { queues: vec![] }, http::QueueList { queues: vec![] });
     let settings = http::PriorityClassSettings { priority: 1, preemptible: false };
     check("PriorityClassSettings", settings, settings);

@@ -107,11 +107,7 @@ pub async fn run(
     // Every run has job sets of its own, whatever the seed.
     let job_set = format!("{}-{:08x}", scenario.job_set, Random::from_os().u64() as u32);
     for queue in &scenario.queues {
-        let settings = QueueSettings {
-            weight: queue.weight,
-            labels: std::collections::BTreeMap::new(),
-            cordoned: false,
-        };
+        let settings = QueueSettings { weight: queue.weight, ..QueueSettings::default() };
         client.put_queue(&queue.name, &settings).await?;
     }
     let tasks = Supervisor::new(Random::from_os());

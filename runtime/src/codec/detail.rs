@@ -46,6 +46,7 @@ pub(super) enum OutcomeDetail {
     RefusedQueueClosed(Name),
     RefusedQueueInUse(Name, u64),
     RefusedKeyReused(u64, IdDetail),
+    RefusedQueueFull(Name, u64, u64, u64),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -167,6 +168,9 @@ impl OutcomeDetail {
             Outcome::Refused(Refusal::KeyReused { line, job }) => {
                 ("refused", Self::RefusedKeyReused(*line, id(*job)))
             }
+            Outcome::Refused(Refusal::QueueFull { queue, queued, more, max }) => {
+                ("refused", Self::RefusedQueueFull(queue.clone(), *queued, *more, *max))
+            }
         }
     }
 
@@ -223,6 +227,9 @@ impl OutcomeDetail {
             }
             Self::RefusedKeyReused(line, job) => {
                 Outcome::Refused(Refusal::KeyReused { line, job: from_id(job) })
+            }
+            Self::RefusedQueueFull(queue, queued, more, max) => {
+                Outcome::Refused(Refusal::QueueFull { queue, queued, more, max })
             }
         })
     }

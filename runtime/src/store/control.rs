@@ -314,7 +314,7 @@ mod tests {
 
     fn queue(weight_millis: u64) -> Queue {
         let labels = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
-        Queue { weight_millis, labels, cordoned: true, incarnation: 0 }
+        Queue { weight_millis, labels, cordoned: true, ..Queue::default() }
     }
 
     fn add(name: String) -> impl Fn(&Control) -> Result<Control, muster_core::control::Error> {

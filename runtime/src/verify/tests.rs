@@ -71,8 +71,14 @@ impl Driven {
     }
 
     async fn submit(&mut self, jobs: Vec<NewJob>) -> Vec<JobRef> {
-        let submit =
-            Submit { queue: "q".into(), incarnation: 1, job_set: "s".into(), key: None, jobs };
+        let submit = Submit {
+            queue: "q".into(),
+            incarnation: 1,
+            job_set: "s".into(),
+            key: None,
+            queued_max: None,
+            jobs,
+        };
         let Outcome::Submitted(runs) = self.commit(Command::Submit(submit)).await else {
             panic!("not submitted")
         };

@@ -441,12 +441,7 @@ mod tests {
     fn control(queues: &[&str], classes: &[(&str, i32)]) -> Control {
         let mut control = Control::default();
         for name in queues {
-            let queue = muster_core::control::Queue {
-                weight_millis: 1000,
-                labels: BTreeMap::new(),
-                cordoned: false,
-                incarnation: 0,
-            };
+            let queue = muster_core::control::Queue::default();
             control = control.with_queue(name, queue).unwrap();
         }
         for (name, priority) in classes {

@@ -105,8 +105,12 @@ impl Owner {
         self.open.bytes += submit.batch.len();
         let jobs: Result<Vec<NewJob>, Problem> = muster_api::batch::read(submit.batch)
             .map_err(|error| Problem::new(ErrorCode::BadRequest, error.to_string()));
+        let control = self.deps.control.latest();
+        let settings = control.queues.get(&submit.queue);
+        let queued_max = settings.and_then(|queue| queue.jobs_queued_max);
         let command = jobs.map(|jobs| {
             Command::Submit(Submit {
+                queued_max,
                 queue: submit.queue.into(),
                 incarnation: submit.incarnation,
                 job_set: submit.job_set.into(),

@@ -124,8 +124,7 @@ impl Site {
         let mut config = Config { shards: self.shards, ..Config::default() };
         change(&mut config);
         let names = (0..12).map(|n| format!("q{n}")).chain(["q".to_owned()]);
-        let queue =
-            Queue { weight_millis: 1000, labels: BTreeMap::new(), cordoned: false, incarnation: 1 };
+        let queue = Queue { incarnation: 1, ..Queue::default() };
         let queues = names.map(|name| (name, queue.clone())).collect();
         let class = |priority| PriorityClass { priority, preemptible: false };
         let classes = [("urgent".to_owned(), class(2000)), ("spare".to_owned(), class(10))].into();

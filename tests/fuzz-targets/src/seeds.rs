@@ -214,6 +214,7 @@ fn life() -> (Shard, Vec<Record>) {
         incarnation: 1,
         job_set: "s".into(),
         key: Some(9),
+        queued_max: None,
         jobs,
     };
     carry_out(Command::Submit(submit));

@@ -143,7 +143,7 @@ async fn queues_of_all_shards(client: &Client, prefix: &str) -> Result<Vec<Strin
         let mut names = (0..).map(|number| format!("{prefix}-{number}"));
         let name = names.find(|name| shard_of_queue(name, SHARDS).0 == shard);
         let name = name.context("every shard has queues")?;
-        let settings = QueueSettings { weight: 1.0, labels: Default::default(), cordoned: false };
+        let settings = QueueSettings::default();
         client.put_queue(&name, &settings).await.with_context(|| format!("create {name}"))?;
         queues.push(name);
     }

@@ -56,8 +56,7 @@ impl Site {
             queues,
             metrics: Registry::default(),
         };
-        let queue =
-            Queue { weight_millis: 1000, labels: BTreeMap::new(), cordoned: false, incarnation: 1 };
+        let queue = Queue { incarnation: 1, ..Queue::default() };
         let queues = site.queues.iter().map(|name| (name.clone(), queue.clone())).collect();
         let deps = muster_shard::Deps::new(
             muster_shard::Config { shards: SHARDS, exclusive: true, ..Default::default() },

@@ -18,9 +18,14 @@ pub(super) fn submit(
     if shard.closed.get(&submit.queue).is_some_and(|closed| *closed >= submit.incarnation) {
         return Outcome::Refused(Refusal::QueueClosed { queue: submit.queue });
     }
-    let Submit { queue, job_set, key, jobs, .. } = submit;
+    let Submit { queue, job_set, key, jobs, queued_max, .. } = submit;
     if let Some(key) = key
         && let Some(refusal) = reused(shard, key, &queue, &job_set, &jobs)
+    {
+        return Outcome::Refused(refusal);
+    }
+    if let Some(max) = queued_max
+        && let Some(refusal) = full(shard, key, &queue, &jobs, max)
     {
         return Outcome::Refused(refusal);
     }
@@ -59,6 +64,23 @@ fn known(shard: &Shard, key: Option<u128>, queue: &str, job: &NewJob) -> Option<
         let client_id = job.client_id.as_ref()?;
         shard.commands.client(client_key(queue, client_id))
     })
+}
+
+/// More jobs would wait than may. Those that came before do not count: they are in, or were.
+fn full(
+    shard: &Shard,
+    key: Option<u128>,
+    queue: &Name,
+    jobs: &[NewJob],
+    max: u64,
+) -> Option<Refusal> {
+    let new = jobs.iter().filter(|job| known(shard, key, queue, job).is_none());
+    let more: u64 = new.map(|job| u64::from(job.count.unwrap_or(1))).sum();
+    let number = shard.names.number(queue);
+    let waiting = number.and_then(|number| shard.queues.get(&number));
+    let queued = waiting.map_or(0, |queue| queue.orders.jobs());
+    let is_full = more > 0 && queued.saturating_add(more) > max;
+    is_full.then(|| Refusal::QueueFull { queue: queue.clone(), queued, more, max })
 }
 
 /// A line that came before under the key as a job that cannot be the same; told from what is in

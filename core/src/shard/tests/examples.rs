@@ -10,6 +10,7 @@ fn a_command_sent_again_is_answered_again_and_done_once() {
         incarnation: 1,
         job_set: "set".into(),
         key: None,
+        queued_max: None,
         jobs: vec![new_job(0, 1, 0, None), new_job(1, 1, 0, None)],
     };
     let first = driven.run_as(CommandId(9), Command::Submit(submit.clone()));
@@ -107,7 +108,14 @@ fn a_key_used_again_for_another_job_is_refused_and_takes_nothing_in() {
     let first = driven.submit("q", jobs(1), Some(42));
     let other = |jobs, job_set: &str| {
         let (queue, job_set) = ("q".into(), job_set.into());
-        Command::Submit(Submit { queue, incarnation: 1, job_set, key: Some(42), jobs })
+        Command::Submit(Submit {
+            queue,
+            incarnation: 1,
+            job_set,
+            key: Some(42),
+            queued_max: None,
+            jobs,
+        })
     };
     let refused = Outcome::Refused(Refusal::KeyReused { line: 2, job: first[1].job });
     assert_eq!(driven.run(other(jobs(2), "set")), refused);
@@ -301,6 +309,7 @@ fn a_closed_queue_takes_nothing_of_the_old_incarnation() {
         incarnation,
         job_set: "set".into(),
         key: None,
+        queued_max: None,
         jobs: vec![new_job(0, 1, 0, None)],
     };
     assert!(matches!(driven.run(Command::Submit(submit(1))), Outcome::Refused(_)));
@@ -339,4 +348,38 @@ fn history_keeps_what_finished_behind_the_span() {
     driven.run(Command::NoteHistory(span));
     assert_eq!(driven.shard.finished_of(jobs[0]), None);
     assert!(driven.shard.finished_of(jobs[1]).is_some());
+}
+
+#[test]
+fn a_queue_takes_no_more_jobs_than_may_wait_in_it_and_of_one_submission_all_or_none() {
+    let mut driven = Driven::new();
+    let submit = |key: u128, counts: &[Option<u32>]| {
+        let jobs = (0..).zip(counts).map(|(line, count)| new_job(line, 1, 0, *count));
+        Command::Submit(Submit {
+            queue: "q".into(),
+            incarnation: 1,
+            job_set: "set".into(),
+            key: Some(key),
+            queued_max: Some(5),
+            jobs: jobs.collect(),
+        })
+    };
+    let first = driven.run(submit(1, &[None, Some(2)]));
+    assert!(matches!(first, Outcome::Submitted(_)));
+    // Tasks count one by one, and nothing of what is too much is taken.
+    let full = |queued, more| {
+        Outcome::Refused(Refusal::QueueFull { queue: "q".into(), queued, more, max: 5 })
+    };
+    assert_eq!(driven.run(submit(2, &[None, Some(2)])), full(3, 3));
+    assert_eq!(driven.shard.live(), 3);
+    assert!(matches!(driven.run(submit(3, &[Some(2)])), Outcome::Submitted(_)));
+    assert_eq!(driven.run(submit(4, &[None])), full(5, 1));
+    // What came before is answered as it was then, also with more behind it that has no room.
+    assert_eq!(driven.run(submit(1, &[None, Some(2)])), first);
+    assert_eq!(driven.run(submit(1, &[None, Some(2), None])), full(5, 1));
+    // What is leased waits no longer, in this owner and the next.
+    assert_eq!(driven.lease("q", 1, 2).len(), 2);
+    driven.shard = driven.recovered();
+    assert!(matches!(driven.run(submit(5, &[Some(2)])), Outcome::Submitted(_)));
+    assert_eq!(driven.run(submit(6, &[None])), full(5, 1));
 }

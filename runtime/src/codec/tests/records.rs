@@ -189,6 +189,9 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             .prop_map(|(queue, live)| Outcome::Refused(Refusal::QueueInUse { queue, live })),
         (any::<u64>(), job_id())
             .prop_map(|(line, job)| Outcome::Refused(Refusal::KeyReused { line, job })),
+        (name(), any::<[u64; 3]>()).prop_map(|(queue, [queued, more, max])| {
+            Outcome::Refused(Refusal::QueueFull { queue, queued, more, max })
+        }),
     ]
 }
 

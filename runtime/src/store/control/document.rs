@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use muster_core::control::{Control, PriorityClass, Queue};
+use muster_core::control::{Amount, Control, Limit, PriorityClass, Queue, Rate};
 use serde::{Deserialize, Serialize};
 
 const FORMAT_VERSION: u32 = 1;
@@ -38,20 +38,73 @@ struct QueueDocument {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     cordoned: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<LimitDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jobs_queued_max: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rate: Option<RateDocument>,
     incarnation: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LimitDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
+    resources: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RateDocument {
+    per_second_millis: u64,
+    burst: u32,
 }
 
 impl From<Queue> for QueueDocument {
     fn from(queue: Queue) -> Self {
-        let Queue { weight_millis, labels, cordoned, incarnation } = queue;
-        Self { weight_millis, labels, cordoned, incarnation }
+        let Queue { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, incarnation } =
+            queue;
+        let text = |(name, amount): (String, Amount)| (name, amount.to_string());
+        let limit = |limit: Limit| LimitDocument {
+            class: limit.class,
+            pool: limit.pool,
+            resources: limit.resources.into_iter().map(text).collect(),
+        };
+        let rate =
+            rate.map(|Rate { per_second_millis, burst }| RateDocument { per_second_millis, burst });
+        let limits = limits.into_iter().map(limit).collect();
+        Self { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, incarnation }
     }
 }
 
-impl From<QueueDocument> for Queue {
-    fn from(queue: QueueDocument) -> Self {
-        let QueueDocument { weight_millis, labels, cordoned, incarnation } = queue;
-        Self { weight_millis, labels, cordoned, incarnation }
+impl TryFrom<QueueDocument> for Queue {
+    type Error = String;
+
+    fn try_from(queue: QueueDocument) -> Result<Self, String> {
+        let QueueDocument {
+            weight_millis,
+            labels,
+            cordoned,
+            limits,
+            jobs_queued_max,
+            rate,
+            incarnation,
+        } = queue;
+        let amount = |(name, text): (String, String)| {
+            Amount::parse(&text).map(|amount| (name, amount)).map_err(|error| error.to_string())
+        };
+        let limit = |LimitDocument { class, pool, resources }| {
+            let resources = resources.into_iter().map(amount).collect::<Result<_, String>>()?;
+            Ok(Limit { class, pool, resources })
+        };
+        let limits = limits.into_iter().map(limit).collect::<Result<_, String>>()?;
+        let rate =
+            rate.map(|RateDocument { per_second_millis, burst }| Rate { per_second_millis, burst });
+        Ok(Self { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, incarnation })
     }
 }
 
@@ -102,7 +155,9 @@ pub(super) fn decode(data: &[u8]) -> Result<(Control, String), String> {
     }
     let document: Document = serde_json::from_slice(data).map_err(|error| error.to_string())?;
     let Document { version, nonce, shards, queues, priority_classes, .. } = document;
-    let (queues, classes) = (each(queues), each(priority_classes));
+    let queue = |(name, queue): (String, QueueDocument)| Ok((name, queue.try_into()?));
+    let queues = queues.into_iter().map(queue).collect::<Result<_, String>>()?;
+    let classes = each(priority_classes);
     Ok((Control { version, shards, queues, classes }, nonce))
 }
 
@@ -112,7 +167,7 @@ mod tests {
 
     fn queue() -> Queue {
         let labels = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
-        Queue { weight_millis: 1500, labels, cordoned: true, incarnation: 0 }
+        Queue { weight_millis: 1500, labels, cordoned: true, ..Queue::default() }
     }
 
     #[test]
@@ -134,6 +189,26 @@ mod tests {
         let spare = r#"{"spare":{"priority":-7,"preemptible":true}}"#;
         assert_eq!(json(&text)["priorityClasses"], json(spare.as_bytes()));
         assert_eq!(decode(&text), Ok((control, "02".to_owned())));
+        let resources = [("cpu", "100"), ("memory", "12.5%")];
+        let amount = |(name, text): (&str, &str)| (name.to_owned(), Amount::parse(text).unwrap());
+        let limit = Limit {
+            class: Some("spare".to_owned()),
+            pool: None,
+            resources: resources.into_iter().map(amount).collect(),
+        };
+        let limited = Queue {
+            limits: vec![limit],
+            jobs_queued_max: Some(1000),
+            rate: Some(Rate { per_second_millis: 50_000, burst: 7 }),
+            ..Queue::default()
+        };
+        let control = Control::default().with_queue("b", limited).unwrap();
+        let text = encode(&control, "03");
+        let expected = r#"{"weightMillis":1000,"cordoned":false,"incarnation":1,
+            "limits":[{"class":"spare","resources":{"cpu":"100","memory":"12.5%"}}],
+            "jobsQueuedMax":1000,"rate":{"perSecondMillis":50000,"burst":7}}"#;
+        assert_eq!(json(&text)["queues"]["b"], json(expected.as_bytes()));
+        assert_eq!(decode(&text), Ok((control, "03".to_owned())));
         let later = r#"{"formatVersion":1,"version":0,"nonce":"","queues":{},"colours":{}}"#;
         assert!(decode(later.as_bytes()).is_ok(), "fields that are not known are left alone");
         assert!(decode(br#"{"formatVersion":2,"version":1}"#).unwrap_err().contains("version 2"));

@@ -60,9 +60,7 @@ fn table(nodes: &[&str], shapes: Vec<Shape>) -> Table {
 }
 
 fn control() -> Control {
-    let queue =
-        Queue { weight_millis: 1000, labels: BTreeMap::new(), cordoned: false, incarnation: 0 };
-    Control::default().with_queue("q", queue).unwrap()
+    Control::default().with_queue("q", Queue::default()).unwrap()
 }
 
 /// A job of one cpu and one pod that may run only where this holds.

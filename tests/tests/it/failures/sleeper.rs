@@ -22,11 +22,7 @@ async fn queues(deployment: &Deployment) -> Vec<String> {
     let names = names.collect::<Vec<_>>();
     let client = deployment.client_of_all().unwrap();
     for name in &names {
-        let settings = muster_api::http::QueueSettings {
-            weight: 1.0,
-            labels: Default::default(),
-            cordoned: false,
-        };
+        let settings = muster_api::http::QueueSettings::default();
         client.put_queue(name, &settings).await.unwrap();
     }
     names

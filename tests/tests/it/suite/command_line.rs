@@ -85,6 +85,26 @@ pub(crate) async fn queues_are_made_and_shown_from_the_command_line(site: &Site)
     assert_eq!(run(site, "queue get cli-b").status.code(), Some(3));
 }
 
+pub(crate) async fn limits_of_queues_are_set_and_shown_from_the_command_line(site: &Site) {
+    let made = "queue create cli-limited --limit spare/gpu:cpu=100,memory=50% --limit cpu=5 \
+                --jobs-queued-max 7 --rate 50/s";
+    let table = quiet(site, made);
+    let limits = "spare/gpu:cpu=100,memory=50% */*:cpu=5 queued 7 50/s burst 50";
+    assert!(table.contains(limits), "{table}");
+    quiet(site, "queue update cli-limited --weight 2");
+    let shown = json_and_yaml(site, "queue get cli-limited");
+    assert_eq!((&shown["jobsQueuedMax"], &shown["rate"]["burst"]), (&json!(7), &json!(50)));
+    let changed = "queue update cli-limited --limit */*:cpu=6 --remove-limit spare/gpu \
+                   --jobs-queued-max none --rate 1/s --burst 9";
+    let table = quiet(site, changed);
+    assert!(table.contains("  */*:cpu=6 1/s burst 9\n"), "{table}");
+    let wrong = run(site, "queue update cli-limited --limit */*:cpu=200%");
+    assert_eq!(wrong.status.code(), Some(1), "{}", err(&wrong));
+    assert_eq!(run(site, "queue update cli-limited --limit cpu").status.code(), Some(2));
+    let table = quiet(site, "queue update cli-limited --rate none --remove-limit */*");
+    assert!(!table.contains("LIMITS"), "{table}");
+}
+
 pub(crate) async fn jobs_are_submitted_shown_changed_and_cancelled(site: &Site) {
     quiet(site, "queue create cli-jobs --cordoned");
     let yaml = file(

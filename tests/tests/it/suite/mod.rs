@@ -92,6 +92,7 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
     themes![site;
         limits::a_client_that_sends_half_its_headers_is_cut_off,
         queues::a_queue_is_made_changed_listed_and_deleted,
+        queues::a_queue_takes_no_more_jobs_than_may_wait_in_it,
         queues::a_queue_with_live_jobs_is_not_deleted,
         queues::a_cordoned_queue_keeps_its_jobs,
         priority_classes::a_job_names_a_class_that_there_is,
@@ -130,6 +131,7 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
 pub(crate) async fn command_line(mut site: Site) {
     let others = themes![&site;
         command_line::queues_are_made_and_shown_from_the_command_line,
+        command_line::limits_of_queues_are_set_and_shown_from_the_command_line,
         priority_classes::classes_are_set_and_shown_from_the_command_line,
         command_line::jobs_are_submitted_shown_changed_and_cancelled,
         command_line::what_runs_is_watched_read_and_counted,

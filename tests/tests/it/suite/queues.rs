@@ -31,6 +31,46 @@ pub(crate) async fn a_queue_is_made_changed_listed_and_deleted(site: &Site) {
     assert_eq!(http.delete(path).await.unwrap().problem(), (404, "queue_not_found".into()));
 }
 
+pub(crate) async fn a_queue_takes_no_more_jobs_than_may_wait_in_it(site: &Site) {
+    let http = http(site);
+    let path = "/api/v1/queues/limited";
+    let settings = json!({
+        "weight": 1.0, "labels": {}, "cordoned": true,
+        "limits": [{ "class": "default", "pool": "gpu", "resources": { "cpu": "100", "memory": "12.5%" } }],
+        "jobsQueuedMax": 3, "rate": { "perSecond": 0.5, "burst": 2 },
+    });
+    let shown = http.put(path, &settings).await.unwrap().json();
+    assert_eq!(shown, super::with(settings.clone(), json!({ "name": "limited" })));
+    assert_eq!(http.get(path).await.unwrap().json(), shown);
+    for wrong in [
+        json!({ "limits": [{ "resources": {} }] }),
+        json!({ "limits": [{ "resources": { "cpu": "101%" } }] }),
+        json!({ "limits": [{ "resources": { "cpu": "-1" } }] }),
+        json!({ "limits": [{ "place": "x", "resources": { "cpu": "1" } }] }),
+        json!({ "jobsQueuedMax": -1 }),
+        json!({ "rate": { "perSecond": 0, "burst": 1 } }),
+        json!({ "rate": { "perSecond": 1, "burst": 0 } }),
+    ] {
+        let refused = http.put(path, &wrong).await.unwrap();
+        assert_eq!(refused.problem(), (400, "bad_request".into()), "{wrong}");
+    }
+
+    submitted(&http, "limited", "s", &[job(0), job(0)]).await;
+    let whole = json!({ "jobSet": "s", "jobs": [job(0), job(0)] });
+    let path = "/api/v1/queues/limited/jobs";
+    let refused = http.post(path, &whole).await.unwrap();
+    assert_eq!(refused.problem(), (409, "queue_full".into()));
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("2 jobs wait in queue `limited` and 2 more"), "{detail}");
+    assert!(detail.ends_with("limit is 3"), "{detail}");
+    assert_eq!(counts(&http, "limited", "s").await.unwrap()["queued"], 2, "nothing is half taken");
+    submitted(&http, "limited", "s", &[job(0)]).await;
+    // More may wait as soon as that is set.
+    queue(&http, "limited").await;
+    let taken = http.post(path, &whole).await.unwrap();
+    assert_eq!(taken.status, 200, "{}", taken.text());
+}
+
 pub(crate) async fn a_queue_with_live_jobs_is_not_deleted(site: &Site) {
     let http = http(site);
     cordoned(&http, "in-use").await;
