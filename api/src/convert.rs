@@ -224,6 +224,9 @@ fn changed_event(position: Position, changed: &Changed) -> http::Event {
         Change::Succeeded { attempt, exit } => ended("succeeded", *attempt, exit),
         Change::Failed { attempt, exit } => ended("failed", *attempt, exit),
         Change::Requeued { attempt, exit } => ended("requeued", *attempt, exit),
+        Change::Preempted { attempt, reason } => {
+            ended("preempted", *attempt, &Exit::preempted(reason))
+        }
         Change::Cancelled { reason } => {
             http::Event { reason: reason.as_ref().map(ToString::to_string), ..bare("cancelled") }
         }
@@ -279,6 +282,20 @@ pub fn lease(lease: bus::Lease) -> Command {
     Command::Lease(command::Lease { cluster: lease.cluster.into(), picks: picks.collect() })
 }
 
+/// A request to preempt as a command.
+#[must_use]
+pub fn preempt(request: bus::Preempt) -> Command {
+    let victims = request.victims.into_iter().map(|victims| command::Victims {
+        queue: victims.queue.into(),
+        shape: ShapeKey(victims.shape.0),
+        node: victims.node.into(),
+        count: victims.count,
+        reason: victims.reason.into(),
+    });
+    let victims = victims.collect();
+    Command::Preempt(command::Preempt { cluster: request.cluster.into(), victims })
+}
+
 /// A cluster's reports as a command.
 #[must_use]
 pub fn report(request: bus::ReportRuns) -> Command {
@@ -307,7 +324,8 @@ fn exit(exit: bus::Exit) -> Exit {
     }
 }
 
-/// What a command was answered, as a reply; leases are not answered here, they carry offers.
+/// What a command was answered, as a reply; leases and preemptions are not answered here, they
+/// carry offers.
 #[must_use]
 pub fn outcome(outcome: Outcome) -> bus::ShardReply {
     let texts = |jobs: Vec<JobRef>| jobs.iter().map(ToString::to_string).collect();
@@ -328,9 +346,11 @@ pub fn outcome(outcome: Outcome) -> bus::ShardReply {
             let believed = verdicts.into_iter().map(|verdict| verdict == Verdict::Taken);
             bus::ShardReply::Reported(believed.collect())
         }
-        Outcome::Leased(_) | Outcome::Expired(_) | Outcome::QueueClosed | Outcome::Noted => {
-            bus::ShardReply::Done
-        }
+        Outcome::Leased(_)
+        | Outcome::Preempted(_)
+        | Outcome::Expired(_)
+        | Outcome::QueueClosed
+        | Outcome::Noted => bus::ShardReply::Done,
         Outcome::Refused(refusal) => bus::ShardReply::Error(refused(&refusal)),
     }
 }

@@ -316,8 +316,8 @@ pub struct Event {
     pub cursor: String,
     /// The job, task or array.
     pub job_id: String,
-    /// `submitted`, `leased`, `pending`, `running`, `succeeded`, `failed`, `requeued`, `cancelled`
-    /// or `reprioritized`.
+    /// `submitted`, `leased`, `pending`, `running`, `succeeded`, `failed`, `requeued`,
+    /// `preempted`, `cancelled` or `reprioritized`.
     pub event: String,
     /// When, RFC 3339 UTC.
     pub at: String,

@@ -11,5 +11,6 @@ pub mod http;
 pub mod job_text;
 pub mod offers;
 pub mod request;
+pub mod running;
 pub mod shape;
 pub mod text;

@@ -29,6 +29,8 @@ pub enum Command {
     },
     /// Lease the head of queues to nodes of a cluster.
     Lease(Lease),
+    /// Take jobs off a cluster again, to make room for others: they wait once more.
+    Preempt(Preempt),
     /// What a cluster says of its runs.
     Report {
         /// The cluster.
@@ -141,6 +143,31 @@ pub struct Pick {
     pub count: u32,
 }
 
+/// What is to give way on one cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preempt {
+    /// The cluster.
+    pub cluster: Name,
+    /// Who.
+    pub victims: Vec<Victims>,
+}
+
+/// So many jobs of one queue and shape on one node, those first that were leased last. Jobs that
+/// may run at most once stay.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Victims {
+    /// The queue.
+    pub queue: Name,
+    /// The shape.
+    pub shape: crate::shape::ShapeKey,
+    /// The node.
+    pub node: Name,
+    /// At most how many.
+    pub count: u32,
+    /// For whom, and why they and not others.
+    pub reason: Name,
+}
+
 /// What a cluster says of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -187,6 +214,8 @@ pub enum Outcome {
     },
     /// Jobs were leased.
     Leased(Vec<LeasedRun>),
+    /// Runs were given up to make room.
+    Preempted(Vec<PreemptedRun>),
     /// An answer to each report, in order.
     Reported(Vec<Verdict>),
     /// So many runs were given up.
@@ -221,6 +250,17 @@ pub struct LeasedRun {
     pub node: Name,
     /// Its shape.
     pub shape: Arc<Shape>,
+}
+
+/// A run that was given up to make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreemptedRun {
+    /// Which of the command's victims it is one of.
+    pub victims: u32,
+    /// The job or task.
+    pub job: JobRef,
+    /// The attempt.
+    pub attempt: u32,
 }
 
 /// What a report is answered.

@@ -185,3 +185,11 @@ pub struct Exit {
     /// One sentence for people.
     pub message: Option<crate::Name>,
 }
+
+impl Exit {
+    /// The end of a run that made room for others.
+    #[must_use]
+    pub fn preempted(reason: &crate::Name) -> Self {
+        Self { reason: Some("Preempted".into()), message: Some(reason.clone()), ..Self::default() }
+    }
+}

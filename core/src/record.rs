@@ -170,6 +170,13 @@ pub enum Change {
         /// How the run ended, as far as it is known.
         exit: Exit,
     },
+    /// On a cluster → queued again, to make room for others; its pod is to be stopped.
+    Preempted {
+        /// The attempt that was given up.
+        attempt: u32,
+        /// For whom, and why it and not another.
+        reason: Name,
+    },
     /// Live → cancelled. For an array as a whole: every task that was queued, `count` of them.
     Cancelled {
         /// Why, in the words of who asked.
@@ -192,7 +199,7 @@ impl Change {
             Self::Running { .. } => Some(JobState::Running),
             Self::Succeeded { .. } => Some(JobState::Succeeded),
             Self::Failed { .. } => Some(JobState::Failed),
-            Self::Requeued { .. } => Some(JobState::Queued),
+            Self::Requeued { .. } | Self::Preempted { .. } => Some(JobState::Queued),
             Self::Cancelled { .. } => Some(JobState::Cancelled),
             Self::Reprioritized { .. } => None,
         }

@@ -14,6 +14,7 @@ mod fit;
 mod lease;
 mod offer;
 mod pool;
+mod preempt;
 pub(crate) mod runs;
 pub mod subject;
 
@@ -22,6 +23,9 @@ pub use fit::{Room, chunks, cut};
 pub use lease::{LeaseAnswer, LeaseReply, LeaseRequest, Node, NodeUpdate};
 pub use offer::{Behind, GetWindows, Head, Offers, PoolOffer, QueueOffer, QueueWindow, Windows};
 pub use pool::{pool_from_parts, pool_parts};
+pub use preempt::{
+    GetRunning, Preempt, Preempted, PreemptedRun, Running, RunningKey, RunningRow, Victims,
+};
 
 /// A message that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +82,10 @@ pub enum ShardRequest {
     Payloads(GetPayloads),
     /// What waits behind the offers of queues; answered with [`ShardReply::Windows`].
     Windows(GetWindows),
+    /// What runs and may be preempted; answered with [`ShardReply::Running`].
+    Running(GetRunning),
+    /// Give up runs to make room; answered with [`ShardReply::Preempted`].
+    Preempt(Preempt),
 }
 
 /// The answer of the owner of a shard.
@@ -107,6 +115,10 @@ pub enum ShardReply {
     Payloads(Vec<JobPayload>),
     /// Windows into queues.
     Windows(Windows),
+    /// A page of what runs.
+    Running(Running),
+    /// The runs that were given up.
+    Preempted(Preempted),
     /// It was refused or failed.
     Error(http::Problem),
 }

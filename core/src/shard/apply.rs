@@ -151,6 +151,11 @@ fn change(shard: &mut Shard, position: Position, changed: &Changed) {
         Change::Requeued { exit, .. } => {
             end_run(shard, position, changed, JobState::Queued, Some(exit));
         }
+        Change::Preempted { reason, .. } => {
+            stop(shard, target);
+            let exit = Exit::preempted(reason);
+            end_run(shard, position, changed, JobState::Queued, Some(&exit));
+        }
         Change::Cancelled { .. } => cancel(shard, position, changed),
         Change::Reprioritized { priority } => reprioritize(shard, target.job, *priority),
     }
@@ -204,6 +209,15 @@ fn advance(shard: &mut Shard, changed: &Changed, to: JobState) {
         run.started_at = Some(changed.at);
     }
     shard.sets.shift(set, from, to, 1, changed.at);
+}
+
+/// The pod of the active run is to be stopped, if there is one; says whether.
+fn stop(shard: &mut Shard, target: JobRef) -> bool {
+    let job = shard.jobs.get(target.job).expect("only live jobs have pods");
+    let Some((_, run)) = job.active(target.index) else { return false };
+    let (cluster, attempt) = (run.cluster.clone(), run.attempt);
+    shard.stops.push(Stop { cluster, job: target, attempt });
+    true
 }
 
 /// The active run of a job or task ends, and the job goes to `to`: a final state, or back to the
@@ -296,16 +310,14 @@ fn cancel(shard: &mut Shard, position: Position, changed: &Changed) {
         cancel_waiting_tasks(shard, position, changed);
         return;
     }
-    if let Some((_, run)) = job.active(target.index) {
-        let (cluster, attempt) = (run.cluster.clone(), run.attempt);
-        shard.stops.push(Stop { cluster, job: target, attempt });
+    let set = (job.queue, job.job_set);
+    if stop(shard, target) {
         end_run(shard, position, changed, JobState::Cancelled, None);
         return;
     }
     if mutant::is(Mutant::LeasesCancelled) {
         return;
     }
-    let set = (job.queue, job.job_set);
     leave_order(shard, target, 1);
     let job = shard.jobs.get_mut(target.job).expect("it was there a moment ago");
     let runs = match (&mut job.body, target.index) {

@@ -231,6 +231,7 @@ fn runs_of(done: &Done) -> &[IdRun] {
         Outcome::Submitted(runs) => runs,
         Outcome::Applied { .. }
         | Outcome::Leased(_)
+        | Outcome::Preempted(_)
         | Outcome::Reported(_)
         | Outcome::Expired(_)
         | Outcome::QueueClosed

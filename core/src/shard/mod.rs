@@ -19,6 +19,7 @@ mod offers;
 mod order;
 mod query;
 mod ranges;
+mod running;
 mod sets;
 mod table;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use crate::time::Timestamp;
 
 pub use in_use::Account;
 pub use query::{JobFilter, JobSetView, JobView, RunView};
+pub use running::RunningJobs;
 
 /// How much longer than it must be something may be remembered, so that forgetting is one record
 /// for much and not one for each.

@@ -1,6 +1,7 @@
 //! Properties of the state machine: any commands, any crashes, any replays.
 
 mod examples;
+mod preemption;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use proptest::prelude::*;
 use super::{Context, JobFilter, Shard};
 use crate::Name;
 use crate::command::{
-    Command, Lease, NewJob, Outcome, Pick, Refusal, Report, RunStatus, Submit, Target, Verdict,
+    Command, Lease, NewJob, Outcome, Pick, Preempt, PreemptedRun, Refusal, Report, RunStatus,
+    Submit, Target, Verdict, Victims,
 };
 use crate::id::{CommandId, JobRef, Position, ShardId};
 use crate::job::{Counts, Exit, JobState, StateSet};
@@ -181,6 +183,16 @@ impl Driven {
         }
     }
 
+    fn preempt(&mut self, queue: &str, cpu: i64, count: u32) -> Vec<(JobRef, u32)> {
+        let (shape, node) = (shape(cpu).key(), "n".into());
+        let reason = "test".into();
+        let victims = vec![Victims { queue: queue.into(), shape, node, count, reason }];
+        match self.run(Command::Preempt(Preempt { cluster: "c".into(), victims })) {
+            Outcome::Preempted(runs) => runs.iter().map(|run| (run.job, run.attempt)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn report(&mut self, job: JobRef, attempt: u32, status: RunStatus) -> Verdict {
         self.report_of(job, attempt, status, self.now)
     }
@@ -306,6 +318,11 @@ enum Step {
         status: u8,
         stale: bool,
     },
+    Preempt {
+        queue: u8,
+        cpu: u8,
+        count: u8,
+    },
     Cancel {
         which: u8,
         task: Option<u8>,
@@ -357,6 +374,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(|which| Step::Again { which }),
         5 => (0u8..2, 0u8..3, 1u8..5)
             .prop_map(|(queue, cpu, count)| Step::Lease { queue, cpu, count }),
+        3 => (0u8..2, 0u8..3, 1u8..4)
+            .prop_map(|(queue, cpu, count)| Step::Preempt { queue, cpu, count }),
         8 => (any::<u8>(), 0u8..6, prop::bool::weighted(0.1))
             .prop_map(|(which, status, stale)| Step::Report { which, status, stale }),
         2 => (any::<u8>(), prop::option::of(0u8..6))
@@ -444,6 +463,9 @@ fn take(driven: &mut Driven, step: &Step, ids: &mut Vec<JobRef>) {
         Step::Lease { queue: q, cpu, count } => {
             driven.lease(&queue(*q), i64::from(*cpu) + 1, (*count).into());
         }
+        Step::Preempt { queue: q, cpu, count } => {
+            preempt(driven, &queue(*q), i64::from(*cpu) + 1, (*count).into());
+        }
         Step::Report { which, status, stale } => report(driven, *which, *status, *stale),
         Step::Cancel { which, task } => {
             let Some(job) = pick(ids, *which) else { return };
@@ -497,6 +519,26 @@ fn take(driven: &mut Driven, step: &Step, ids: &mut Vec<JobRef>) {
         Step::Leap(hours) => driven.wait((*hours).into()),
     }
     driven.latest = driven.latest.max(driven.now);
+}
+
+/// What is counted as preemptible is what can be preempted, all of it waits again, and its pods
+/// are stopped.
+fn preempt(driven: &mut Driven, queue: &Name, cpu: i64, count: u32) {
+    let (key, rows) = (shape(cpu).key(), driven.shard.preemptible("default", |_| true));
+    let row = rows.iter().find(|row| row.queue == *queue && row.shape.key() == key);
+    let known = row.map_or(0, |row| row.count);
+    driven.shard.take_stops();
+    let runs = driven.preempt(queue, cpu, count);
+    assert_eq!(runs.len() as u64, known.min(count.into()));
+    let stops = driven.shard.take_stops();
+    let stops: Vec<_> = stops.into_iter().map(|stop| (stop.job, stop.attempt)).collect();
+    assert_eq!(stops, runs);
+    for (job, attempt) in runs {
+        let job = driven.shard.job(job).unwrap();
+        let last = job.runs.last().unwrap();
+        assert_eq!((job.state, last.attempt), (JobState::Queued, attempt));
+        assert!(last.ended.is_some());
+    }
 }
 
 fn report(driven: &mut Driven, which: u8, status: u8, stale: bool) {

@@ -116,7 +116,7 @@ impl Ledger {
                     self.result.add(id(), what);
                 }
             }
-            "requeued" => *self.attempt(at, reference) = 0,
+            "requeued" | "preempted" => *self.attempt(at, reference) = 0,
             name => {
                 // Every other event leaves the attempt as it is.
                 let Some(state) = JobState::from_name(name).filter(|state| state.is_final()) else {

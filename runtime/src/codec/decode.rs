@@ -165,6 +165,7 @@ enum RowKind {
     Succeeded,
     Failed,
     Requeued,
+    Preempted,
     Cancelled,
     Reprioritized,
     Command,
@@ -188,6 +189,7 @@ impl RowKind {
             "succeeded" => Self::Succeeded,
             "failed" => Self::Failed,
             "requeued" => Self::Requeued,
+            "preempted" => Self::Preempted,
             "cancelled" => Self::Cancelled,
             "reprioritized" => Self::Reprioritized,
             "command" => Self::Command,
@@ -311,6 +313,9 @@ impl Rows {
             RowKind::Succeeded => Change::Succeeded { attempt: attempt()?, exit: self.exit(row) },
             RowKind::Failed => Change::Failed { attempt: attempt()?, exit: self.exit(row) },
             RowKind::Requeued => Change::Requeued { attempt: attempt()?, exit: self.exit(row) },
+            RowKind::Preempted => {
+                Change::Preempted { attempt: attempt()?, reason: self.reason.value(row)? }
+            }
             RowKind::Cancelled => Change::Cancelled { reason: self.reason.get(row) },
             RowKind::Reprioritized => Change::Reprioritized { priority: self.priority.value(row)? },
         };

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use muster_core::Name;
-use muster_core::command::{IdRun, LeasedRun, Outcome, Refusal, Verdict};
+use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Verdict};
 use muster_core::id::{JobId, JobRef, Position};
 use muster_core::job::{Counts, Exit, JobState};
 use muster_core::record::{ArrayTasks, HistorySpan, Run, Task};
@@ -47,6 +47,8 @@ pub(super) enum OutcomeDetail {
     RefusedQueueInUse(Name, u64),
     RefusedKeyReused(u64, IdDetail),
     RefusedQueueFull(Name, u64, u64, u64),
+    /// (place of the victims, job, attempt).
+    Preempted(Vec<(u32, RefDetail, u32)>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -149,6 +151,10 @@ impl OutcomeDetail {
                 ("applied", Self::Applied(*changed, refs(finished), refs(missing)))
             }
             Outcome::Leased(runs) => ("leased", Self::of_leases(runs)),
+            Outcome::Preempted(runs) => {
+                let run = |run: &PreemptedRun| (run.victims, job_ref(&run.job), run.attempt);
+                ("preempted", Self::Preempted(runs.iter().map(run).collect()))
+            }
             Outcome::Reported(verdicts) => {
                 let taken = |verdict: &Verdict| match verdict {
                     Verdict::Taken => true,
@@ -209,6 +215,11 @@ impl OutcomeDetail {
                     Ok(LeasedRun { job, attempt, node, shape: Arc::clone(shape) })
                 };
                 Outcome::Leased(runs.into_iter().map(lease).collect::<Result<_, String>>()?)
+            }
+            Self::Preempted(runs) => {
+                let run =
+                    |(victims, job, attempt)| PreemptedRun { victims, job: from_ref(job), attempt };
+                Outcome::Preempted(runs.into_iter().map(run).collect())
             }
             Self::Reported(taken) => Outcome::Reported(
                 taken

@@ -250,6 +250,11 @@ impl<'a> Rows<'a> {
                 self.exit(*attempt, exit);
                 "requeued"
             }
+            Change::Preempted { attempt, reason } => {
+                self.attempt.reach(row).append_value(*attempt);
+                self.reason.push(row, reason);
+                "preempted"
+            }
             Change::Cancelled { reason } => {
                 self.reason.push_option(row, reason.as_deref());
                 "cancelled"

@@ -318,6 +318,7 @@ fn is_urgent(command: &Command) -> bool {
         | Command::Cancel { .. }
         | Command::Reprioritize { .. }
         | Command::Lease(_)
+        | Command::Preempt(_)
         | Command::CloseQueue { .. } => true,
         Command::Report { .. }
         | Command::ExpireCluster { .. }

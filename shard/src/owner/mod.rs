@@ -13,6 +13,7 @@ mod events;
 mod garbage;
 mod offers;
 mod pace;
+mod preempt;
 mod reads;
 mod requests;
 

@@ -71,6 +71,8 @@ impl Owner {
                 let windows = bus::encode(&self.windows(get));
                 self.reply(to, windows).await;
             }
+            ShardRequest::Running(get) => self.running(to, &get).await,
+            ShardRequest::Preempt(preempt) => self.preempt(to, preempt).await,
         }
     }
 

@@ -7,6 +7,7 @@ mod damaged;
 mod frozen;
 mod garbage;
 mod messages;
+mod preemption;
 mod site;
 mod tripwire;
 

@@ -126,8 +126,12 @@ impl Site {
         let names = (0..12).map(|n| format!("q{n}")).chain(["q".to_owned()]);
         let queue = Queue { incarnation: 1, ..Queue::default() };
         let queues = names.map(|name| (name, queue.clone())).collect();
-        let class = |priority| PriorityClass { priority, preemptible: false };
-        let classes = [("urgent".to_owned(), class(2000)), ("spare".to_owned(), class(10))].into();
+        let class = |name: &str, priority, preemptible| {
+            (name.to_owned(), PriorityClass { priority, preemptible })
+        };
+        let classes =
+            [class("urgent", 2000, false), class("spare", 10, false), class("filler", 5, true)];
+        let classes = classes.into();
         let tasks = Supervisor::new(self.random.fork());
         self.metrics = Registry::default();
         self.health = Health::new();

@@ -289,6 +289,7 @@ impl Ledger {
             Change::Succeeded { .. }
             | Change::Failed { .. }
             | Change::Requeued { .. }
+            | Change::Preempted { .. }
             | Change::Cancelled { .. } => {
                 let mut of_job = self.grants.range_mut((job, 0)..=(job, u32::MAX));
                 if let Some((_, grant)) = of_job.next_back() {
@@ -336,7 +337,9 @@ fn step(task: &mut Task, change: &Change, at: Duration) -> Option<String> {
         Change::Pending { attempt } | Change::Running { attempt } => (Held, Held, Some(*attempt)),
         Change::Succeeded { attempt, .. } => (Held, Succeeded, Some(*attempt)),
         Change::Failed { attempt, .. } => (Held, Failed, Some(*attempt)),
-        Change::Requeued { attempt, .. } => (Held, Queued, Some(*attempt)),
+        Change::Requeued { attempt, .. } | Change::Preempted { attempt, .. } => {
+            (Held, Queued, Some(*attempt))
+        }
         Change::Cancelled { .. } => (task.standing, Cancelled, None),
         Change::Reprioritized { .. } => return None,
     };
@@ -364,6 +367,7 @@ fn describe(change: &Change) -> (&'static str, Option<u32>) {
         Change::Succeeded { attempt, .. } => ("succeeded", Some(*attempt)),
         Change::Failed { attempt, .. } => ("failed", Some(*attempt)),
         Change::Requeued { attempt, .. } => ("requeued", Some(*attempt)),
+        Change::Preempted { attempt, .. } => ("preempted", Some(*attempt)),
         Change::Cancelled { .. } => ("cancelled", None),
         Change::Reprioritized { .. } => ("reprioritized", None),
     }

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod lease;
+mod preempt;
 mod report;
 mod submit;
 
@@ -31,6 +32,10 @@ pub(super) fn decide(
             note(shard, id, ctx, outcome, concerns_later, writer)
         }
         Command::Lease(lease) => lease::lease(shard, lease, ctx, writer),
+        Command::Preempt(preempt) => {
+            let outcome = preempt::preempt(shard, preempt, ctx, writer);
+            note(shard, id, ctx, outcome, true, writer)
+        }
         Command::Report { cluster, reports } => {
             report::report(shard, &cluster, reports, ctx, writer)
         }

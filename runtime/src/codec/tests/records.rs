@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use muster_core::Name;
-use muster_core::command::{IdRun, LeasedRun, Outcome, Refusal, Verdict};
+use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Verdict};
 use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobId, JobRef, Position, ShardId};
 use muster_core::job::{Counts, Exit, JobState};
@@ -148,6 +148,7 @@ fn change() -> impl Strategy<Value = Change> {
         (attempt(), exit()).prop_map(|(attempt, exit)| Change::Succeeded { attempt, exit }),
         (attempt(), exit()).prop_map(|(attempt, exit)| Change::Failed { attempt, exit }),
         (attempt(), exit()).prop_map(|(attempt, exit)| Change::Requeued { attempt, exit }),
+        (attempt(), name()).prop_map(|(attempt, reason)| Change::Preempted { attempt, reason }),
         option::of(name()).prop_map(|reason| Change::Cancelled { reason }),
         any::<u32>().prop_map(|priority| Change::Reprioritized { priority }),
     ]
@@ -180,6 +181,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             Outcome::Applied { changed, finished, missing }
         }),
         leased().prop_map(Outcome::Leased),
+        vec(preempted(), 0..3).prop_map(Outcome::Preempted),
         vec(verdict, 0..5).prop_map(Outcome::Reported),
         any::<usize>().prop_map(Outcome::Expired),
         Just(Outcome::QueueClosed),
@@ -193,6 +195,14 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             Outcome::Refused(Refusal::QueueFull { queue, queued, more, max })
         }),
     ]
+}
+
+fn preempted() -> impl Strategy<Value = PreemptedRun> {
+    (any::<u32>(), job_ref(), any::<u32>()).prop_map(|(victims, job, attempt)| PreemptedRun {
+        victims,
+        job,
+        attempt,
+    })
 }
 
 /// Leases of which some share their shape.
