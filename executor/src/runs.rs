@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use muster_api::bus::{BelievedRun, Exit, JobPayload, LeaseAnswer, LeasedRun, Report, RunStatus};
 use muster_core::Name;
-use muster_core::id::{CommandId, JobId, JobRef, ShardId, run_digest};
+use muster_core::id::{CommandId, JobId, JobRef, ShardId};
 use muster_core::mutant::{self, Mutant};
 use muster_core::shape::Shape;
 use muster_core::time::Timestamp;
@@ -25,6 +25,7 @@ mod outbox;
 mod payloads;
 mod phase;
 mod recent;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -98,6 +99,14 @@ struct Run {
     node: Name,
     shape: Arc<Shape>,
     phase: Phase,
+    /// Whether it was told to stop, and holds its place until it is gone.
+    is_stopping: bool,
+}
+
+impl Run {
+    fn new(node: Name, shape: Arc<Shape>, phase: Phase) -> Self {
+        Self { node, shape, phase, is_stopping: false }
+    }
 }
 
 impl Runs {
@@ -164,7 +173,7 @@ impl Runs {
                 self.nodes.take(&run.node, &run.shape.request);
             }
             let phase = if is_final { Phase::Ended } else { Phase::Live(run.report.clone()) };
-            self.insert(key, Run { node: run.node, shape: run.shape, phase });
+            self.insert(key, Run::new(run.node, run.shape, phase));
             self.report(key, run.report);
         }
     }
@@ -257,7 +266,10 @@ impl Runs {
             Some(Phase::Wanted) => {
                 self.end(key, RunStatus::Returned, "Stopped", "it was stopped early".into(), now);
             }
-            Some(Phase::Starting | Phase::Live(_)) => self.effects.push(Effect::Stop(key)),
+            Some(Phase::Starting | Phase::Live(_)) => {
+                self.stopping(&key);
+                self.effects.push(Effect::Stop(key));
+            }
             // Unknown: a lease that is still on its way is settled by its first report.
             Some(Phase::Condemned | Phase::Ended) | None => {}
         }
@@ -322,8 +334,7 @@ impl Runs {
             if state == "leased" {
                 self.lease(&run, now);
             } else {
-                let run = Run { node: run.node.into(), shape: run.shape.0, phase: Phase::Ended };
-                self.insert(key, run);
+                self.insert(key, Run::new(run.node.into(), run.shape.0, Phase::Ended));
                 let message = "its cluster's executor does not have it".to_owned();
                 self.report(key, outcome(key, RunStatus::Lost, "NotFound", message, now));
             }
@@ -357,12 +368,12 @@ impl Runs {
         let (node, shape) = (Name::from(lease.node.as_str()), Arc::clone(&lease.shape.0));
         let refusal = self.nodes.refusal(&node, &shape);
         if let Some(why) = refusal.filter(|_| !mutant::is(Mutant::StartsWithoutRoom)) {
-            self.insert(key, Run { node, shape, phase: Phase::Ended });
+            self.insert(key, Run::new(node, shape, Phase::Ended));
             self.report(key, outcome(key, RunStatus::Returned, "DoesNotFit", why, now));
             return true;
         }
         self.nodes.take(&node, &shape.request);
-        self.insert(key, Run { node, shape, phase: Phase::Wanted });
+        self.insert(key, Run::new(node, shape, Phase::Wanted));
         if let Some(payload) = self.payloads.get_or_wait(key) {
             self.start(key, payload);
         }
@@ -392,6 +403,7 @@ impl Runs {
     fn disbelieve(&mut self, key: RunKey, now: Now) {
         match self.runs.get(&key).map(|run| &run.phase) {
             Some(Phase::Starting | Phase::Live(_)) => {
+                self.stopping(&key);
                 self.set_phase(&key, Phase::Condemned);
                 self.forget_report(&key);
                 self.effects.push(Effect::Stop(key));
@@ -427,46 +439,6 @@ impl Runs {
         if let Some(outbox) = self.outboxes.get_mut(&key.job.job.shard()) {
             outbox.forget(key);
         }
-    }
-
-    fn insert(&mut self, key: RunKey, run: Run) {
-        *self.counts.of(&run.phase) += 1;
-        self.count_belief(&key, run.phase.is_believed(), false);
-        let before = self.runs.insert(key, run);
-        assert!(before.is_none(), "run {key:?} is registered once");
-    }
-
-    fn remove(&mut self, key: &RunKey) {
-        self.payloads.forget(key);
-        self.forget_report(key);
-        let Some(run) = self.runs.remove(key) else { return };
-        *self.counts.of(&run.phase) -= 1;
-        self.count_belief(key, false, run.phase.is_believed());
-        if run.phase.holds_node() {
-            self.nodes.release(&run.node, &run.shape.request);
-        }
-    }
-
-    fn set_phase(&mut self, key: &RunKey, phase: Phase) {
-        let Some(run) = self.runs.get_mut(key) else { return };
-        let (holds, believed) = (phase.holds_node(), phase.is_believed());
-        *self.counts.of(&phase) += 1;
-        let before = std::mem::replace(&mut run.phase, phase);
-        *self.counts.of(&before) -= 1;
-        if before.holds_node() && !holds {
-            let (node, shape) = (run.node.clone(), Arc::clone(&run.shape));
-            self.nodes.release(&node, &shape.request);
-        }
-        self.count_belief(key, believed, before.is_believed());
-    }
-
-    fn count_belief(&mut self, key: &RunKey, is_believed: bool, was_believed: bool) {
-        if is_believed == was_believed {
-            return;
-        }
-        let (count, digest) = self.believed.entry(key.job.job.shard()).or_default();
-        *digest ^= run_digest(key.job, key.attempt);
-        *count = if is_believed { *count + 1 } else { *count - 1 };
     }
 }
 

@@ -49,6 +49,9 @@ pub struct Node {
     pub allocatable: std::collections::BTreeMap<String, String>,
     /// What of it is free: runs that the executor knows are taken off.
     pub free: std::collections::BTreeMap<String, String>,
+    /// What of it runs hold that were told to stop and are not gone yet.
+    #[serde(default)]
+    pub freeing: std::collections::BTreeMap<String, String>,
     /// How many runs it has.
     pub runs: u32,
     /// Whether new runs may be placed.

@@ -36,16 +36,30 @@ pub(super) struct Nodes {
     /// What leaders must be at to be told changes only: versions before it have lost removals.
     base_min: u64,
     /// Runs on nodes that the back end does not list (any more).
-    homeless: BTreeMap<Name, (Resources, u32)>,
+    homeless: BTreeMap<Name, Taken>,
+}
+
+/// What runs take of a node.
+#[derive(Debug, Clone, Default)]
+struct Taken {
+    used: Resources,
+    /// The part of it that runs hold which were told to stop.
+    freeing: Resources,
+    runs: u32,
 }
 
 #[derive(Debug)]
 struct Entry {
     node: Node,
     pool: Name,
-    free: Resources,
-    runs: u32,
+    taken: Taken,
     changed: u64,
+}
+
+impl Entry {
+    fn free(&self) -> Resources {
+        difference(&self.node.allocatable, &self.taken.used)
+    }
 }
 
 /// An update for the leader.
@@ -92,9 +106,8 @@ impl Nodes {
         }
         for (name, entry) in gone {
             self.leave(&entry.pool, &name);
-            if entry.runs > 0 {
-                let used = difference(&entry.node.allocatable, &entry.free);
-                self.homeless.insert(name, (used, entry.runs));
+            if entry.taken.runs > 0 {
+                self.homeless.insert(name, entry.taken);
             }
         }
         while self.removed.len() > limits::REMOVED_NODES_MAX {
@@ -118,18 +131,17 @@ impl Nodes {
 
     /// A node that is new, or not as it was.
     fn changed(&mut self, node: Node, pool: Name, known: Option<Entry>) -> Entry {
-        let (used, runs) = match known {
+        let taken = match known {
             Some(known) => {
                 if known.pool != pool {
                     self.leave(&known.pool, &node.name);
                 }
-                (difference(&known.node.allocatable, &known.free), known.runs)
+                known.taken
             }
             None => self.homeless.remove(&node.name).unwrap_or_default(),
         };
-        let free = difference(&node.allocatable, &used);
         let changed = self.touch(&pool);
-        Entry { node, pool, free, runs, changed }
+        Entry { node, pool, taken, changed }
     }
 
     fn leave(&mut self, pool: &Name, node: &Name) {
@@ -163,45 +175,49 @@ impl Nodes {
         if !shape.admits(node, &entry.node.labels, &entry.node.taints) {
             return Some(format!("labels, taints or the name of node `{node}` keep it away"));
         }
-        let short = shape.request.iter().find(|(name, asked)| *asked > entry.free.get(name));
+        let free = entry.free();
+        let short = shape.request.iter().find(|(name, asked)| *asked > free.get(name));
         short.map(|(name, asked)| {
-            let free = entry.free.get(name);
+            let free = free.get(name);
             format!("it asks for {asked} of `{name}`, node `{node}` has {free} free")
         })
     }
 
     /// Takes a run off the node's free resources, whether it fits or not.
     pub(super) fn take(&mut self, node: &Name, request: &Resources) {
+        let taken = self.taken(node);
+        taken.used.add(request);
+        taken.runs += 1;
+    }
+
+    /// A run that takes so much was told to stop.
+    pub(super) fn stopping(&mut self, node: &Name, request: &Resources) {
+        self.taken(node).freeing.add(request);
+    }
+
+    /// Gives back what a run took; of one that was told to stop, that it was.
+    pub(super) fn release(&mut self, node: &Name, request: &Resources, was_stopping: bool) {
+        let taken = self.taken(node);
+        taken.used = difference(&taken.used, request);
+        taken.runs = taken.runs.saturating_sub(1);
+        if was_stopping {
+            taken.freeing = difference(&taken.freeing, request);
+        }
+        if taken.runs == 0 {
+            self.homeless.remove(node);
+        }
+    }
+
+    /// What is taken of a node, to be changed.
+    fn taken(&mut self, node: &Name) -> &mut Taken {
         match self.nodes.get_mut(node) {
             Some(entry) => {
                 self.version += 1;
                 self.pools.insert(entry.pool.clone(), self.version);
-                entry.free = difference(&entry.free, request);
-                entry.runs += 1;
                 entry.changed = self.version;
+                &mut entry.taken
             }
-            None => {
-                let (used, runs) = self.homeless.entry(node.clone()).or_default();
-                used.add(request);
-                *runs += 1;
-            }
-        }
-    }
-
-    /// Gives back what a run took.
-    pub(super) fn release(&mut self, node: &Name, request: &Resources) {
-        if let Some(entry) = self.nodes.get_mut(node) {
-            self.version += 1;
-            self.pools.insert(entry.pool.clone(), self.version);
-            entry.free.add(request);
-            entry.runs = entry.runs.saturating_sub(1);
-            entry.changed = self.version;
-        } else if let Some((used, runs)) = self.homeless.get_mut(node) {
-            *used = difference(used, request);
-            *runs = runs.saturating_sub(1);
-            if *runs == 0 {
-                self.homeless.remove(node);
-            }
+            None => self.homeless.entry(node.clone()).or_default(),
         }
     }
 
@@ -265,7 +281,7 @@ fn size(entry: &Entry) -> usize {
     let labels: usize = entry.node.labels.iter().map(|(n, v)| n.len() + v.len() + 6).sum();
     let taints: usize =
         entry.node.taints.iter().map(|t| t.key.len() + t.value.len() + t.effect.len() + 9).sum();
-    let resources = entry.node.allocatable.iter().map(|(name, _)| 2 * (name.len() + 24));
+    let resources = entry.node.allocatable.iter().map(|(name, _)| 3 * (name.len() + 24));
     NODE_BYTES + entry.node.name.len() + labels + taints + resources.sum::<usize>()
 }
 
@@ -285,8 +301,9 @@ fn wire(entry: &Entry) -> bus::Node {
             .map(|taint| (text(&taint.key), text(&taint.value), text(&taint.effect)))
             .collect(),
         allocatable: texts(&node.allocatable),
-        free: texts(&entry.free),
-        runs: entry.runs,
+        free: texts(&entry.free()),
+        freeing: texts(&entry.taken.freeing),
+        runs: entry.taken.runs,
         schedulable: node.schedulable,
     }
 }

@@ -211,6 +211,41 @@ fn a_stop_before_the_start_returns_the_run() {
     assert_eq!(free(&runs), "2");
 }
 
+/// What is free of node `a`, and what will be.
+fn free_and_freeing(runs: &Runs) -> (Option<String>, Option<String>) {
+    let told = runs.ask(DEFAULT_POOL, 10, 1 << 20).nodes.nodes.remove(0);
+    (told.free.get(PODS).cloned(), told.freeing.get(PODS).cloned())
+}
+
+#[test]
+fn what_stops_is_told_as_room_that_comes_until_it_is_gone() {
+    let mut runs = runs();
+    started(&mut runs, key(1));
+    started(&mut runs, key(2));
+    let amount = |count: u32| (count > 0).then(|| count.to_string());
+    let told = |free, freeing| (amount(free), amount(freeing));
+    assert_eq!(free_and_freeing(&runs), told(0, 0));
+    let version = runs.nodes_version(DEFAULT_POOL);
+    runs.on_stop(key(1), now());
+    assert!(runs.nodes_version(DEFAULT_POOL) > version, "the leader is to hear of it");
+    assert_eq!(free_and_freeing(&runs), told(0, 1));
+    // Told again, or found to be stale: it is one run all the same.
+    runs.on_stop(key(1), now());
+    runs.on_event(event(key(1), RunStatus::Running), now());
+    message(&mut runs);
+    runs.on_verdicts(SHARD, &[false], now());
+    assert_eq!(free_and_freeing(&runs), told(0, 1));
+    // Its node goes and comes back with it.
+    runs.on_nodes(Vec::new());
+    runs.on_nodes(vec![node("a", 2)]);
+    assert_eq!(free_and_freeing(&runs), told(0, 1));
+    runs.on_event(event(key(1), RunStatus::Failed), now());
+    assert_eq!(free_and_freeing(&runs), told(1, 0));
+    runs.on_stop(key(2), now());
+    runs.on_event(event(key(2), RunStatus::Succeeded), now());
+    assert_eq!(free_and_freeing(&runs), told(2, 0));
+}
+
 #[test]
 fn a_newer_attempt_stops_the_older_one() {
     let mut runs = runs();

@@ -384,6 +384,7 @@ mod tests {
             taints: vec![],
             allocatable: amounts(cpu),
             free: amounts(cpu),
+            freeing: BTreeMap::new(),
             runs: 0,
             schedulable: true,
         };

@@ -272,6 +272,7 @@ impl Site {
             taints: Vec::new(),
             allocatable: amounts("64"),
             free: amounts("64"),
+            freeing: BTreeMap::new(),
             runs: 0,
             schedulable: true,
         };
@@ -435,6 +436,7 @@ impl<'a> Player<'a> {
             taints: Vec::new(),
             allocatable: amounts.clone(),
             free: amounts,
+            freeing: BTreeMap::new(),
             runs: 0,
             schedulable: true,
         };

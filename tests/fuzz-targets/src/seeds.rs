@@ -139,6 +139,7 @@ fn messages() -> Vec<Seed> {
         taints: vec![("k".into(), "v".into(), "NoSchedule".into())],
         allocatable: [("cpu".to_owned(), "4".to_owned())].into(),
         free: [("cpu".to_owned(), "3500m".to_owned())].into(),
+        freeing: [("cpu".to_owned(), "500m".to_owned())].into(),
         runs: 1,
         schedulable: true,
     };
