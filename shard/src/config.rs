@@ -37,6 +37,14 @@ pub struct Config {
     pub offer_runs_max: usize,
     /// Jobs that a pool's leader places in one round.
     pub round_jobs_max: u64,
+    /// Least time between two times that a pool's leader makes room for jobs of higher classes, and
+    /// of queues below their fair share, by preempting others; 0 preempts nobody.
+    pub preempt_interval: HumanDuration,
+    /// Jobs that it preempts at a time.
+    pub preemptions_max: u64,
+    /// How much of its fair share a queue keeps when others have less than theirs: 1 is all of it,
+    /// more keeps that much more.
+    pub protected_share: f64,
     /// How long a log object stays at least. So long can events be read again, and pod specs of
     /// jobs that have finished.
     pub log_grace: HumanDuration,
@@ -64,6 +72,9 @@ impl Default for Config {
             offer_interval: HumanDuration::millis(50),
             offer_runs_max: 500,
             round_jobs_max: 10_000,
+            preempt_interval: HumanDuration::secs(5),
+            preemptions_max: 100,
+            protected_share: 1.0,
             log_grace: HumanDuration::secs(24 * 3600),
             history_days: 90,
             deletes_per_second: 100,
@@ -117,6 +128,15 @@ impl Config {
             ),
             FieldDoc::new("round_jobs_max", "jobs that a pool's leader places in one round"),
             FieldDoc::new(
+                "preempt_interval",
+                "least time between two times that a pool's leader makes room by preempting jobs; 0 preempts none",
+            ),
+            FieldDoc::new("preemptions_max", "jobs that it preempts at a time"),
+            FieldDoc::new(
+                "protected_share",
+                "how much of its fair share a queue keeps when others have less than theirs: 1 is all of it, more keeps that much more",
+            ),
+            FieldDoc::new(
                 "log_grace",
                 "how long a log object stays at least: so long can events be read again, and pod specs of finished jobs",
             ),
@@ -130,6 +150,12 @@ impl Config {
                 "whether no other worker can exist: then a takeover waits for no lease to run out",
             ),
         ]
+    }
+
+    /// The protected part of a fair share in thousandths.
+    pub(crate) fn protected_thousandths(&self) -> u64 {
+        // Validation leaves only what fits.
+        (self.protected_share * 1_000.0).round().max(1_000.0) as u64
     }
 
     /// What is wrong with the settings beyond the type of each.
@@ -153,6 +179,13 @@ impl Config {
         }
         if self.round_jobs_max == 0 {
             problems.add("round_jobs_max", "it is at least 1");
+        }
+        if self.preemptions_max == 0 {
+            problems.add("preemptions_max", "it is at least 1; preempt_interval = 0 preempts none");
+        }
+        if !(1.0..=1_000.0).contains(&self.protected_share) {
+            let problem = format!("{} is not from 1 to 1000", self.protected_share);
+            problems.add("protected_share", problem);
         }
         if self.checkpoint_objects == 0 || self.checkpoint_bytes.0 == 0 {
             problems.add("checkpoint_objects", "it and checkpoint_bytes are at least 1");

@@ -1,5 +1,6 @@
 //! What a shard worker counts: `muster_shard_…`.
 
+use muster_core::solve::Cause;
 use muster_runtime::collect::Garbage;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -30,6 +31,7 @@ pub(crate) struct Metrics {
     pub(crate) rounds: Counter,
     pub(crate) round_seconds: Histogram,
     pub(crate) leases: Counter,
+    pub(crate) preemptions: Family<PreemptionLabels, Counter>,
     pub(crate) expired_runs: Counter,
     pub(crate) unsent: Family<UnsentLabels, Counter>,
     pub(crate) deleted: Family<GarbageLabels, Counter>,
@@ -50,6 +52,17 @@ enum GarbageLabel {
     Checkpoint,
     History,
     Log,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PreemptionLabels {
+    reason: PreemptionLabel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum PreemptionLabel {
+    Fairness,
+    Urgency,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -90,6 +103,7 @@ impl Metrics {
             rounds: Counter::default(),
             round_seconds: seconds(),
             leases: Counter::default(),
+            preemptions: Family::default(),
             expired_runs: Counter::default(),
             unsent: Family::default(),
             deleted: Family::default(),
@@ -140,6 +154,8 @@ impl Metrics {
         ] {
             registry.register(name, help, histogram.clone());
         }
+        let help = "jobs preempted, by why they had to go";
+        registry.register("preemptions", help, m.preemptions.clone());
         let help = "messages that were not sent, because they were too large or the bus was away";
         registry.register("messages_unsent", help, m.unsent.clone());
         metrics.register_gauges(registry);
@@ -179,6 +195,15 @@ impl Metrics {
         ] {
             registry.register(name, help, counter.clone());
         }
+    }
+
+    /// A job was preempted.
+    pub(crate) fn preempted(&self, cause: Cause) {
+        let reason = match cause {
+            Cause::Fairness => PreemptionLabel::Fairness,
+            Cause::Urgency => PreemptionLabel::Urgency,
+        };
+        self.preemptions.get_or_create(&PreemptionLabels { reason }).inc();
     }
 
     /// An object was let go.

@@ -96,7 +96,7 @@ impl Leader<'_> {
     }
 
     /// A shard gave none of the answers that it should: its queues wait until it speaks again.
-    fn no_answer(&mut self, shard: u16, what: &str, reply: Result<ShardReply, String>) {
+    pub(super) fn no_answer(&mut self, shard: u16, what: &str, reply: Result<ShardReply, String>) {
         match reply {
             Ok(other) => tracing::warn!(shard, what, ?other, "a shard gave a strange answer"),
             Err(error) => tracing::debug!(shard, what, %error, "a shard did not answer"),
@@ -105,7 +105,7 @@ impl Leader<'_> {
     }
 }
 
-async fn ask(
+pub(super) async fn ask(
     transport: &dyn Bus,
     shard: u16,
     request: ShardRequest,

@@ -4,8 +4,10 @@
 mod commit;
 mod order;
 mod pending;
+mod preempt;
 mod round;
 mod search;
+mod status;
 mod table;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use futures::FutureExt;
 use muster_api::bus::{self, LeaseReply, subject};
 use muster_api::http::{ErrorCode, Problem, time_text};
 use muster_core::Name;
+use muster_core::solve::Plan;
 use muster_runtime::bus::{KeyValue, Message, ReplyTo, Subscription};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +40,8 @@ const STATUS_INTERVAL_FAILED: Duration = Duration::from_secs(5);
 const WANT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a cluster that does not ask any more counts as part of the pool.
 const CLUSTER_SILENT: Duration = Duration::from_secs(30);
+/// How long a new leader makes no room for anybody: it does not know all clusters yet.
+const PREEMPT_DELAY: Duration = Duration::from_secs(10);
 
 /// Why a pool is no longer led by this task.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +69,9 @@ struct Leader<'a> {
     search_due: Duration,
     /// The queue that was looked behind last.
     searched: Name,
+    /// Whether a round left jobs for which there was no room, since room was last made.
+    is_short: bool,
+    preempt_due: Duration,
     /// Rises whenever there may be more room than before.
     chance: u64,
     pools: std::sync::Arc<dyn KeyValue>,
@@ -93,6 +101,8 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         stuck: None,
         search_due: Duration::ZERO,
         searched: Name::default(),
+        is_short: false,
+        preempt_due: deps.clock.monotonic() + PREEMPT_DELAY,
         chance: 0,
         pools: deps.bus.key_value(subject::POOLS_BUCKET, None).await?,
     };
@@ -113,6 +123,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         if leader.search().await {
             leader.round().await;
         }
+        leader.preempt().await;
         leader.release_overdue().await;
         leader.publish_status().await;
     }
@@ -125,7 +136,10 @@ impl Leader<'_> {
     fn next_wake(&self) -> Duration {
         let held = self.held.values().map(|held| held.until).min();
         let search = self.stuck.as_ref().map(|_| self.search_due);
-        [held, search].into_iter().flatten().fold(self.status_due, Duration::min)
+        [held, search, self.preempt_wake()]
+            .into_iter()
+            .flatten()
+            .fold(self.status_due, Duration::min)
     }
 
     /// Takes in what has arrived meanwhile.
@@ -214,6 +228,10 @@ impl Leader<'_> {
         if let Some((_, number)) = request.seen.filter(|(session, _)| *session == self.session) {
             cluster.pending.seen(number);
         }
+        if cluster.pending.is_empty() {
+            // It has heard of every stop, and told what comes free by it.
+            cluster.stopping.clear();
+        }
         if !cluster.pending.is_empty() {
             // Its nodes do not know of these leases yet: nothing more is placed before they do.
             self.held.remove(&name);
@@ -261,22 +279,9 @@ impl Leader<'_> {
         let control = self.deps.control.latest();
         let jobs_max = self.deps.config.round_jobs_max;
         let Some(round) = Round::new(&self.table, &control, &clusters, jobs_max) else { return };
-        let began = self.deps.clock.monotonic();
-        let solved = self.deps.blocking.run(move || {
-            let plan = round.solve();
-            (round, plan)
-        });
-        let (round, plan) = match solved.await {
-            Ok(solved) => solved,
-            Err(error) => {
-                tracing::error!(%error, "a round could not be solved");
-                return;
-            }
-        };
-        let took = self.deps.clock.monotonic().saturating_sub(began);
-        self.deps.metrics.rounds.inc();
-        self.deps.metrics.round_seconds.observe(took.as_secs_f64());
+        let Some((round, plan)) = self.solved(round).await else { return };
         self.stuck = round.stuck(&plan);
+        self.is_short |= Round::is_short(&plan);
         let picks = round.picks(&plan, &clusters);
         if picks.is_empty() {
             return;
@@ -285,6 +290,26 @@ impl Leader<'_> {
         self.commit(picks).await;
         self.status_changed = true;
         self.answer_leased().await;
+    }
+
+    /// A round with what was decided.
+    async fn solved(&self, round: Round) -> Option<(Round, Plan)> {
+        let began = self.deps.clock.monotonic();
+        let solved = self.deps.blocking.run(move || {
+            let plan = round.solve();
+            (round, plan)
+        });
+        let solved = match solved.await {
+            Ok(solved) => solved,
+            Err(error) => {
+                tracing::error!(%error, "a round could not be solved");
+                return None;
+            }
+        };
+        let took = self.deps.clock.monotonic().saturating_sub(began);
+        self.deps.metrics.rounds.inc();
+        self.deps.metrics.round_seconds.observe(took.as_secs_f64());
+        Some(solved)
     }
 
     async fn answer_leased(&mut self) {
@@ -329,7 +354,7 @@ impl Leader<'_> {
         }
         self.status_changed = false;
         let at = time_text(self.deps.clock.now());
-        let status = round::status(&self.table, &self.deps.control.latest(), &at);
+        let status = status::status(&self.table, &self.deps.control.latest(), &at);
         for (key, value) in bus::pool_parts(status, self.deps.bus.payload_bytes_max()) {
             if let Err(error) = self.pools.put(&key, value.into()).await {
                 send::unsent(&self.deps.metrics, Unsent::PoolStatus, &error);

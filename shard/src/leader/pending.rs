@@ -1,8 +1,9 @@
 //! What a cluster is still to be told, in answers that fit a message. No IO, no clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use muster_api::bus::{LeasedRun, Room};
+use muster_core::resources::Resources;
 
 /// Stop orders kept for one cluster. Beyond it the oldest go: the cluster finds what it has too
 /// many when it compares notes.
@@ -60,6 +61,15 @@ impl Pending {
         !self.leases.is_empty()
     }
 
+    /// What leases take that are not known to have arrived, by node.
+    pub(super) fn leased(&self) -> BTreeMap<&str, Resources> {
+        let mut leased: BTreeMap<&str, Resources> = BTreeMap::new();
+        for run in &self.leases {
+            leased.entry(&run.node).or_default().add(&run.shape.0.request);
+        }
+        leased
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.leases.is_empty() && self.stops.is_empty()
     }
@@ -91,7 +101,6 @@ mod tests {
     use muster_api::bus::{LeaseAnswer, encode};
     use muster_api::shape::ShapeText;
     use muster_core::id::{JobId, JobRef};
-    use muster_core::resources::Resources;
     use muster_core::shape::Shape;
 
     use super::*;

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use muster_api::bus;
 use muster_api::convert;
-use muster_api::http;
 use muster_core::Name;
 use muster_core::control::Control;
 use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources, dense, from_dense};
 use muster_core::shape::{Affinity, Shape, ShapeKey, Taint};
-use muster_core::solve::{self, ClassIn, NodeIn, Plan, Problem, QueueIn, RunIn, ShapeIn};
+use muster_core::solve::{
+    self, Cause, ClassIn, NodeIn, Plan, Problem, QueueIn, Reason, RunIn, RunningIn, ShapeIn,
+};
 
 use super::order::ordered;
+use super::preempt::{AllVictims, Row, Victims};
 use super::search::Stuck;
-use super::table::{ClusterState, Table};
+use super::table::{NodeState, Table};
 
 /// A problem with the names behind its numbers.
 pub(super) struct Round {
@@ -25,9 +27,9 @@ pub(super) struct Round {
     shards: Vec<u16>,
     /// (cluster, node).
     nodes: Vec<(Name, Name)>,
-    shapes: Vec<ShapeKey>,
-    /// The class of each shape.
-    classes: Vec<Name>,
+    shapes: Vec<Arc<Shape>>,
+    /// Their keys.
+    keys: Vec<ShapeKey>,
     /// Priorities of each queue's runs.
     priorities: Vec<Vec<u32>>,
 }
@@ -35,15 +37,33 @@ pub(super) struct Round {
 /// What one cluster is to be leased by one shard.
 pub(super) type Picks = BTreeMap<(u16, Name), Vec<bus::Pick>>;
 
+/// How much a round may do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Limits {
+    pub(super) picks_max: u64,
+    pub(super) preemptions_max: u64,
+    /// How much of its fair share a queue keeps, in thousandths.
+    pub(super) protected: u64,
+}
+
 /// Everything that counts in a round, as numbers.
-struct Numbers {
-    resources: Vec<Name>,
+pub(super) struct Numbers {
+    pub(super) resources: Vec<Name>,
     shapes: Vec<Arc<Shape>>,
     by_key: BTreeMap<ShapeKey, u32>,
     by_pointer: BTreeMap<usize, u32>,
 }
 
 impl Numbers {
+    pub(super) fn new(table: &Table) -> Self {
+        Self {
+            resources: resources(table),
+            shapes: Vec::new(),
+            by_key: BTreeMap::new(),
+            by_pointer: BTreeMap::new(),
+        }
+    }
+
     fn shape(&mut self, shape: &Arc<Shape>) -> u32 {
         let pointer = Arc::as_ptr(shape) as usize;
         if let Some(number) = self.by_pointer.get(&pointer) {
@@ -71,13 +91,13 @@ impl Numbers {
         (classes.map(|priority| ClassIn { priority }).collect(), shapes.collect())
     }
 
-    fn amounts(&self, resources: &Resources) -> Vec<i64> {
+    pub(super) fn amounts(&self, resources: &Resources) -> Vec<i64> {
         self.resources.iter().map(|name| dense(name, resources.get(name))).collect()
     }
 }
 
 /// What is available, rounded down where requests are rounded up: dense units are whole for both.
-fn total(table: &Table, numbers: &Numbers) -> Vec<i64> {
+pub(super) fn total(table: &Table, numbers: &Numbers) -> Vec<i64> {
     let mut total = Resources::new();
     let nodes = table.clusters.values().flat_map(|cluster| cluster.nodes.values());
     nodes.for_each(|node| total.add(&node.allocatable));
@@ -95,10 +115,6 @@ fn resources(table: &Table) -> Vec<Name> {
     all.into_keys().collect()
 }
 
-fn weight(control: &Control, queue: &str) -> Option<u64> {
-    control.queues.get(queue).map(|queue| queue.weight_millis)
-}
-
 impl Round {
     /// The problem of leasing to these clusters; `None` when nothing waits or nothing is free.
     pub(super) fn new(
@@ -107,42 +123,41 @@ impl Round {
         clusters: &BTreeMap<Name, u64>,
         jobs_max: u64,
     ) -> Option<Self> {
-        let mut numbers = Numbers {
-            resources: resources(table),
-            shapes: Vec::new(),
-            by_key: BTreeMap::new(),
-            by_pointer: BTreeMap::new(),
-        };
-        let (mut queues, mut shards, mut priorities, mut inputs) = (vec![], vec![], vec![], vec![]);
-        for (name, queue) in &table.queues {
-            let Some(settings) = control.queues.get(&**name) else { continue };
-            // A queue that gets nothing now still counts for nobody: shares are compared only among
-            // those that ask.
-            let ask = !settings.cordoned && table.is_reachable(queue.shard);
-            let known = if ask { ordered(queue, control) } else { Vec::new() };
-            let runs = known.iter().map(|(_, s, n)| RunIn {
-                shape: numbers.shape(s),
-                count: *n,
-                is_overdue: false,
-            });
-            inputs.push(QueueIn {
-                weight: settings.weight_millis,
-                runs: runs.collect(),
-                allocated: numbers.amounts(&queue.holds),
-                ..QueueIn::default()
-            });
-            priorities.push(known.iter().map(|(priority, _, _)| *priority).collect());
-            queues.push(Arc::clone(name));
-            shards.push(queue.shard);
-        }
+        let picks_max = jobs_max.min(clusters.values().sum());
+        let limits = Limits { picks_max, ..Limits::default() };
+        Self::of(table, control, |cluster| clusters.contains_key(cluster), &[], limits)
+    }
+
+    /// The problem of making room where there is none: on the nodes of all clusters, for one that
+    /// does not ask at the moment may have room and ask in the next.
+    pub(super) fn to_preempt(
+        table: &Table,
+        control: &Control,
+        running: &[Row],
+        limits: Limits,
+    ) -> Option<Self> {
+        Self::of(table, control, |_| true, running, limits)
+    }
+
+    fn of(
+        table: &Table,
+        control: &Control,
+        takes_part: impl Fn(&Name) -> bool,
+        running: &[Row],
+        limits: Limits,
+    ) -> Option<Self> {
+        let mut numbers = Numbers::new(table);
+        let Queues { names: queues, shards, inputs, priorities } =
+            Queues::of(table, control, &mut numbers);
         if inputs.iter().all(|queue| queue.runs.is_empty()) {
             return None;
         }
-        let (nodes, node_inputs, groups) = nodes(table, clusters, &numbers);
+        let Nodes { names: nodes, inputs: node_inputs, groups } =
+            Nodes::of(table, takes_part, &numbers);
         if nodes.is_empty() {
             return None;
         }
-        let asked: u64 = clusters.values().sum();
+        let running = running_inputs(running, &queues, &nodes, &mut numbers);
         let (classes, shape_inputs) = numbers.classes_and_shapes(control);
         let problem = Problem {
             total: total(table, &numbers),
@@ -156,13 +171,15 @@ impl Round {
                 .collect(),
             queues: inputs,
             nodes: node_inputs,
-            picks_max: jobs_max.min(asked),
+            running,
+            picks_max: limits.picks_max,
+            preemptions_max: limits.preemptions_max,
+            protected: limits.protected,
             ..Problem::default()
         };
-        let shapes = numbers.shapes.iter().map(|shape| shape.key()).collect();
-        let classes = numbers.shapes.iter().map(|shape| shape.class.clone()).collect();
-        let resources = numbers.resources;
-        Some(Self { problem, resources, queues, shards, nodes, shapes, classes, priorities })
+        let Numbers { resources, shapes, .. } = numbers;
+        let keys = shapes.iter().map(|shape| shape.key()).collect();
+        Some(Self { problem, resources, queues, shards, nodes, shapes, keys, priorities })
     }
 
     /// Decides it.
@@ -195,12 +212,17 @@ impl Round {
         (free.get(PODS) > Quantity::ZERO).then_some(Stuck { free, queues })
     }
 
+    /// Whether a job was left for which there was no room, and is none to come.
+    pub(super) fn is_short(plan: &Plan) -> bool {
+        plan.unplaced.iter().any(|unplaced| unplaced.reason == Reason::NoRoomNow)
+    }
+
     /// The orders, by queue and class, of which something is placed.
     pub(super) fn placed(&self, plan: &Plan) -> BTreeSet<(Name, Name)> {
         let of = |pick: &solve::Pick| {
-            let (queue, class) =
-                (&self.queues[pick.queue as usize], &self.classes[pick.shape as usize]);
-            (Arc::clone(queue), Arc::clone(class))
+            let (queue, shape) =
+                (&self.queues[pick.queue as usize], &self.shapes[pick.shape as usize]);
+            (Arc::clone(queue), Arc::clone(&shape.class))
         };
         plan.picks.iter().map(of).collect()
     }
@@ -222,13 +244,59 @@ impl Round {
             picks.entry(key).or_default().push(bus::Pick {
                 queue: self.queues[queue].to_string(),
                 priority: self.priorities[queue][pick.run as usize],
-                shape: convert::shape_key(self.shapes[pick.shape as usize]),
+                shape: convert::shape_key(self.keys[pick.shape as usize]),
                 node: node.to_string(),
                 count: u32::try_from(count).unwrap_or(u32::MAX),
             });
         }
         picks
     }
+
+    /// Who is to make room, by shard and cluster.
+    pub(super) fn victims(&self, plan: &Plan) -> AllVictims {
+        let mut all = AllVictims::new();
+        for preemption in &plan.preemptions {
+            let running = self.problem.running[preemption.running as usize];
+            let claim = plan.claims[preemption.claim as usize];
+            let run = self.problem.queues[claim.queue as usize].runs[claim.run as usize];
+            let (claimant, wanted) =
+                (&self.queues[claim.queue as usize], &self.shapes[run.shape as usize]);
+            let reason = match preemption.cause {
+                Cause::Urgency => {
+                    format!("for a job of class `{}` of queue `{claimant}`", wanted.class)
+                }
+                Cause::Fairness => {
+                    format!("for queue `{claimant}`, which has less than its fair share")
+                }
+            };
+            let queue = running.queue as usize;
+            let (cluster, node) = &self.nodes[running.node as usize];
+            let told = bus::Victims {
+                queue: self.queues[queue].to_string(),
+                shape: convert::shape_key(self.keys[running.shape as usize]),
+                node: node.to_string(),
+                count: u32::try_from(preemption.count).unwrap_or(u32::MAX),
+                reason,
+            };
+            let shape = Arc::clone(&self.shapes[running.shape as usize]);
+            let victims = Victims { told, shape, cause: preemption.cause };
+            let key = (self.shards[queue], Arc::clone(cluster));
+            push(all.entry(key).or_default(), victims);
+        }
+        all
+    }
+}
+
+/// Adds victims, to the last ones where they are of the same kind.
+fn push(all: &mut Vec<Victims>, victims: Victims) {
+    if let Some(last) = all.last_mut() {
+        let told = bus::Victims { count: last.told.count, ..victims.told.clone() };
+        if told == last.told {
+            last.told.count = told.count.saturating_add(victims.told.count);
+            return;
+        }
+    }
+    all.push(victims);
 }
 
 /// The place of a name that is among those, which are in order.
@@ -252,240 +320,128 @@ impl Group {
     }
 }
 
-/// The nodes of the clusters that ask, and the groups of equal ones among them.
-fn nodes(
-    table: &Table,
-    clusters: &BTreeMap<Name, u64>,
-    numbers: &Numbers,
-) -> (Vec<(Name, Name)>, Vec<NodeIn>, Vec<Group>) {
-    let mut names = Vec::new();
-    let mut inputs = Vec::new();
-    let mut groups: Vec<Group> = Vec::new();
-    let mut known: BTreeMap<Group, u32> = BTreeMap::new();
-    let affinities = numbers.shapes.iter().filter_map(|shape| shape.affinity.as_ref());
-    let named: BTreeSet<&Name> = affinities.flat_map(Affinity::names).collect();
-    let asking = table.clusters.iter().filter(|(name, _)| clusters.contains_key(*name));
-    for (cluster, state) in asking {
-        for (name, node) in state.nodes.iter().filter(|(_, node)| node.schedulable) {
-            let key = Group {
-                labels: node.labels.clone(),
-                taints: node.taints.clone(),
-                name: named.get(name).map(|name| Name::clone(name)),
-            };
-            let next = u32::try_from(groups.len()).expect("fewer than 2^32 groups");
-            let group = *known.entry(key.clone()).or_insert(next);
-            if group == next {
-                groups.push(key);
+/// The queues of a pool, and what of them counts.
+#[derive(Default)]
+struct Queues {
+    names: Vec<Name>,
+    shards: Vec<u16>,
+    inputs: Vec<QueueIn>,
+    priorities: Vec<Vec<u32>>,
+}
+
+impl Queues {
+    fn of(table: &Table, control: &Control, numbers: &mut Numbers) -> Self {
+        let mut queues = Self::default();
+        for (name, queue) in &table.queues {
+            let Some(settings) = control.queues.get(&**name) else { continue };
+            // A queue that gets nothing now still counts for nobody: shares are compared only among
+            // those that ask.
+            let ask = !settings.cordoned && table.is_reachable(queue.shard);
+            let known = if ask { ordered(queue, control) } else { Vec::new() };
+            let runs = known.iter().map(|(_, s, n)| RunIn {
+                shape: numbers.shape(s),
+                count: *n,
+                is_overdue: false,
+            });
+            let mut demand = queue.holds.clone();
+            if ask {
+                demand.add(&queue.demand);
             }
-            let free = numbers.amounts(&node.free);
-            inputs.push(NodeIn { group, free, ..NodeIn::default() });
-            names.push((Arc::clone(cluster), Arc::clone(name)));
+            queues.inputs.push(QueueIn {
+                weight: settings.weight_millis,
+                runs: runs.collect(),
+                allocated: numbers.amounts(&queue.holds),
+                demand: numbers.amounts(&demand),
+                ..QueueIn::default()
+            });
+            queues.priorities.push(known.iter().map(|(priority, _, _)| *priority).collect());
+            queues.names.push(Arc::clone(name));
+            queues.shards.push(queue.shard);
         }
+        queues
     }
-    (names, inputs, groups)
 }
 
-/// The pool as it is shown: capacity, shares, clusters.
-pub(super) fn status(table: &Table, control: &Control, at: &str) -> http::Pool {
-    let resources = resources(table);
-    let numbers = Numbers {
-        resources,
-        shapes: Vec::new(),
-        by_key: BTreeMap::new(),
-        by_pointer: BTreeMap::new(),
+/// The nodes that take part, (cluster, node) each, and the groups of equal ones among them.
+#[derive(Default)]
+struct Nodes {
+    names: Vec<(Name, Name)>,
+    inputs: Vec<NodeIn>,
+    groups: Vec<Group>,
+}
+
+impl Nodes {
+    fn of(table: &Table, takes_part: impl Fn(&Name) -> bool, numbers: &Numbers) -> Self {
+        let mut nodes = Self::default();
+        let mut known: BTreeMap<Group, u32> = BTreeMap::new();
+        let affinities = numbers.shapes.iter().filter_map(|shape| shape.affinity.as_ref());
+        let named: BTreeSet<&Name> = affinities.flat_map(Affinity::names).collect();
+        let clusters = table.clusters.iter().filter(|(name, _)| takes_part(name));
+        for (number, (cluster, state)) in (0..).zip(clusters) {
+            let untold = state.pending.leased();
+            for (name, node) in state.nodes.iter().filter(|(_, node)| node.schedulable) {
+                let key = Group {
+                    labels: node.labels.clone(),
+                    taints: node.taints.clone(),
+                    name: named.get(name).map(|name| Name::clone(name)),
+                };
+                let next = u32::try_from(nodes.groups.len()).expect("fewer than 2^32 groups");
+                let group = *known.entry(key.clone()).or_insert(next);
+                if group == next {
+                    nodes.groups.push(key);
+                }
+                let stopping = state.stopping.get(name);
+                let input = node_input(node, untold.get(&**name), stopping, numbers);
+                nodes.inputs.push(NodeIn { group, cluster: number, ..input });
+                nodes.names.push((Arc::clone(cluster), Arc::clone(name)));
+            }
+        }
+        nodes
+    }
+}
+
+/// What a node has: of what is free, leases are taken off that its executor has not heard of; what
+/// was told to stop and its executor has not heard of comes free beside what that tells.
+fn node_input(
+    node: &NodeState,
+    untold: Option<&Resources>,
+    stopping: Option<&Resources>,
+    numbers: &Numbers,
+) -> NodeIn {
+    let capacity = numbers.amounts(&node.allocatable);
+    let mut free = numbers.amounts(&node.free);
+    for (free, taken) in free.iter_mut().zip(untold.map_or(vec![], |u| numbers.amounts(u))) {
+        *free = free.saturating_sub(taken);
+    }
+    let mut coming = node.freeing.clone();
+    stopping.into_iter().for_each(|stopping| coming.add(stopping));
+    let mut freeing = Vec::new();
+    if coming.iter().next().is_some() {
+        // The executor may have heard of it in the meantime: it is one room all the same.
+        let most = capacity.iter().zip(&free).map(|(capacity, free)| (capacity - free).max(0));
+        freeing = numbers.amounts(&coming).into_iter().zip(most).map(|(a, b)| a.min(b)).collect();
+    }
+    NodeIn { free, freeing, capacity, ..NodeIn::default() }
+}
+
+/// What runs, as far as queue and node take part.
+fn running_inputs(
+    rows: &[Row],
+    queues: &[Name],
+    nodes: &[(Name, Name)],
+    numbers: &mut Numbers,
+) -> Vec<RunningIn> {
+    let by_name: BTreeMap<&(Name, Name), u32> = nodes.iter().zip(0..).collect();
+    let input = |row: &Row| {
+        let queue = u32::try_from(queues.binary_search(&row.queue).ok()?).ok()?;
+        let node = *by_name.get(&(Arc::clone(&row.cluster), Arc::clone(&row.node)))?;
+        let (shape, count, age) = (numbers.shape(&row.shape), row.count, row.age);
+        Some(RunningIn { queue, shape, node, count, age })
     };
-    let total = total(table, &numbers);
-    let mut all_held = Resources::new();
-    let mut rows = Vec::new();
-    let mut demands = Vec::new();
-    for (name, queue) in &table.queues {
-        let Some(weight) = weight(control, name) else { continue };
-        let held = &queue.holds;
-        let mut demand = held.clone();
-        demand.add(&queue.demand);
-        all_held.add(held);
-        demands.push((weight, numbers.amounts(&demand)));
-        rows.push(http::QueueShare {
-            queue: name.to_string(),
-            weight: thousandths(weight),
-            queued: queue.waiting,
-            running: queue.held,
-            actual_share: solve::dominant_share(&total, &numbers.amounts(held)),
-            allocated: convert::quantities(held),
-            demand: convert::quantities(&demand),
-            ideal_share: 0.0,
-        });
-    }
-    for (row, share) in rows.iter_mut().zip(solve::fair_shares(&total, &demands)) {
-        row.ideal_share = share.ideal;
-    }
-    let clusters = table.clusters.iter().map(|(name, c)| cluster_status(&table.pool, name, c));
-    http::Pool {
-        name: table.pool.clone(),
-        capacity: quantities(&numbers.resources, &total),
-        allocated: convert::quantities(&all_held),
-        nodes: table.clusters.values().map(|cluster| cluster.nodes.len() as u64).sum(),
-        clusters: clusters.collect(),
-        queues: rows,
-        at: at.to_owned(),
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "weights are at most 10^9 thousandths")]
-fn thousandths(weight: u64) -> f64 {
-    weight as f64 / 1000.0
-}
-
-fn quantities(names: &[Name], amounts: &[i64]) -> BTreeMap<String, String> {
-    let pairs = names.iter().zip(amounts).filter(|(_, amount)| **amount != 0);
-    pairs.map(|(name, amount)| (name.to_string(), from_dense(name, *amount).to_string())).collect()
-}
-
-fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState) -> http::Cluster {
-    let mut capacity = Resources::new();
-    let mut free = Resources::new();
-    for node in cluster.nodes.values() {
-        capacity.add(&node.allocatable);
-        free.add(&node.free);
-    }
-    http::Cluster {
-        name: name.to_string(),
-        pool: pool.to_owned(),
-        nodes: cluster.nodes.len() as u64,
-        runs: cluster.nodes.values().map(|node| u64::from(node.runs)).sum(),
-        capacity: convert::quantities(&capacity),
-        free: convert::quantities(&free),
-        last_contact: http::time_text(cluster.contact),
-    }
+    rows.iter().filter_map(input).collect()
 }
 
 #[cfg(test)]
 mod group_tests;
-
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use muster_core::time::Timestamp;
-
-    use super::*;
-
-    fn amounts(cpu: &str) -> BTreeMap<String, String> {
-        [("cpu", cpu), ("memory", "64Gi"), ("pods", "100")]
-            .map(|(name, amount)| (name.to_owned(), amount.to_owned()))
-            .into()
-    }
-
-    /// A cluster of one node that is free.
-    fn with_node(table: &mut Table, cpu: &str) {
-        let node = bus::Node {
-            name: "n".into(),
-            labels: BTreeMap::new(),
-            taints: vec![],
-            allocatable: amounts(cpu),
-            free: amounts(cpu),
-            freeing: BTreeMap::new(),
-            runs: 0,
-            schedulable: true,
-        };
-        let nodes = bus::NodeUpdate { base: None, version: 1, nodes: vec![node], removed: vec![] };
-        let request = bus::LeaseRequest {
-            cluster: "c".into(),
-            instance: "i".into(),
-            seen: None,
-            nodes,
-            leases_max: 100,
-            wait_ms: 0,
-        };
-        assert!(table.request(&request, Duration::from_secs(1), Timestamp(0)));
-    }
-
-    /// Queues with jobs of one cpu: (queue, class, count).
-    fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
-        let request: Resources =
-            [("cpu".into(), Quantity::from_units(1)), (PODS.into(), Quantity::from_units(1))]
-                .into_iter()
-                .collect();
-        let shape = |class: &str| {
-            let shape = Shape { class: class.into(), ..Shape::of_request(request.clone()) };
-            muster_api::shape::ShapeText(Arc::new(shape))
-        };
-        let head = |class: &str, number: u32, count: u64| bus::Head {
-            class: class.to_owned(),
-            runs: vec![(0, number, count)],
-            behind: None,
-        };
-        let queues = (0..).zip(jobs).map(|(number, (queue, class, count))| bus::QueueOffer {
-            queue: (*queue).to_owned(),
-            further: false,
-            pools: vec![bus::PoolOffer {
-                pool: "default".into(),
-                heads: vec![head(class, number, *count)],
-                waiting: *count,
-                demand: BTreeMap::new(),
-                held: 0,
-                holds: BTreeMap::new(),
-            }],
-        });
-        table.offers(bus::Offers {
-            shard: 1,
-            owner: "w".into(),
-            epoch: 1,
-            version: 1,
-            previous: 0,
-            full: true,
-            shapes: jobs.iter().map(|(_, class, _)| shape(class)).collect(),
-            queues: queues.collect(),
-        });
-    }
-
-    fn control(queues: &[&str], classes: &[(&str, i32)]) -> Control {
-        let mut control = Control::default();
-        for name in queues {
-            let queue = muster_core::control::Queue::default();
-            control = control.with_queue(name, queue).unwrap();
-        }
-        for (name, priority) in classes {
-            let class =
-                muster_core::control::PriorityClass { priority: *priority, preemptible: false };
-            control = control.with_class(name, class).unwrap();
-        }
-        control
-    }
-
-    #[test]
-    fn the_highest_class_of_all_queues_is_leased_first() {
-        let mut table = Table::new("default");
-        with_node(&mut table, "4");
-        with_jobs(&mut table, &[("a", "default", 9), ("b", "urgent", 3)]);
-        let leased = |urgent: i32| {
-            let control = control(&["a", "b"], &[("urgent", urgent)]);
-            let clusters = [("c".into(), 100)].into();
-            let round = Round::new(&table, &control, &clusters, 1000).unwrap();
-            let picks = round.picks(&round.solve(), &clusters);
-            let picks = picks.into_values().flatten();
-            picks.map(|pick| (pick.queue, pick.count)).collect::<BTreeMap<String, u32>>()
-        };
-        assert_eq!(leased(5_000), [("a".into(), 1), ("b".into(), 3)].into());
-        assert_eq!(leased(-1), [("a".into(), 4)].into());
-        // Of equal priority they share.
-        let default = control(&[], &[]).class_in_effect("default").priority;
-        assert_eq!(leased(default), [("a".into(), 2), ("b".into(), 2)].into());
-    }
-
-    #[test]
-    fn a_cluster_is_shown_with_the_time_at_which_it_asked_last() {
-        let mut table = Table::new("default");
-        let request = bus::LeaseRequest {
-            cluster: "c".into(),
-            instance: "i".into(),
-            seen: None,
-            nodes: bus::NodeUpdate { base: None, version: 1, nodes: vec![], removed: vec![] },
-            leases_max: 1,
-            wait_ms: 0,
-        };
-        assert!(table.request(&request, Duration::from_secs(1), Timestamp(5_000)));
-        let shown = status(&table, &Control::default(), &http::time_text(Timestamp(9_000)));
-        assert_eq!(shown.clusters[0].last_contact, http::time_text(Timestamp(5_000)));
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! What a pool's leader knows: offers of all shards, nodes of all clusters. No IO, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +91,8 @@ pub(super) struct NodeState {
     pub(super) taints: Vec<Taint>,
     pub(super) allocatable: Resources,
     pub(super) free: Resources,
+    /// What runs hold that were told to stop and are not gone yet.
+    pub(super) freeing: Resources,
     pub(super) runs: u32,
     pub(super) schedulable: bool,
 }
@@ -107,6 +109,9 @@ pub(super) struct ClusterState {
     pub(super) contact: Timestamp,
     /// What it is still to be told.
     pub(super) pending: Pending,
+    /// What comes free on nodes because runs were given up, of which it is not known that the
+    /// executor has heard: then it tells so itself.
+    pub(super) stopping: BTreeMap<Name, Resources>,
 }
 
 /// Everything that a round needs.
@@ -218,6 +223,12 @@ impl Table {
         self.shards.entry(shard).or_default().unreachable = true;
     }
 
+    /// The shards whose jobs the pool's clusters hold.
+    pub(super) fn shards_that_hold(&self) -> BTreeSet<u16> {
+        let holding = self.queues.values().filter(|queue| queue.held > 0);
+        holding.map(|queue| queue.shard).filter(|shard| self.is_reachable(*shard)).collect()
+    }
+
     pub(super) fn is_reachable(&self, shard: u16) -> bool {
         self.shards.get(&shard).is_some_and(|shard| !shard.unreachable)
     }
@@ -283,6 +294,7 @@ fn node_state(node: &bus::Node) -> NodeState {
             .collect(),
         allocatable: amounts(&node.allocatable),
         free: amounts(&node.free),
+        freeing: amounts(&node.freeing),
         runs: node.runs,
         schedulable: node.schedulable,
     }

@@ -1,6 +1,6 @@
 //! Making room for others: what may give way, and what comes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +13,16 @@ use muster_core::command::NewJob;
 use muster_core::id::{CommandId, JobRef};
 use muster_core::shape::Shape;
 
-use crate::site::{Site, job};
+use crate::site::{Player, Site, job};
+
+fn of_class(line: u64, class: &str) -> NewJob {
+    let shape = Shape { class: class.into(), ..(*job(line).shape).clone() };
+    NewJob { shape: Arc::new(shape), ..job(line) }
+}
 
 /// A job of a class that may be preempted.
 fn filler(line: u64) -> NewJob {
-    let shape = Shape { class: "filler".into(), ..(*job(line).shape).clone() };
-    NewJob { shape: Arc::new(shape), ..job(line) }
+    of_class(line, "filler")
 }
 
 async fn running(site: &Site) -> Vec<RunningRow> {
@@ -89,4 +93,52 @@ async fn the_youngest_make_room_once_and_wait_again_whoever_owns_the_shard() {
     let again = site.lease(10).await;
     assert!(again.iter().all(|run| run.attempt == 2));
     assert_eq!(again.len(), 3);
+}
+
+/// Asks until something is to be stopped, at most a minute; gives the jobs.
+async fn stopped(player: &mut Player<'_>) -> BTreeSet<String> {
+    for _ in 0..12 {
+        let stops = player.ask(10, Duration::from_secs(5)).await.unwrap().stops;
+        if !stops.is_empty() {
+            return stops.into_iter().map(|(job, _)| job).collect();
+        }
+    }
+    panic!("nothing is to be stopped")
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_made_once_kept_while_it_comes_and_given_to_whom_it_was_made_for() {
+    let site = Site::start(1).await;
+    let ids = site.submit("q", "set", 1, (0..4).map(filler).collect()).await;
+    let mut player = Player::new(&site, 4);
+    let mut leased = 0;
+    while leased < 4 {
+        leased += player.leases(10).await.leases.len();
+    }
+    player.has(0, 0);
+    let urgent = (0..2).map(|line| of_class(line, "urgent")).collect();
+    let urgent = site.submit("q1", "set", 2, urgent).await;
+    let youngest: BTreeSet<String> = ids[2..].iter().map(ToString::to_string).collect();
+    assert_eq!(stopped(&mut player).await, youngest);
+    // For as long as it takes them nobody else has to go, and nobody gets what is free of it.
+    player.has(0, 2);
+    for _ in 0..6 {
+        let answer = player.ask(10, Duration::from_secs(5)).await.unwrap();
+        assert!(answer.leases.is_empty(), "{answer:?}");
+        assert!(answer.stops.iter().all(|(job, _)| youngest.contains(job)), "{answer:?}");
+    }
+    player.has(1, 1);
+    let mut given = player.leases(10).await.leases;
+    player.has(0, 1);
+    player.ask(10, Duration::ZERO).await.unwrap();
+    player.has(1, 0);
+    given.extend(player.leases(10).await.leases);
+    assert_eq!(given.iter().map(|run| run.job).collect::<Vec<_>>(), urgent);
+    player.has(0, 0);
+    for _ in 0..6 {
+        let answer = player.ask(10, Duration::from_secs(5)).await.unwrap();
+        assert!(answer.leases.is_empty() && answer.stops.is_empty(), "{answer:?}");
+    }
+    assert_eq!(site.metric("preemptions_total"), 2);
+    assert_eq!(site.counts("q", "set").await["queued"], 2);
 }

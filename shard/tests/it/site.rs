@@ -455,6 +455,14 @@ impl<'a> Player<'a> {
         name.clone_into(&mut self.request.nodes.nodes[0].name);
     }
 
+    /// So many cpus of its node are free, and so many will be.
+    pub(crate) fn has(&mut self, free: u32, freeing: u32) {
+        let node = &mut self.request.nodes.nodes[0];
+        let cpus = |count: u32| ("cpu".to_owned(), count.to_string());
+        node.free.extend([cpus(free)]);
+        node.freeing = [cpus(freeing), ("pods".to_owned(), freeing.to_string())].into();
+    }
+
     /// Asks once.
     pub(crate) async fn ask(&mut self, max: u32, wait: Duration) -> Option<LeaseAnswer> {
         let (cluster, instance) = (self.request.cluster.clone(), self.request.instance.clone());

@@ -38,6 +38,11 @@ async fn load_is_made_reported_and_audited() {
 }
 
 #[tokio::test]
+async fn jobs_make_room_for_others() {
+    suite::preemption(site().await).await;
+}
+
+#[tokio::test]
 async fn what_nobody_needs_is_let_go_and_damage_is_named() {
     suite::admin(site().await).await;
 }

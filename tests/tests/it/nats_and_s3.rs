@@ -29,6 +29,12 @@ async fn load_is_made_reported_and_audited() {
 }
 
 #[tokio::test]
+async fn jobs_make_room_for_others() {
+    let _turn = TURN.lock().await;
+    suite::preemption(site().await).await;
+}
+
+#[tokio::test]
 async fn what_nobody_needs_is_let_go_and_damage_is_named() {
     let _turn = TURN.lock().await;
     suite::admin(Site::nats_and_s3_with_garbage().await.unwrap()).await;

@@ -102,8 +102,9 @@ fn a_preemption_sent_again_is_answered_again_and_done_once() {
     let first = driven.run_as(CommandId(77), command(vec![victims(1)]));
     driven.shard = driven.recovered();
     assert_eq!(driven.run_as(CommandId(77), command(vec![victims(1)])), first);
-    let preempted = driven.commits.iter().flatten().filter(|record| {
-        matches!(record, Record::Changed(changed) if matches!(changed.change, Change::Preempted { .. }))
-    });
-    assert_eq!(preempted.count(), 1);
+    let is_preempted = |record: &&Record| match record {
+        Record::Changed(changed) => matches!(changed.change, Change::Preempted { .. }),
+        _ => false,
+    };
+    assert_eq!(driven.commits.iter().flatten().filter(is_preempted).count(), 1);
 }

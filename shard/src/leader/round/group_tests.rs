@@ -21,6 +21,7 @@ fn table(nodes: &[&str], shapes: Vec<Shape>) -> Table {
         taints: vec![],
         allocatable: amounts(),
         free: amounts(),
+        freeing: BTreeMap::new(),
         runs: 0,
         schedulable: true,
     };

@@ -28,6 +28,7 @@ pub(crate) mod load;
 pub(crate) mod local;
 pub(crate) mod observe;
 pub(crate) mod owners;
+pub(crate) mod preemption;
 pub(crate) mod priority_classes;
 pub(crate) mod problems;
 pub(crate) mod queues;
@@ -156,6 +157,15 @@ pub(crate) async fn load_test(site: Site) {
         audit::what_lives_when_the_time_is_up_fails_the_audit,
         audit::a_deployment_that_does_things_twice_fails_the_audit,
         store::what_lies_in_the_store_is_whole_and_damage_is_named,
+    ])
+    .await;
+}
+
+/// What is promised of jobs that make room for others. They take all that there is.
+pub(crate) async fn preemption(site: Site) {
+    all_hold_in_turn(themes![&site;
+        preemption::a_job_of_a_higher_class_takes_the_room_of_the_youngest,
+        preemption::a_queue_gets_its_share_from_one_that_has_more_and_no_more,
     ])
     .await;
 }

@@ -1,0 +1,230 @@
+//! Rounds by example: what is leased, and who makes room.
+
+use std::time::Duration;
+
+use muster_api::shape::ShapeText;
+use muster_core::control::PriorityClass;
+use muster_core::id::{JobId, JobRef};
+use muster_core::time::Timestamp;
+
+use super::*;
+
+fn amounts(cpu: &str) -> BTreeMap<String, String> {
+    [("cpu", cpu), ("memory", "64Gi"), ("pods", "100")]
+        .map(|(name, amount)| (name.to_owned(), amount.to_owned()))
+        .into()
+}
+
+/// Cluster `c` of one node that is free.
+fn with_node(table: &mut Table, cpu: &str) {
+    with_cluster(table, "c", cpu);
+}
+
+fn with_cluster(table: &mut Table, cluster: &str, cpu: &str) {
+    let node = bus::Node {
+        name: "n".into(),
+        labels: BTreeMap::new(),
+        taints: vec![],
+        allocatable: amounts(cpu),
+        free: amounts(cpu),
+        freeing: BTreeMap::new(),
+        runs: 0,
+        schedulable: true,
+    };
+    let nodes = bus::NodeUpdate { base: None, version: 1, nodes: vec![node], removed: vec![] };
+    let request = bus::LeaseRequest {
+        cluster: cluster.into(),
+        instance: "i".into(),
+        seen: None,
+        nodes,
+        leases_max: 100,
+        wait_ms: 0,
+    };
+    assert!(table.request(&request, Duration::from_secs(1), Timestamp(0)));
+}
+
+/// What so many jobs take.
+fn of_jobs(count: i64) -> Resources {
+    [("cpu", count), (PODS, count)]
+        .map(|(name, amount)| (Name::from(name), Quantity::from_units(amount)))
+        .into_iter()
+        .collect()
+}
+
+fn shape(class: &str) -> Arc<Shape> {
+    Arc::new(Shape { class: class.into(), ..Shape::of_request(of_jobs(1)) })
+}
+
+/// Queues with jobs of one cpu: (queue, class, count).
+fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
+    let shape = |class: &str| ShapeText(shape(class));
+    let head = |class: &str, number: u32, count: u64| bus::Head {
+        class: class.to_owned(),
+        runs: vec![(0, number, count)],
+        behind: None,
+    };
+    let queues = (0..).zip(jobs).map(|(number, (queue, class, count))| bus::QueueOffer {
+        queue: (*queue).to_owned(),
+        further: false,
+        pools: vec![bus::PoolOffer {
+            pool: "default".into(),
+            heads: vec![head(class, number, *count)],
+            waiting: *count,
+            demand: BTreeMap::new(),
+            held: 0,
+            holds: BTreeMap::new(),
+        }],
+    });
+    table.offers(bus::Offers {
+        shard: 1,
+        owner: "w".into(),
+        epoch: 1,
+        version: 1,
+        previous: 0,
+        full: true,
+        shapes: jobs.iter().map(|(_, class, _)| shape(class)).collect(),
+        queues: queues.collect(),
+    });
+}
+
+fn control(queues: &[&str], classes: &[(&str, i32)]) -> Control {
+    let mut control = Control::default();
+    for name in queues {
+        let queue = muster_core::control::Queue {
+            weight_millis: 1000,
+            labels: BTreeMap::new(),
+            cordoned: false,
+            incarnation: 0,
+        };
+        control = control.with_queue(name, queue).unwrap();
+    }
+    for (name, priority) in classes {
+        let class = muster_core::control::PriorityClass { priority: *priority, preemptible: false };
+        control = control.with_class(name, class).unwrap();
+    }
+    control
+}
+
+#[test]
+fn the_highest_class_of_all_queues_is_leased_first() {
+    let mut table = Table::new("default");
+    with_node(&mut table, "4");
+    with_jobs(&mut table, &[("a", "default", 9), ("b", "urgent", 3)]);
+    let leased = |urgent: i32| {
+        let control = control(&["a", "b"], &[("urgent", urgent)]);
+        let clusters = [("c".into(), 100)].into();
+        let round = Round::new(&table, &control, &clusters, 1000).unwrap();
+        let picks = round.picks(&round.solve(), &clusters);
+        let picks = picks.into_values().flatten();
+        picks.map(|pick| (pick.queue, pick.count)).collect::<BTreeMap<String, u32>>()
+    };
+    assert_eq!(leased(5_000), [("a".into(), 1), ("b".into(), 3)].into());
+    assert_eq!(leased(-1), [("a".into(), 4)].into());
+    // Of equal priority they share.
+    let default = control(&[], &[]).class_in_effect("default").priority;
+    assert_eq!(leased(default), [("a".into(), 2), ("b".into(), 2)].into());
+}
+
+/// A pool of 4 cpus that queue `a` has all of, with jobs that may be preempted; jobs of queue `b`
+/// wait.
+fn full(waiting: &str, count: u64) -> (Table, Control) {
+    let mut table = Table::new("default");
+    with_node(&mut table, "4");
+    with_jobs(&mut table, &[("a", "filler", 9), ("b", waiting, count)]);
+    node(&mut table, "c").free = of_jobs(0);
+    let holder = table.queues.get_mut("a").unwrap();
+    (holder.held, holder.holds, holder.demand) = (4, of_jobs(4), of_jobs(9));
+    table.queues.get_mut("b").unwrap().demand = of_jobs(i64::try_from(count).unwrap());
+    let filler = PriorityClass { priority: 10, preemptible: true };
+    let control = control(&["a", "b"], &[("urgent", 5_000)]).with_class("filler", filler).unwrap();
+    (table, control)
+}
+
+fn node<'a>(table: &'a mut Table, cluster: &str) -> &'a mut NodeState {
+    table.clusters.get_mut(cluster).unwrap().nodes.get_mut("n").unwrap()
+}
+
+/// Who has to go: (queue, count, why), with what is said of it.
+fn victims(table: &Table, control: &Control, protected: u64) -> Vec<(String, u32, Cause, String)> {
+    let row = Row {
+        cluster: "c".into(),
+        node: "n".into(),
+        queue: "a".into(),
+        shape: shape("filler"),
+        count: 4,
+        age: 60,
+    };
+    let limits = Limits { picks_max: 100, preemptions_max: 100, protected };
+    let Some(round) = Round::to_preempt(table, control, &[row], limits) else { return Vec::new() };
+    let all = round.victims(&round.solve());
+    assert!(all.keys().all(|(shard, cluster)| *shard == 1 && **cluster == *"c"));
+    let victims = all.into_values().flatten();
+    let shown = |Victims { told, shape: of, cause }: Victims| {
+        assert_eq!((&*told.node, &*of.class), ("n", "filler"));
+        (told.queue, told.count, cause, told.reason)
+    };
+    victims.map(shown).collect()
+}
+
+fn count(victims: &[(String, u32, Cause, String)]) -> u32 {
+    victims.iter().map(|(_, count, ..)| count).sum()
+}
+
+#[test]
+fn jobs_of_a_lower_class_make_room_for_those_of_a_higher_one() {
+    let (table, control) = full("urgent", 2);
+    let why = "for a job of class `urgent` of queue `b`".to_owned();
+    assert_eq!(victims(&table, &control, 1_000), [("a".into(), 2, Cause::Urgency, why)]);
+    let mut cordoned = control.clone();
+    cordoned.queues.get_mut("b").unwrap().cordoned = true;
+    assert_eq!(victims(&table, &cordoned, 1_000), []);
+}
+
+#[test]
+fn a_queue_gets_its_fair_share_from_one_that_has_more_of_it_than_is_protected() {
+    let (table, control) = full("filler", 4);
+    let why = "for queue `b`, which has less than its fair share".to_owned();
+    assert_eq!(victims(&table, &control, 1_000), [("a".into(), 2, Cause::Fairness, why)]);
+    assert_eq!(count(&victims(&table, &control, 1_500)), 1);
+    assert_eq!(victims(&table, &control, 1_600), []);
+}
+
+#[test]
+fn nobody_has_to_go_for_room_that_comes() {
+    let is_short = |table: &Table, control: &Control| {
+        let round = Round::new(table, control, &[("c".into(), 100)].into(), 1000).unwrap();
+        Round::is_short(&round.solve())
+    };
+    let (mut table, mut control) = full("urgent", 2);
+    control.queues.get_mut("a").unwrap().cordoned = true;
+    assert!(is_short(&table, &control));
+    // The executor has not heard of it.
+    table.clusters.get_mut("c").unwrap().stopping.insert("n".into(), of_jobs(2));
+    assert_eq!(victims(&table, &control, 1_000), []);
+    assert!(!is_short(&table, &control));
+    // It has, and that is not known here: it is one room all the same.
+    node(&mut table, "c").freeing = of_jobs(2);
+    assert_eq!(victims(&table, &control, 1_000), []);
+    table.clusters.get_mut("c").unwrap().stopping.clear();
+    assert_eq!(victims(&table, &control, 1_000), []);
+    assert!(!is_short(&table, &control));
+    node(&mut table, "c").freeing = of_jobs(1);
+    assert_eq!(count(&victims(&table, &control, 1_000)), 1);
+    assert!(is_short(&table, &control));
+}
+
+#[test]
+fn nobody_has_to_go_for_a_job_that_fits_where_nobody_asks_at_the_moment() {
+    let (mut table, control) = full("urgent", 2);
+    with_cluster(&mut table, "d", "2");
+    assert_eq!(victims(&table, &control, 1_000), []);
+    // What was leased there counts before its executor has heard of it.
+    let lease = |n: u32| bus::LeasedRun {
+        job: JobRef::task(JobId::MAX, n),
+        attempt: 1,
+        node: "n".into(),
+        shape: ShapeText(shape("filler")),
+    };
+    table.clusters.get_mut("d").unwrap().pending.lease(vec![lease(0)]);
+    assert_eq!(count(&victims(&table, &control, 1_000)), 1);
+}

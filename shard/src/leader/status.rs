@@ -1,0 +1,108 @@
+//! The pool as it is shown. No IO, no clock.
+
+use std::collections::BTreeMap;
+
+use muster_api::convert;
+use muster_api::http;
+use muster_core::Name;
+use muster_core::control::Control;
+use muster_core::resources::{Resources, from_dense};
+use muster_core::solve;
+
+use super::round::{Numbers, total};
+use super::table::{ClusterState, Table};
+
+/// The pool as it is shown: capacity, shares, clusters.
+pub(super) fn status(table: &Table, control: &Control, at: &str) -> http::Pool {
+    let numbers = Numbers::new(table);
+    let total = total(table, &numbers);
+    let mut all_held = Resources::new();
+    let mut rows = Vec::new();
+    let mut demands = Vec::new();
+    for (name, queue) in &table.queues {
+        let Some(settings) = control.queues.get(&**name) else { continue };
+        let weight = settings.weight_millis;
+        let held = &queue.holds;
+        let mut demand = held.clone();
+        demand.add(&queue.demand);
+        all_held.add(held);
+        demands.push((weight, numbers.amounts(&demand)));
+        rows.push(http::QueueShare {
+            queue: name.to_string(),
+            weight: thousandths(weight),
+            queued: queue.waiting,
+            running: queue.held,
+            actual_share: solve::dominant_share(&total, &numbers.amounts(held)),
+            allocated: convert::quantities(held),
+            demand: convert::quantities(&demand),
+            ideal_share: 0.0,
+        });
+    }
+    for (row, share) in rows.iter_mut().zip(solve::fair_shares(&total, &demands)) {
+        row.ideal_share = share.ideal;
+    }
+    let clusters = table.clusters.iter().map(|(name, c)| cluster_status(&table.pool, name, c));
+    http::Pool {
+        name: table.pool.clone(),
+        capacity: quantities(&numbers.resources, &total),
+        allocated: convert::quantities(&all_held),
+        nodes: table.clusters.values().map(|cluster| cluster.nodes.len() as u64).sum(),
+        clusters: clusters.collect(),
+        queues: rows,
+        at: at.to_owned(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "weights are at most 10^9 thousandths")]
+fn thousandths(weight: u64) -> f64 {
+    weight as f64 / 1000.0
+}
+
+fn quantities(names: &[Name], amounts: &[i64]) -> BTreeMap<String, String> {
+    let pairs = names.iter().zip(amounts).filter(|(_, amount)| **amount != 0);
+    pairs.map(|(name, amount)| (name.to_string(), from_dense(name, *amount).to_string())).collect()
+}
+
+fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState) -> http::Cluster {
+    let mut capacity = Resources::new();
+    let mut free = Resources::new();
+    for node in cluster.nodes.values() {
+        capacity.add(&node.allocatable);
+        free.add(&node.free);
+    }
+    http::Cluster {
+        name: name.to_string(),
+        pool: pool.to_owned(),
+        nodes: cluster.nodes.len() as u64,
+        runs: cluster.nodes.values().map(|node| u64::from(node.runs)).sum(),
+        capacity: convert::quantities(&capacity),
+        free: convert::quantities(&free),
+        last_contact: http::time_text(cluster.contact),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use muster_api::bus;
+    use muster_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_shown_with_the_time_at_which_it_asked_last() {
+        let mut table = Table::new("default");
+        let request = bus::LeaseRequest {
+            cluster: "c".into(),
+            instance: "i".into(),
+            seen: None,
+            nodes: bus::NodeUpdate { base: None, version: 1, nodes: vec![], removed: vec![] },
+            leases_max: 1,
+            wait_ms: 0,
+        };
+        assert!(table.request(&request, Duration::from_secs(1), Timestamp(5_000)));
+        let shown = status(&table, &Control::default(), &http::time_text(Timestamp(9_000)));
+        assert_eq!(shown.clusters[0].last_contact, http::time_text(Timestamp(5_000)));
+    }
+}
