@@ -49,6 +49,8 @@ struct Part<'a> {
     demand: Resources,
     held: u64,
     holds: Resources,
+    /// The same by class.
+    classes: BTreeMap<Name, Resources>,
 }
 
 /// Offers in as many messages as they need, at least one.
@@ -138,7 +140,10 @@ impl Message {
             listed.map(|(name, _)| name.len() + AMOUNT_BYTES).sum::<usize>()
         };
         let texts = queue.len() + pool.len() + amounts(&part.demand) + amounts(&part.holds);
-        let heads: usize = part.heads.iter().map(|head| head.class.len() + HEAD_BYTES).sum();
+        let holds = |class: &Name| part.classes.get(class).map_or(0, amounts);
+        let heads = part.heads.iter();
+        let heads = heads.map(|head| head.class.len() + HEAD_BYTES + holds(&head.class));
+        let heads: usize = heads.sum();
         let runs = part.heads.iter().zip(told).flat_map(|(head, told)| &head.runs[..*told]);
         if !take(&mut self.room, OFFER_BYTES + texts + heads, runs) {
             return false;
@@ -188,6 +193,7 @@ impl Part<'_> {
                 class: head.class.to_string(),
                 runs: wire_runs(&head.runs[..*told], shapes),
                 behind: behind.or(head.behind).map(Into::into),
+                holds: self.classes.get(&head.class).map(amounts).unwrap_or_default(),
             }
         };
         PoolOffer {
@@ -219,6 +225,8 @@ fn parts(offer: &offer::QueueOffer) -> BTreeMap<Name, Part<'_>> {
         of(shape, &mut |part| {
             part.held += count;
             part.holds.add_times(&shape.request, *count);
+            let class = part.classes.entry(shape.class.clone()).or_default();
+            class.add_times(&shape.request, *count);
         });
     }
     for head in &offer.heads {

@@ -80,6 +80,8 @@ pub struct Head {
     pub runs: Vec<(u32, u32, u64)>,
     /// Where the order goes on, if this is not all of it.
     pub behind: Option<Behind>,
+    /// What clusters hold of the class's jobs, as quantities by resource: for limits of the class.
+    pub holds: BTreeMap<String, String>,
 }
 
 /// A place in one of a queue's orders: (priority, runs of it before the place).

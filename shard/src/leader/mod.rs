@@ -1,6 +1,7 @@
 //! Leading a pool: holds the executors' requests until there is work, decides who gets what, and
 //! has the shards commit it before an executor hears of it.
 
+mod caps;
 mod commit;
 mod order;
 mod pending;
@@ -40,6 +41,8 @@ const STATUS_INTERVAL_FAILED: Duration = Duration::from_secs(5);
 const WANT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a cluster that does not ask any more counts as part of the pool.
 const CLUSTER_SILENT: Duration = Duration::from_secs(30);
+/// Least time between two rounds for what rates had held back.
+const RATE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a new leader makes no room for anybody: it does not know all clusters yet.
 const PREEMPT_DELAY: Duration = Duration::from_secs(10);
 
@@ -72,6 +75,9 @@ struct Leader<'a> {
     /// Whether a round left jobs for which there was no room, since room was last made.
     is_short: bool,
     preempt_due: Duration,
+    /// What rates of queues leave, and when one leaves more than now.
+    rates: caps::Rates,
+    rate_due: Option<Duration>,
     /// Rises whenever there may be more room than before.
     chance: u64,
     pools: std::sync::Arc<dyn KeyValue>,
@@ -103,6 +109,8 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         searched: Name::default(),
         is_short: false,
         preempt_due: deps.clock.monotonic() + PREEMPT_DELAY,
+        rates: caps::Rates::default(),
+        rate_due: None,
         chance: 0,
         pools: deps.bus.key_value(subject::POOLS_BUCKET, None).await?,
     };
@@ -136,7 +144,7 @@ impl Leader<'_> {
     fn next_wake(&self) -> Duration {
         let held = self.held.values().map(|held| held.until).min();
         let search = self.stuck.as_ref().map(|_| self.search_due);
-        [held, search, self.preempt_wake()]
+        [held, search, self.rate_due, self.preempt_wake()]
             .into_iter()
             .flatten()
             .fold(self.status_due, Duration::min)
@@ -270,6 +278,11 @@ impl Leader<'_> {
 
     /// Solves for everybody who waits, has the shards commit it, and answers.
     async fn round(&mut self) {
+        let now = self.deps.clock.monotonic();
+        if self.rate_due.is_some_and(|due| due <= now) {
+            self.rate_due = None;
+            self.dirty = true;
+        }
         if !self.dirty || self.held.is_empty() {
             return;
         }
@@ -278,10 +291,17 @@ impl Leader<'_> {
             self.held.iter().map(|(name, held)| (name.clone(), held.leases_max)).collect();
         let control = self.deps.control.latest();
         let jobs_max = self.deps.config.round_jobs_max;
-        let Some(round) = Round::new(&self.table, &control, &clusters, jobs_max) else { return };
+        let rates = self.rates.left(&control, now);
+        let round = Round::new(&self.table, &control, &clusters, jobs_max, &rates);
+        let Some(round) = round else { return };
         let Some((round, plan)) = self.solved(round).await else { return };
         self.stuck = round.stuck(&plan);
         self.is_short |= Round::is_short(&plan);
+        for (queue, jobs) in round.placed_jobs(&plan) {
+            self.rates.placed(&queue, jobs);
+        }
+        let wait = self.rates.wait(&control, &round.held_back(&plan));
+        self.rate_due = wait.map(|wait| now + wait.max(RATE_INTERVAL));
         let picks = round.picks(&plan, &clusters);
         if picks.is_empty() {
             return;

@@ -14,6 +14,7 @@ use muster_core::solve::{
     self, Cause, ClassIn, NodeIn, Plan, Problem, QueueIn, Reason, RunIn, RunningIn, ShapeIn,
 };
 
+use super::caps;
 use super::order::ordered;
 use super::preempt::{AllVictims, Row, Victims};
 use super::search::Stuck;
@@ -78,10 +79,15 @@ impl Numbers {
         number
     }
 
+    /// The classes that shapes name, in the order of their numbers.
+    pub(super) fn class_names(&self) -> Vec<&Name> {
+        let names: BTreeSet<&Name> = self.shapes.iter().map(|shape| &shape.class).collect();
+        names.into_iter().collect()
+    }
+
     /// The classes that shapes name, and the shapes.
     fn classes_and_shapes(&self, control: &Control) -> (Vec<ClassIn>, Vec<ShapeIn>) {
-        let names: BTreeSet<&Name> = self.shapes.iter().map(|shape| &shape.class).collect();
-        let names: Vec<&Name> = names.into_iter().collect();
+        let names = self.class_names();
         let classes = names.iter().map(|name| control.class_in_effect(name).priority);
         let shapes = self.shapes.iter().map(|shape| ShapeIn {
             request: self.amounts(&shape.request),
@@ -122,10 +128,16 @@ impl Round {
         control: &Control,
         clusters: &BTreeMap<Name, u64>,
         jobs_max: u64,
+        rates: &BTreeMap<Name, u64>,
     ) -> Option<Self> {
         let picks_max = jobs_max.min(clusters.values().sum());
         let limits = Limits { picks_max, ..Limits::default() };
-        Self::of(table, control, |cluster| clusters.contains_key(cluster), &[], limits)
+        let mut round =
+            Self::of(table, control, |cluster| clusters.contains_key(cluster), &[], limits)?;
+        for (name, input) in round.queues.iter().zip(&mut round.problem.queues) {
+            input.picks_max = rates.get(name).copied();
+        }
+        Some(round)
     }
 
     /// The problem of making room where there is none: on the nodes of all clusters, for one that
@@ -147,7 +159,7 @@ impl Round {
         limits: Limits,
     ) -> Option<Self> {
         let mut numbers = Numbers::new(table);
-        let Queues { names: queues, shards, inputs, priorities } =
+        let Queues { names: queues, shards, mut inputs, priorities } =
             Queues::of(table, control, &mut numbers);
         if inputs.iter().all(|queue| queue.runs.is_empty()) {
             return None;
@@ -159,8 +171,11 @@ impl Round {
         }
         let running = running_inputs(running, &queues, &nodes, &mut numbers);
         let (classes, shape_inputs) = numbers.classes_and_shapes(control);
+        let total = total(table, &numbers);
+        let caps = caps::put_under(table, control, &numbers, &total, (&queues, &mut inputs));
         let problem = Problem {
-            total: total(table, &numbers),
+            total,
+            caps,
             classes,
             shapes: shape_inputs,
             groups: u32::try_from(groups.len()).expect("fewer than 2^32 groups"),
@@ -210,6 +225,22 @@ impl Round {
         let queues = asking.filter(|(_, input)| !input.runs.is_empty());
         let queues = queues.map(|(name, _)| Arc::clone(name)).collect();
         (free.get(PODS) > Quantity::ZERO).then_some(Stuck { free, queues })
+    }
+
+    /// How many jobs of each queue are placed.
+    pub(super) fn placed_jobs(&self, plan: &Plan) -> BTreeMap<Name, u64> {
+        let mut placed = BTreeMap::new();
+        for pick in &plan.picks {
+            let queue = Arc::clone(&self.queues[pick.queue as usize]);
+            *placed.entry(queue).or_default() += pick.count;
+        }
+        placed
+    }
+
+    /// The queues that have more to place than their rates allow.
+    pub(super) fn held_back(&self, plan: &Plan) -> Vec<Name> {
+        let held_back = plan.unplaced.iter().filter(|rest| rest.reason == Reason::Rate);
+        held_back.map(|rest| Arc::clone(&self.queues[rest.queue as usize])).collect()
     }
 
     /// Whether a job was left for which there was no room, and is none to come.
@@ -300,7 +331,7 @@ fn push(all: &mut Vec<Victims>, victims: Victims) {
 }
 
 /// The place of a name that is among those, which are in order.
-fn ordinal(names: &[&Name], name: &Name) -> u32 {
+pub(super) fn ordinal(names: &[&Name], name: &Name) -> u32 {
     let place = names.binary_search(&name).expect("it is one of them");
     u32::try_from(place).expect("fewer than 2^32 names")
 }

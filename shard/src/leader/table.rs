@@ -41,6 +41,8 @@ pub(super) struct ClassState {
     pub(super) behind: Option<Behind>,
     /// What was found there.
     pub(super) search: Search,
+    /// What clusters hold of the class's jobs.
+    pub(super) holds: Resources,
 }
 
 /// Jobs of one shape next to each other in an order: (priority, shape, count).
@@ -68,7 +70,8 @@ impl ClassState {
         // A shape that is not listed is a broken message: what names it is left out.
         let runs = head.runs.iter();
         let runs = runs.filter_map(|(p, s, n)| Some((*p, shapes.get(*s as usize)?.clone(), *n)));
-        Self { head: runs.collect(), behind, search }
+        let (head_runs, holds) = (runs.collect(), convert::resources(&head.holds));
+        Self { head: head_runs, behind, search, holds }
     }
 }
 
@@ -318,6 +321,7 @@ mod tests {
                 class: "default".into(),
                 runs: vec![(0, 0, *count)],
                 behind: None,
+                holds: BTreeMap::new(),
             }],
             waiting: *count,
             demand: BTreeMap::new(),

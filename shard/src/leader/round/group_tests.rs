@@ -39,7 +39,12 @@ fn table(nodes: &[&str], shapes: Vec<Shape>) -> Table {
     let runs = (0..count).map(|shape| (0, shape, 1)).collect();
     let pool = bus::PoolOffer {
         pool: "default".into(),
-        heads: vec![bus::Head { class: "default".into(), runs, behind: None }],
+        heads: vec![bus::Head {
+            class: "default".into(),
+            runs,
+            behind: None,
+            holds: BTreeMap::new(),
+        }],
         waiting: count.into(),
         demand: BTreeMap::new(),
         held: 0,
@@ -76,7 +81,7 @@ fn only(requirement: Requirement) -> Shape {
 fn picked(shapes: Vec<Shape>) -> (u32, BTreeMap<String, String>) {
     let table = table(&["n0", "n1", "n2", "n3"], shapes.clone());
     let clusters = BTreeMap::from([("c".into(), 100)]);
-    let round = Round::new(&table, &control(), &clusters, 100).unwrap();
+    let round = Round::new(&table, &control(), &clusters, 100, &BTreeMap::new()).unwrap();
     let picks = round.picks(&round.solve(), &clusters).into_values().flatten();
     let keys: Vec<ShapeKey> = shapes.iter().map(Shape::key).collect();
     let place = |pick: bus::Pick| {

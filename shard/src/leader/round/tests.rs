@@ -62,6 +62,7 @@ fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
         class: class.to_owned(),
         runs: vec![(0, number, count)],
         behind: None,
+        holds: BTreeMap::new(),
     };
     let queues = (0..).zip(jobs).map(|(number, (queue, class, count))| bus::QueueOffer {
         queue: (*queue).to_owned(),
@@ -90,12 +91,7 @@ fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
 fn control(queues: &[&str], classes: &[(&str, i32)]) -> Control {
     let mut control = Control::default();
     for name in queues {
-        let queue = muster_core::control::Queue {
-            weight_millis: 1000,
-            labels: BTreeMap::new(),
-            cordoned: false,
-            incarnation: 0,
-        };
+        let queue = muster_core::control::Queue::default();
         control = control.with_queue(name, queue).unwrap();
     }
     for (name, priority) in classes {
@@ -113,7 +109,7 @@ fn the_highest_class_of_all_queues_is_leased_first() {
     let leased = |urgent: i32| {
         let control = control(&["a", "b"], &[("urgent", urgent)]);
         let clusters = [("c".into(), 100)].into();
-        let round = Round::new(&table, &control, &clusters, 1000).unwrap();
+        let round = Round::new(&table, &control, &clusters, 1000, &BTreeMap::new()).unwrap();
         let picks = round.picks(&round.solve(), &clusters);
         let picks = picks.into_values().flatten();
         picks.map(|pick| (pick.queue, pick.count)).collect::<BTreeMap<String, u32>>()
@@ -192,7 +188,8 @@ fn a_queue_gets_its_fair_share_from_one_that_has_more_of_it_than_is_protected() 
 #[test]
 fn nobody_has_to_go_for_room_that_comes() {
     let is_short = |table: &Table, control: &Control| {
-        let round = Round::new(table, control, &[("c".into(), 100)].into(), 1000).unwrap();
+        let round = Round::new(table, control, &[("c".into(), 100)].into(), 1000, &BTreeMap::new())
+            .unwrap();
         Round::is_short(&round.solve())
     };
     let (mut table, mut control) = full("urgent", 2);

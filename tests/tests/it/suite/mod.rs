@@ -96,6 +96,8 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
         queues::a_queue_takes_no_more_jobs_than_may_wait_in_it,
         queues::a_queue_with_live_jobs_is_not_deleted,
         queues::a_cordoned_queue_keeps_its_jobs,
+        queues::a_queue_holds_no_more_than_its_limits_leave,
+        queues::a_queues_jobs_are_placed_no_faster_than_its_rate,
         priority_classes::a_job_names_a_class_that_there_is,
         submit::every_format_and_coding_is_taken_with_ids_and_without,
         submit::lines_stand_alone_and_a_document_stands_whole,

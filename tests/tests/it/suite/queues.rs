@@ -1,11 +1,14 @@
 //! Queues: made, changed, listed, kept from leasing, deleted.
 
 use anyhow::ensure;
+use muster_tests::http::Http;
 use muster_tests::site::Site;
 use muster_tests::wait::eventually;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{WAIT, column, cordoned, counts, http, job, queue, shown, submitted, until_state};
+use super::{
+    WAIT, column, cordoned, counts, events_of, http, job, queue, shown, submitted, until_state,
+};
 
 pub(crate) async fn a_queue_is_made_changed_listed_and_deleted(site: &Site) {
     let (http, other) = (http(site), site.other_http().unwrap());
@@ -69,6 +72,68 @@ pub(crate) async fn a_queue_takes_no_more_jobs_than_may_wait_in_it(site: &Site) 
     queue(&http, "limited").await;
     let taken = http.post(path, &whole).await.unwrap();
     assert_eq!(taken.status, 200, "{}", taken.text());
+}
+
+/// How many of a queue's jobs clusters held at most, by the order of its events.
+async fn held_at_most(http: &Http, queue: &str, is_counted: impl Fn(&str) -> bool) -> i64 {
+    let (mut held, mut most) = (0, 0);
+    for event in events_of(http, queue, "s", None).await {
+        if is_counted(event["jobId"].as_str().unwrap()) {
+            held += match event["event"].as_str().unwrap() {
+                "leased" => 1,
+                "succeeded" => -1,
+                _ => 0,
+            };
+        }
+        most = most.max(held);
+    }
+    most
+}
+
+pub(crate) async fn a_queue_holds_no_more_than_its_limits_leave(site: &Site) {
+    let http = http(site);
+    let class = json!({ "priority": 1000, "preemptible": false });
+    assert_eq!(http.put("/api/v1/priority-classes/narrower", &class).await.unwrap().status, 200);
+    let settings = json!({ "limits": [
+        { "resources": { "cpu": "30m" } },
+        { "class": "narrower", "resources": { "memory": "1Mi" } },
+        { "pool": "another", "resources": { "cpu": "0" } },
+    ] });
+    assert_eq!(http.put("/api/v1/queues/narrow", &settings).await.unwrap().status, 200);
+    // Jobs of 10m cpu and 1Mi of memory: three fit the one limit, of the class one the other.
+    let mut narrower = job(200);
+    narrower["podSpec"]["priorityClassName"] = "narrower".into();
+    let jobs =
+        [job(200), narrower.clone(), job(200), narrower.clone(), job(200), job(200), narrower];
+    let ids = submitted(&http, "narrow", "s", &jobs).await;
+    for id in &ids {
+        until_state(&http, id, "succeeded").await;
+    }
+    let of_class = [&ids[1], &ids[3], &ids[6]];
+    assert_eq!(held_at_most(&http, "narrow", |_| true).await, 3);
+    assert_eq!(held_at_most(&http, "narrow", |id| of_class.iter().any(|o| *o == id)).await, 1);
+}
+
+pub(crate) async fn a_queues_jobs_are_placed_no_faster_than_its_rate(site: &Site) {
+    let http = http(site);
+    let settings = json!({ "rate": { "perSecond": 4, "burst": 2 } });
+    assert_eq!(http.put("/api/v1/queues/steady", &settings).await.unwrap().status, 200);
+    let ids = submitted(&http, "steady", "s", &[0; 6].map(job)).await;
+    for id in &ids {
+        until_state(&http, id, "succeeded").await;
+    }
+    let leased = events_of(&http, "steady", "s", None).await.into_iter();
+    let leased = leased.filter(|event| event["event"] == "leased");
+    let times: Vec<i64> = leased.map(|event| millis(&event["at"])).collect();
+    // Two at once and the other four a quarter of a second each; they are leased some time after it
+    // was decided.
+    let took = times.iter().max().unwrap() - times.iter().min().unwrap();
+    assert!(took >= 800, "six jobs within {took} ms");
+}
+
+fn millis(at: &Value) -> i64 {
+    let at: jiff::Timestamp = at.as_str().unwrap().parse().unwrap();
+    at.as_millisecond()
 }
 
 pub(crate) async fn a_queue_with_live_jobs_is_not_deleted(site: &Site) {
