@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::http::{Cluster, Pool, Problem};
+use crate::http::{Cluster, Cordon, Pool, Problem};
 
 /// `POST /queues/{queue}/jobs` as `application/json`: all of it, or nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -115,4 +115,7 @@ pub struct PoolList {
 pub struct ClusterList {
     /// By name and pool.
     pub clusters: Vec<Cluster>,
+    /// Clusters and nodes on which nothing new is placed, those that are not there now too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cordons: Vec<Cordon>,
 }

@@ -90,6 +90,12 @@ pub(crate) enum Command {
     Shares(commands::shares::Arguments),
     /// Show the clusters
     Clusters,
+    /// Keep new jobs from a cluster
+    #[command(subcommand)]
+    Cluster(commands::cordon::Cluster),
+    /// Keep new jobs from a node
+    #[command(subcommand)]
+    Node(commands::cordon::Node),
     /// Look after what a deployment has in its store
     #[command(subcommand)]
     Admin(commands::admin::Command),

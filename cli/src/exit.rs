@@ -12,7 +12,7 @@ Exit codes:
     0  done
     1  the request failed, or jobs were rejected, or (watch --exit-when-done) did not succeed
     2  the command line or the settings are wrong
-    3  there is no such queue, priority class, job or job set
+    3  there is no such queue, priority class, cordon, job or job set
     4  the deployment cannot be reached, or has too much to do right now
   130  interrupted";
 

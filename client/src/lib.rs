@@ -5,6 +5,7 @@
 //! submission. A client may know several gateways: one that is gone, silent or says `503` gives way
 //! to the next. Event streams go on behind the last event seen.
 
+mod cordons;
 mod error;
 mod events;
 mod gateways;

@@ -1,6 +1,6 @@
 //! Pools, shares, clusters.
 
-use muster_api::http::{Cluster, Pool};
+use muster_api::http::Pool;
 use muster_api::request::{ClusterList, PoolList};
 
 use crate::{Client, Error};
@@ -30,11 +30,11 @@ impl Client {
         self.get_text(&["metrics"]).await
     }
 
-    /// All clusters.
+    /// All clusters, and what is cordoned.
     ///
     /// # Errors
     /// Those of [`Error`].
-    pub async fn clusters(&self) -> Result<Vec<Cluster>, Error> {
-        Ok(self.get::<ClusterList>(&["clusters"], &[]).await?.clusters)
+    pub async fn clusters(&self) -> Result<ClusterList, Error> {
+        self.get(&["clusters"], &[]).await
     }
 }

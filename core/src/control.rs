@@ -7,9 +7,11 @@ use crate::limits;
 use crate::names;
 
 mod classes;
+mod cordons;
 mod limits_of_queues;
 
 pub use classes::{CLASSES_BUILT_IN, PriorityClass};
+pub use cordons::{Cordon, Cordons, Place};
 pub use limits_of_queues::{Amount, Limit, Rate};
 
 /// A queue: the unit of fair share.
@@ -60,6 +62,8 @@ pub struct Control {
     /// Priority classes by name, those that were set; see [`Control::class`] for those that are
     /// there.
     pub classes: BTreeMap<String, PriorityClass>,
+    /// Clusters and nodes on which nothing new is placed.
+    pub cordons: Cordons,
 }
 
 /// Why a change of the control data was refused.
@@ -107,6 +111,9 @@ pub enum Error {
     /// Too many priority classes.
     #[error("deployment has {0} priority classes, which is the limit")]
     TooManyClasses(usize),
+    /// Too many cordons.
+    #[error("deployment has {0} cordons, which is the limit")]
+    TooManyCordons(usize),
     /// Another number of shards than the deployment's.
     #[error(
         "this process is set to {given} shards, but the deployment has {kept} and keeps them: \

@@ -38,6 +38,8 @@ pub const QUEUE_LABEL_BYTES_MAX: usize = 317;
 pub const QUEUE_LIMITS_MAX: usize = 64;
 /// Queues of a deployment.
 pub const QUEUES_MAX: usize = 10_000;
+/// Clusters and nodes that are cordoned at once.
+pub const CORDONS_MAX: usize = 10_000;
 /// Priority classes that are set in a deployment.
 pub const PRIORITY_CLASSES_MAX: usize = 100;
 /// Bytes of a priority class's name.

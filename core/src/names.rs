@@ -137,6 +137,39 @@ pub fn resource(name: &str) -> Result<(), Error> {
     printable("resource", name, 317)
 }
 
+/// A cluster: letters, digits, `-` and `_`, since it is a part of subjects of the bus.
+///
+/// # Errors
+/// When it is empty, longer than 253 bytes or holds another character.
+pub fn cluster(name: &str) -> Result<(), Error> {
+    length("cluster", name, 253)?;
+    match name.chars().find(|&c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))) {
+        Some(found) => Err(Error::BadCharacter {
+            what: "cluster",
+            name: name.to_owned(),
+            found,
+            allowed: "letters, digits, `-` and `_`",
+        }),
+        None => Ok(()),
+    }
+}
+
+/// A node: any text without control characters.
+///
+/// # Errors
+/// When it is empty, longer than 253 bytes or holds a control character.
+pub fn node(name: &str) -> Result<(), Error> {
+    printable("node", name, 253)
+}
+
+/// Why somebody does something, in their words: any text without control characters.
+///
+/// # Errors
+/// When it is empty, too long or holds a control character.
+pub fn reason(text: &str) -> Result<(), Error> {
+    printable("reason", text, limits::REASON_BYTES_MAX)
+}
+
 /// A gang: any text without control characters.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod admission;
 mod cancel;
 mod config;
 mod control;
+mod cordons;
 mod events;
 mod gateway;
 mod health;

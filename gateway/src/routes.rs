@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
 use crate::{
-    cancel, events, health, job_sets, jobs, observe, openapi, pools, priority_classes, queues,
-    reprioritize, submit,
+    cancel, cordons, events, health, job_sets, jobs, observe, openapi, pools, priority_classes,
+    queues, reprioritize, submit,
 };
 
 /// Where the API lives; [`Operation::is_at_root`] names what answers at the root as well.
@@ -55,6 +55,10 @@ pub enum Operation {
     ListPools,
     GetShares,
     ListClusters,
+    CordonCluster,
+    UncordonCluster,
+    CordonNode,
+    UncordonNode,
     GetOpenApi,
     GetLive,
     GetReady,
@@ -95,6 +99,10 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/pools", Operation::ListPools),
     route("GET", "/pools/{pool}/shares", Operation::GetShares),
     route("GET", "/clusters", Operation::ListClusters),
+    route("PUT", "/clusters/{cluster}/cordon", Operation::CordonCluster),
+    route("DELETE", "/clusters/{cluster}/cordon", Operation::UncordonCluster),
+    route("PUT", "/clusters/{cluster}/nodes/{node}/cordon", Operation::CordonNode),
+    route("DELETE", "/clusters/{cluster}/nodes/{node}/cordon", Operation::UncordonNode),
     route("GET", "/openapi.json", Operation::GetOpenApi),
     route("GET", "/health/live", Operation::GetLive),
     route("GET", "/health/ready", Operation::GetReady),
@@ -141,6 +149,10 @@ fn handler(operation: Operation) -> MethodRouter<Gateway> {
         Operation::ListPools => get(pools::list),
         Operation::GetShares => get(pools::shares),
         Operation::ListClusters => get(pools::clusters),
+        Operation::CordonCluster => put(cordons::put_cluster),
+        Operation::UncordonCluster => delete(cordons::delete_cluster),
+        Operation::CordonNode => put(cordons::put_node),
+        Operation::UncordonNode => delete(cordons::delete_node),
         Operation::GetOpenApi => get(openapi::get),
         Operation::GetLive => get(health::live),
         Operation::GetReady => get(health::ready),

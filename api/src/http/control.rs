@@ -119,3 +119,26 @@ pub struct PriorityClassList {
     /// By name.
     pub priority_classes: Vec<PriorityClass>,
 }
+
+/// The cordon of a cluster or node as it is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CordonSettings {
+    /// Why, in the words of who says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A cluster or node on which nothing new is placed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cordon {
+    /// The cluster.
+    pub cluster: String,
+    /// The node; none for all of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Why, in the words of who said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod cancel;
 pub(crate) mod clusters;
 pub(crate) mod completions;
+pub(crate) mod cordon;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -65,6 +66,8 @@ async fn remote(global: &Global, command: Command) -> anyhow::Result<Outcome> {
         Command::Reprioritize(arguments) => reprioritize::run(&context, arguments).await,
         Command::Logs(arguments) => logs::run(&context, &arguments).await,
         Command::Shares(arguments) => shares::run(&context, &arguments).await,
+        Command::Cluster(command) => cordon::cluster(&context, command).await,
+        Command::Node(command) => cordon::node(&context, command).await,
         Command::Clusters => clusters::run(&context).await,
         Command::Admin(_)
         | Command::Up(_)

@@ -21,7 +21,7 @@ pub(super) async fn cpu_request(clock: &Clock, client: &Client) -> anyhow::Resul
     let began = clock.monotonic();
     loop {
         let mut millis = 0;
-        for cluster in client.clusters().await? {
+        for cluster in client.clusters().await?.clusters {
             let cpu = cluster.capacity.get("cpu").context("the cluster has no cpu")?;
             millis += cpu.parse::<Quantity>()?.millis_ceil();
         }

@@ -183,6 +183,10 @@ async fn every_call_has_the_address_and_body_of_the_table() {
         Reply::ok(applied),
         Reply::ok("{\"pools\":[]}"),
         Reply::ok("{\"clusters\":[]}"),
+        Reply::ok("{\"cluster\":\"c\"}"),
+        Reply::ok("{\"cluster\":\"c\",\"node\":\"n\"}"),
+        Reply::ok(""),
+        Reply::ok(""),
         Reply::problem(404, ErrorCode::NotFound),
     ])
     .await;
@@ -212,6 +216,10 @@ async fn every_call_has_the_address_and_body_of_the_table() {
     client.reprioritize(set, 3).await.unwrap();
     client.pools().await.unwrap();
     client.clusters().await.unwrap();
+    client.cordon_cluster("c", Some("why".to_owned())).await.unwrap();
+    client.cordon_node("c", "n", None).await.unwrap();
+    client.uncordon_cluster("c").await.unwrap();
+    client.uncordon_node("c", "n").await.unwrap();
     assert!(client.job("1", Output::StateAndSpec).await.unwrap_err().is_not_found());
 
     let seen = server.seen();
@@ -234,6 +242,10 @@ async fn every_call_has_the_address_and_body_of_the_table() {
             "POST /api/v1/reprioritize",
             "GET /api/v1/pools",
             "GET /api/v1/clusters",
+            "PUT /api/v1/clusters/c/cordon",
+            "PUT /api/v1/clusters/c/nodes/n/cordon",
+            "DELETE /api/v1/clusters/c/cordon",
+            "DELETE /api/v1/clusters/c/nodes/n/cordon",
             "GET /api/v1/jobs/1?spec=true",
         ]
     );

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use muster_api::request::ClusterList;
 
+use crate::cordons;
 use crate::gateway::Gateway;
 use crate::problem::Answer;
 
@@ -11,5 +12,6 @@ pub(crate) async fn clusters(State(gateway): State<Gateway>) -> Answer<Json<Clus
     let pools = super::all(&gateway).await?;
     let mut clusters: Vec<_> = pools.into_iter().flat_map(|pool| pool.clusters).collect();
     clusters.sort_by(|a, b| (&a.name, &a.pool).cmp(&(&b.name, &b.pool)));
-    Ok(Json(ClusterList { clusters }))
+    let cordons = cordons::shown(&*gateway.newest_control().await?);
+    Ok(Json(ClusterList { clusters, cordons }))
 }

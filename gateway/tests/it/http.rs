@@ -365,3 +365,30 @@ fn every_setting_has_its_explanation() {
     Config { listen, ..Config::default() }.validate(&mut problems);
     assert_eq!(problems.list().len(), 1);
 }
+
+#[tokio::test]
+async fn clusters_and_nodes_are_cordoned_shown_and_uncordoned() {
+    let harness = Harness::start().await;
+    let (cluster, node) = ("/api/v1/clusters/c/cordon", "/api/v1/clusters/c/nodes/n.1/cordon");
+    let got = harness.send("PUT", node, &[], r#"{"reason":"disk"}"#).await;
+    let of_node = serde_json::json!({ "cluster": "c", "node": "n.1", "reason": "disk" });
+    assert_eq!(got.json(), of_node);
+    let got = harness.send("PUT", cluster, &[], "{}").await;
+    assert_eq!(got.json(), serde_json::json!({ "cluster": "c" }));
+    let shown = harness.get("/api/v1/clusters").await.json();
+    assert_eq!(shown["cordons"], serde_json::json!([{ "cluster": "c" }, of_node]));
+    for (path, bad) in [
+        (node, r#"{"reason":""}"#),
+        (node, r#"{"why":"x"}"#),
+        ("/api/v1/clusters/a.b/cordon", "{}"),
+    ] {
+        let got = harness.send("PUT", path, &[], bad).await;
+        assert_eq!(got.code(), "bad_request", "{path} {bad}");
+    }
+    for path in [cluster, node] {
+        assert_eq!(harness.send("DELETE", path, &[], "").await.status, StatusCode::NO_CONTENT);
+        assert_eq!(harness.send("DELETE", path, &[], "").await.code(), "not_found", "{path}");
+    }
+    let shown = harness.get("/api/v1/clusters").await.json();
+    assert_eq!(shown.get("cordons"), None, "{shown}");
+}

@@ -233,7 +233,16 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
     check("QueueShare", http::QueueShare::default(), http::QueueShare::default());
     check("Cluster", http::Cluster::default(), http::Cluster::default());
     check("PoolList", request::PoolList::default(), request::PoolList::default());
-    check("ClusterList", request::ClusterList::default(), request::ClusterList::default());
+    let cordon = http::Cordon {
+        cluster: String::new(),
+        node: Some(String::new()),
+        reason: Some(String::new()),
+    };
+    check("Cordon", &cordon, http::Cordon::default());
+    let reason = Some(String::new());
+    check("CordonSettings", http::CordonSettings { reason }, http::CordonSettings::default());
+    let list = request::ClusterList { clusters: vec![], cordons: vec![cordon] };
+    check("ClusterList", list, request::ClusterList::default());
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Round {
             return None;
         }
         let Nodes { names: nodes, inputs: node_inputs, groups } =
-            Nodes::of(table, takes_part, &numbers);
+            Nodes::of(table, control, takes_part, &numbers);
         if nodes.is_empty() {
             return None;
         }
@@ -402,7 +402,12 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn of(table: &Table, takes_part: impl Fn(&Name) -> bool, numbers: &Numbers) -> Self {
+    fn of(
+        table: &Table,
+        control: &Control,
+        takes_part: impl Fn(&Name) -> bool,
+        numbers: &Numbers,
+    ) -> Self {
         let mut nodes = Self::default();
         let mut known: BTreeMap<Group, u32> = BTreeMap::new();
         let affinities = numbers.shapes.iter().filter_map(|shape| shape.affinity.as_ref());
@@ -410,7 +415,10 @@ impl Nodes {
         let clusters = table.clusters.iter().filter(|(name, _)| takes_part(name));
         for (number, (cluster, state)) in (0..).zip(clusters) {
             let untold = state.pending.leased();
-            for (name, node) in state.nodes.iter().filter(|(_, node)| node.schedulable) {
+            let open = |name: &Name, node: &NodeState| {
+                node.schedulable && !control.cordons.hold(cluster, name)
+            };
+            for (name, node) in state.nodes.iter().filter(|(name, node)| open(name, node)) {
                 let key = Group {
                     labels: node.labels.clone(),
                     taints: node.taints.clone(),

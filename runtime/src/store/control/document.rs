@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use muster_core::control::{Amount, Control, Limit, PriorityClass, Queue, Rate};
+use muster_core::control::{Amount, Control, Cordon, Cordons, Limit, PriorityClass, Queue, Rate};
 use serde::{Deserialize, Serialize};
 
 const FORMAT_VERSION: u32 = 1;
@@ -20,6 +20,22 @@ struct Document {
     queues: BTreeMap<String, QueueDocument>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     priority_classes: BTreeMap<String, ClassDocument>,
+    #[serde(default, skip_serializing_if = "CordonsDocument::is_empty")]
+    cordons: CordonsDocument,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct CordonsDocument {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    clusters: BTreeMap<String, CordonDocument>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    nodes: BTreeMap<String, BTreeMap<String, CordonDocument>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CordonDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,6 +138,38 @@ impl From<ClassDocument> for PriorityClass {
     }
 }
 
+impl From<Cordon> for CordonDocument {
+    fn from(Cordon { reason }: Cordon) -> Self {
+        Self { reason }
+    }
+}
+
+impl From<CordonDocument> for Cordon {
+    fn from(CordonDocument { reason }: CordonDocument) -> Self {
+        Self { reason }
+    }
+}
+
+impl CordonsDocument {
+    fn is_empty(&self) -> bool {
+        self.clusters.is_empty() && self.nodes.is_empty()
+    }
+}
+
+impl From<Cordons> for CordonsDocument {
+    fn from(Cordons { clusters, nodes }: Cordons) -> Self {
+        let nodes = nodes.into_iter().map(|(cluster, nodes)| (cluster, each(nodes)));
+        Self { clusters: each(clusters), nodes: nodes.collect() }
+    }
+}
+
+impl From<CordonsDocument> for Cordons {
+    fn from(CordonsDocument { clusters, nodes }: CordonsDocument) -> Self {
+        let nodes = nodes.into_iter().map(|(cluster, nodes)| (cluster, each(nodes)));
+        Self { clusters: each(clusters), nodes: nodes.collect() }
+    }
+}
+
 /// Each value of a map as the other type.
 fn each<A: Into<B>, B>(map: BTreeMap<String, A>) -> BTreeMap<String, B> {
     map.into_iter().map(|(name, value)| (name, value.into())).collect()
@@ -136,6 +184,7 @@ pub(super) fn encode(control: &Control, nonce: &str) -> Bytes {
         shards: control.shards,
         queues: each(control.queues.clone()),
         priority_classes: each(control.classes.clone()),
+        cordons: control.cordons.clone().into(),
     };
     let text = serde_json::to_vec_pretty(&document);
     text.expect("numbers, texts and maps with text keys are always JSON").into()
@@ -154,15 +203,18 @@ pub(super) fn decode(data: &[u8]) -> Result<(Control, String), String> {
         return Err(format!("format version {} is not {FORMAT_VERSION}", format.format_version));
     }
     let document: Document = serde_json::from_slice(data).map_err(|error| error.to_string())?;
-    let Document { version, nonce, shards, queues, priority_classes, .. } = document;
+    let Document { version, nonce, shards, queues, priority_classes, cordons, .. } = document;
     let queue = |(name, queue): (String, QueueDocument)| Ok((name, queue.try_into()?));
     let queues = queues.into_iter().map(queue).collect::<Result<_, String>>()?;
     let classes = each(priority_classes);
-    Ok((Control { version, shards, queues, classes }, nonce))
+    let cordons = cordons.into();
+    Ok((Control { version, shards, queues, classes, cordons }, nonce))
 }
 
 #[cfg(test)]
 mod tests {
+    use muster_core::control::Place;
+
     use super::*;
 
     fn queue() -> Queue {
@@ -209,6 +261,14 @@ mod tests {
             "jobsQueuedMax":1000,"rate":{"perSecondMillis":50000,"burst":7}}"#;
         assert_eq!(json(&text)["queues"]["b"], json(expected.as_bytes()));
         assert_eq!(decode(&text), Ok((control, "03".to_owned())));
+        let node = Place::Node { cluster: "c", node: "n" };
+        let reason = Some("disk".to_owned());
+        let control = Control::default().with_cordon(node, Cordon { reason }).unwrap();
+        let control = control.with_cordon(Place::Cluster("d"), Cordon::default()).unwrap();
+        let text = encode(&control, "04");
+        let cordons = r#"{"clusters":{"d":{}},"nodes":{"c":{"n":{"reason":"disk"}}}}"#;
+        assert_eq!(json(&text)["cordons"], json(cordons.as_bytes()));
+        assert_eq!(decode(&text), Ok((control, "04".to_owned())));
         let later = r#"{"formatVersion":1,"version":0,"nonce":"","queues":{},"colours":{}}"#;
         assert!(decode(later.as_bytes()).is_ok(), "fields that are not known are left alone");
         assert!(decode(br#"{"formatVersion":2,"version":1}"#).unwrap_err().contains("version 2"));

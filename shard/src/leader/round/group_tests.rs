@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_api::shape::ShapeText;
-use muster_core::control::Queue;
+use muster_core::control::{Cordon, Place, Queue};
 use muster_core::shape::{Requirement, Term};
 use muster_core::time::Timestamp;
 
@@ -114,4 +114,27 @@ fn a_node_has_a_group_of_its_own_only_where_a_shape_speaks_of_its_name() {
     let (groups, nodes) =
         picked(vec![Shape { affinity, ..only(Requirement::Exists(name("zone"))) }]);
     assert_eq!((groups, nodes["0"].as_str()), (4, "n3"));
+}
+
+#[test]
+fn nothing_is_placed_on_nodes_and_clusters_that_are_cordoned() {
+    let any = only(Requirement::Exists("zone".into()));
+    let table = table(&["n0", "n1"], vec![any]);
+    let clusters = BTreeMap::from([("c".into(), 100)]);
+    let places = |control: &Control| {
+        let round = Round::new(&table, control, &clusters, 100)?;
+        let picks = round.picks(&round.solve(), &clusters).into_values().flatten();
+        Some(picks.map(|pick| pick.node).collect::<Vec<_>>())
+    };
+    let node = |node| Place::Node { cluster: "c", node };
+    let one = control().with_cordon(node("n0"), Cordon::default()).unwrap();
+    assert_eq!(places(&one), Some(vec!["n1".to_owned()]));
+    let other = control().with_cordon(node("n1"), Cordon::default()).unwrap();
+    assert_eq!(places(&other), Some(vec!["n0".to_owned()]));
+    let both = one.with_cordon(node("n1"), Cordon::default()).unwrap();
+    assert_eq!(places(&both), None, "there is nowhere to place anything");
+    let all = control().with_cordon(Place::Cluster("c"), Cordon::default()).unwrap();
+    assert_eq!(places(&all), None);
+    let elsewhere = control().with_cordon(Place::Cluster("d"), Cordon::default()).unwrap();
+    assert_eq!(places(&elsewhere).unwrap().len(), 1);
 }

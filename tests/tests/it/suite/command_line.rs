@@ -105,6 +105,27 @@ pub(crate) async fn limits_of_queues_are_set_and_shown_from_the_command_line(sit
     assert!(!table.contains("LIMITS"), "{table}");
 }
 
+pub(crate) async fn clusters_and_nodes_are_cordoned_from_the_command_line(site: &Site) {
+    // One that is not there: nobody is to wait for it.
+    let cordoned = run(site, "cluster cordon cli-away --reason repair");
+    assert_eq!((cordoned.status.code(), out(&cordoned)), (Some(0), String::new()));
+    assert_eq!(run(site, "node cordon cli-away n1").status.code(), Some(0));
+    let shown = json_and_yaml(site, "clusters");
+    let expected = [
+        json!({ "cluster": "cli-away", "reason": "repair" }),
+        json!({ "cluster": "cli-away", "node": "n1" }),
+    ];
+    let cordons = shown["cordons"].as_array().unwrap();
+    assert!(expected.iter().all(|cordon| cordons.contains(cordon)), "{cordons:?}");
+    let table = quiet(site, "clusters");
+    let row = table.lines().find(|line| line.starts_with("cli-away")).unwrap();
+    assert!(row.ends_with("all (repair), n1"), "{table}");
+    assert_eq!(run(site, "cluster uncordon cli-away").status.code(), Some(0));
+    assert_eq!(run(site, "node uncordon cli-away n1").status.code(), Some(0));
+    assert_eq!(run(site, "node uncordon cli-away n1").status.code(), Some(3));
+    assert_eq!(run(site, "cluster cordon a.b").status.code(), Some(1));
+}
+
 pub(crate) async fn jobs_are_submitted_shown_changed_and_cancelled(site: &Site) {
     quiet(site, "queue create cli-jobs --cordoned");
     let yaml = file(

@@ -135,6 +135,7 @@ pub(crate) async fn command_line(mut site: Site) {
     let others = themes![&site;
         command_line::queues_are_made_and_shown_from_the_command_line,
         command_line::limits_of_queues_are_set_and_shown_from_the_command_line,
+        command_line::clusters_and_nodes_are_cordoned_from_the_command_line,
         priority_classes::classes_are_set_and_shown_from_the_command_line,
         command_line::jobs_are_submitted_shown_changed_and_cancelled,
         command_line::what_runs_is_watched_read_and_counted,
