@@ -122,7 +122,7 @@ fn nothing_is_placed_on_nodes_and_clusters_that_are_cordoned() {
     let table = table(&["n0", "n1"], vec![any]);
     let clusters = BTreeMap::from([("c".into(), 100)]);
     let places = |control: &Control| {
-        let round = Round::new(&table, control, &clusters, 100)?;
+        let round = Round::new(&table, control, &clusters, 100, &BTreeMap::new())?;
         let picks = round.picks(&round.solve(), &clusters).into_values().flatten();
         Some(picks.map(|pick| pick.node).collect::<Vec<_>>())
     };
