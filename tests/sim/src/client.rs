@@ -30,6 +30,9 @@ pub(crate) struct Client {
     submissions: usize,
 }
 
+/// A class above all others, whose jobs nobody preempts.
+pub(crate) const URGENT: &str = "urgent";
+
 /// The queue with that number.
 pub(crate) fn queue(number: usize) -> String {
     format!("queue-{number}")
@@ -124,6 +127,10 @@ impl Client {
             "annotations": annotations,
             "podSpec": { "containers": [container] },
         });
+        if manners.has_classes {
+            let classes = [URGENT, "default", "armada-preemptible", "armada-preemptible"];
+            job["podSpec"]["priorityClassName"] = classes[self.pick(4)].into();
+        }
         let spec = job["podSpec"].to_string();
         if let Some(client_id) = &client_id {
             job["clientId"] = client_id.clone().into();
@@ -418,19 +425,18 @@ impl Client {
         let settings = json!({
             "weight": 1 + self.random.below(4), "cordoned": self.random.below(6) == 0,
         });
-        put_queue(&self.shared, self.gateway(), &queue, &settings).await;
+        put(&self.shared, self.gateway(), &queue_path(&queue), &settings).await;
     }
 }
 
-/// Sets a queue; says whether that was acknowledged.
-pub(crate) async fn put_queue(
-    shared: &Shared,
-    gateway: usize,
-    queue: &str,
-    settings: &Value,
-) -> bool {
-    let request =
-        Ask { method: Method::PUT, ..Ask::post(format!("/api/v1/queues/{queue}"), settings) };
+/// The path of a queue's settings.
+pub(crate) fn queue_path(queue: &str) -> String {
+    format!("/api/v1/queues/{queue}")
+}
+
+/// Sets what lies at a path; says whether that was acknowledged.
+pub(crate) async fn put(shared: &Shared, gateway: usize, path: &str, settings: &Value) -> bool {
+    let request = Ask { method: Method::PUT, ..Ask::post(path.to_owned(), settings) };
     let answer = ask(shared, gateway, request).await;
     answer.is_some_and(|answer| answer.status.is_success())
 }

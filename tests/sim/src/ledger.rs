@@ -120,6 +120,7 @@ pub(crate) struct Ledger {
     pub(crate) grants: BTreeMap<(JobRef, u32), Grant>,
     pub(crate) findings: Vec<String>,
     pub(crate) records: u64,
+    pub(crate) preempted: u64,
     pub(crate) takeovers: u64,
     /// How far each shard's log was read.
     read: BTreeMap<ShardId, Read>,
@@ -249,6 +250,7 @@ impl Ledger {
 
     fn changed(&mut self, changed: &Changed, cursor: String, at: Duration) {
         let (event, attempt) = describe(&changed.change);
+        self.preempted += u64::from(matches!(changed.change, Change::Preempted { .. }));
         let seen = Seen {
             cursor: cursor.clone(),
             job: changed.job.to_string(),

@@ -96,6 +96,8 @@ pub struct Outcome {
     pub takeovers: u64,
     /// Pods that were started.
     pub pods: u64,
+    /// Jobs that made room for others, as often as they did.
+    pub preempted: u64,
     /// Objects of logs and checkpoints that were collected.
     pub collected: u64,
 }
@@ -184,6 +186,7 @@ async fn simulate(
         records: ledger.records,
         takeovers: ledger.takeovers,
         pods: shared.site.pods.started(),
+        preempted: ledger.preempted,
         collected: garbage::collected(&shared),
     })
 }
@@ -196,16 +199,19 @@ async fn read(shared: &Shared, ledger: &mut Ledger) -> anyhow::Result<()> {
 async fn create_queues(shared: &Shared) -> bool {
     for number in 0..shared.site.plan.queues {
         let settings = json!({ "weight": 1 + number });
-        if !put_queue_until_done(shared, &client::queue(number), &settings).await {
+        let path = client::queue_path(&client::queue(number));
+        if !put_until_done(shared, &path, &settings).await {
             return false;
         }
     }
-    true
+    let path = format!("/api/v1/priority-classes/{}", client::URGENT);
+    let urgent = json!({ "priority": 5_000, "preemptible": false });
+    !shared.site.plan.manners.has_classes || put_until_done(shared, &path, &urgent).await
 }
 
-async fn put_queue_until_done(shared: &Shared, queue: &str, settings: &serde_json::Value) -> bool {
+async fn put_until_done(shared: &Shared, path: &str, settings: &serde_json::Value) -> bool {
     for gateway in 0..60 {
-        if client::put_queue(shared, gateway, queue, settings).await {
+        if client::put(shared, gateway, path, settings).await {
             return true;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -248,7 +254,8 @@ async fn work(shared: &Shared, ledger: &mut Ledger, random: &Random) -> Vec<Stri
     // What troubles began, they end by themselves, at the latest when a cluster is back.
     nemesis::heal(shared);
     for queue in (0..plan.queues).map(client::queue) {
-        if !put_queue_until_done(shared, &queue, &json!({ "weight": 1 })).await {
+        let path = client::queue_path(&queue);
+        if !put_until_done(shared, &path, &json!({ "weight": 1 })).await {
             findings.push(format!("{queue} could not be set once all was healed"));
         }
     }

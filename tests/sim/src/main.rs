@@ -124,7 +124,7 @@ fn exit_code(is_kept: bool) -> ExitCode {
 fn print(outcome: &Outcome) {
     say(&format!(
         "seed {}: digest {:016x}, {} steps, {:.0} s simulated, {} jobs, {} records, {} takeovers, \
-         {} pods, {} objects collected, {} operations, {} faults: {}",
+         {} pods, {} preempted, {} objects collected, {} operations, {} faults: {}",
         outcome.seed,
         outcome.digest,
         outcome.steps,
@@ -133,6 +133,7 @@ fn print(outcome: &Outcome) {
         outcome.records,
         outcome.takeovers,
         outcome.pods,
+        outcome.preempted,
         outcome.collected,
         outcome.operations,
         outcome.faults.values().sum::<u64>(),

@@ -30,11 +30,18 @@ pub(crate) enum Profile {
     Quiet,
     /// Nothing goes wrong, and one worker leads; clusters have hardly any room.
     Calm,
+    /// Queues contend for hardly any room with jobs of several priority classes, most of which make
+    /// room for others all the time.
+    Contended,
 }
 
 impl Profile {
-    /// By the last digit of the seed, so that any ten seeds in a row have all of them.
+    /// By the last digit of the seed, and of some that would be plain by the last two: any twenty
+    /// seeds in a row have all of them.
     fn of(seed: u64) -> Self {
+        if matches!(seed % 20, 13 | 15) {
+            return Self::Contended;
+        }
         match seed % 10 {
             0 => Self::History,
             2 | 6 => Self::Lost,
@@ -69,6 +76,8 @@ pub(crate) struct Manners {
     pub(crate) at_one_gateway: bool,
     /// Of a hundred operations, so many more cancel a job set.
     pub(crate) cancels: u64,
+    /// Whether jobs are of several priority classes.
+    pub(crate) has_classes: bool,
 }
 
 impl Default for Manners {
@@ -83,6 +92,7 @@ impl Default for Manners {
             keyless_in: 3,
             at_one_gateway: false,
             cancels: 0,
+            has_classes: false,
         }
     }
 }
@@ -98,6 +108,7 @@ pub(crate) fn shape(plan: &mut Plan, seed: u64) {
         Profile::History => draws.history(plan),
         Profile::Quiet => draws.quiet(plan),
         Profile::Calm => draws.calm(plan),
+        Profile::Contended => draws.contended(plan),
     }
     plan.gateway.shards = plan.shards;
     plan.shard.shards = plan.shards;
@@ -219,5 +230,20 @@ impl Draws {
         plan.executor.simulated.nodes = u32::try_from(self.between(1, 2)).expect("it is small");
         plan.troubles = Vec::new();
         plan.manners.runtime = Some((1, 3_000));
+    }
+
+    fn contended(&self, plan: &mut Plan) {
+        self.crowd(plan);
+        plan.executors = 1 + usize::from(self.0.below(2) == 0);
+        plan.queues = plan.queues.max(3);
+        plan.clients = 3;
+        plan.busy = self.time(40_000, 60_000);
+        plan.shard.preempt_interval = self.millis(100, 2_000);
+        plan.shard.preemptions_max = self.between(1, 10);
+        // A new leader makes no room for a while, so it is to lead for longer than that.
+        plan.trouble_interval = self.time(6_000, 20_000);
+        plan.manners.has_classes = true;
+        plan.manners.pause = 4_000;
+        plan.manners.runtime = Some((200, 8_000));
     }
 }
