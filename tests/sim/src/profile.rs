@@ -215,6 +215,9 @@ impl Draws {
         plan.shard.history_rows = 10_000;
         plan.shard.cluster_timeout = HumanDuration::secs(60);
         plan.executor.sync_interval = HumanDuration::secs(20);
+        // Room for all of them: with little, so long jobs take longer than the checker waits.
+        plan.executor.simulated.nodes = 4;
+        plan.executor.simulated.cpu = "16".to_owned();
         plan.trouble_interval = self.time(8_000, 14_000);
         plan.troubles = vec![Trouble::Alone];
         plan.manners.runtime = Some((20_000, 60_000));
