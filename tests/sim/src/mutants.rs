@@ -37,10 +37,10 @@ pub fn about(mutant: Mutant) -> About {
             ("timeout-is-failure", "a put without an answer counts as not written", Some(50))
         }
         Mutant::ConflictIsOurs => {
-            ("conflict-is-ours", "a key that is taken counts as taken by oneself", None)
+            ("conflict-is-ours", "a key that is taken counts as taken by oneself", Some(50))
         }
         Mutant::NoFence => ("no-fence", "a takeover writes no fence", Some(5)),
-        Mutant::IgnoresFence => ("ignores-fence", "an owner that is fenced goes on", None),
+        Mutant::IgnoresFence => ("ignores-fence", "an owner that is fenced goes on", Some(70)),
         Mutant::DropsLastRecord => {
             ("drops-last-record", "the last record of a commit is not written", Some(5))
         }
@@ -63,7 +63,7 @@ pub fn about(mutant: Mutant) -> About {
             ("notes-history-early", "history is noted before it is written", Some(50))
         }
         Mutant::WritesUnplannedHistory => {
-            ("writes-unplanned-history", "history is written before its plan is durable", Some(30))
+            ("writes-unplanned-history", "history is written before its plan is durable", Some(250))
         }
         Mutant::CheckpointLosesJob => {
             ("checkpoint-loses-job", "a checkpoint lacks a job", Some(20))
