@@ -57,6 +57,18 @@ async fn cancelled(http: &Http, queue: &str) {
     .unwrap();
 }
 
+/// Processes of runs outlive their executor: none is to be left behind.
+async fn no_pod_is_left(http: &Http) {
+    eventually(WAIT, "no pod is left", async || {
+        let clusters = http.get("/api/v1/clusters").await?.json();
+        let runs = clusters["clusters"].as_array().unwrap().iter().map(|cluster| &cluster["runs"]);
+        ensure!(runs.into_iter().all(|runs| *runs == 0), "{clusters}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 /// Every attempt was leased once, and none while another was believed in.
 async fn assert_once(http: &Http, queue: &str) {
     let mut leased = BTreeSet::new();
@@ -103,6 +115,7 @@ pub(crate) async fn a_job_of_a_higher_class_takes_the_room_of_the_youngest(site:
     assert_eq!(runs[0]["message"], "for a job of class `urgent` of queue `hurries`");
     assert_once(&http, "fills").await;
     cancelled(&http, "fills").await;
+    no_pod_is_left(&http).await;
 }
 
 pub(crate) async fn a_queue_gets_its_share_from_one_that_has_more_and_no_more(site: &Site) {
@@ -131,4 +144,5 @@ pub(crate) async fn a_queue_gets_its_share_from_one_that_has_more_and_no_more(si
     }
     cancelled(&http, "was-first").await;
     cancelled(&http, "came-later").await;
+    no_pod_is_left(&http).await;
 }
