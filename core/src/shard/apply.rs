@@ -2,9 +2,9 @@
 
 use super::commands::client_key;
 use super::job::{Active, Array, Body, Extra, Job};
-use super::order::Place;
 use super::ranges::Ranges;
 use super::sets::JobSet;
+use super::standing::{self, Standings};
 use super::{Shard, Stop, checkpoint, finished, sets};
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position, run_digest};
@@ -98,19 +98,16 @@ pub(super) fn insert(
         body,
         extra,
     };
-    let (waiting, live) = (job.waiting(), job.live());
+    let (live, standings) = (job.live(), job.standings());
     let entry = shard.queues.entry(queue).or_insert_with(|| {
         // A queue stays known as long as the shard lives: its name is used by it.
         shard.names.take(&submitted.queue, 1);
         super::Queue::default()
     });
     entry.live += live;
-    if waiting > 0 {
-        let place = Place { priority: submitted.priority, shape };
-        entry.orders.add(&submitted.shape, place, submitted.job, waiting, false);
-    }
     shard.changed.insert(queue);
     shard.jobs.insert(submitted.job, job);
+    standing::settle(shard, submitted.job, &Standings::NONE, &standings);
     (queue, job_set)
 }
 
@@ -163,8 +160,7 @@ fn change(shard: &mut Shard, position: Position, changed: &Changed) {
 
 fn lease(shard: &mut Shard, changed: &Changed, run: Run) {
     let target = changed.job;
-    leave_order(shard, target, 1);
-    let job = shard.jobs.get_mut(target.job).expect("only live jobs are leased");
+    let job = shard.jobs.get(target.job).expect("only live jobs are leased");
     let set = (job.queue, job.job_set);
     let key = (run.cluster.clone(), job.shape);
     let queue = shard.queues.get_mut(&job.queue).expect("a job's queue is known");
@@ -172,7 +168,7 @@ fn lease(shard: &mut Shard, changed: &Changed, run: Run) {
     let cluster = shard.clusters.entry(run.cluster.clone()).or_default();
     cluster.runs.insert(target);
     cluster.digest ^= run_digest(target, run.attempt);
-    match (&mut job.body, target.index) {
+    standing::change(shard, target.job, |job| match (&mut job.body, target.index) {
         (Body::Array(array), Some(index)) => {
             array.queued.remove(index);
             array.counts.shift(JobState::Queued, JobState::Leased, 1);
@@ -184,7 +180,7 @@ fn lease(shard: &mut Shard, changed: &Changed, run: Run) {
             job.attempts = run.attempt;
             *body = Body::Active(Box::new(Active { state: JobState::Leased, run }));
         }
-    }
+    });
     shard.sets.shift(set, JobState::Queued, JobState::Leased, 1, changed.at);
 }
 
@@ -231,7 +227,7 @@ fn end_run(
 ) {
     let target = changed.job;
     let job = shard.jobs.get_mut(target.job).expect("only live jobs have runs");
-    let set = (job.queue, job.job_set);
+    let (set, before) = ((job.queue, job.job_set), job.standings());
     let (from, mut run) = match (&mut job.body, target.index) {
         (Body::Array(array), Some(index)) => {
             let task = array.touched.get_mut(&index).and_then(|task| task.active.take());
@@ -246,9 +242,19 @@ fn end_run(
     release(shard, target, &run);
     let job = shard.jobs.get_mut(target.job).expect("it was there a moment ago");
     let runs = past_runs(job, target.index, run);
-    if let Body::Array(array) = &mut job.body {
-        array.counts.shift(from, to, 1);
+    let mut after = Standings::NONE;
+    match (&mut job.body, target.index) {
+        (Body::Array(array), Some(index)) => {
+            array.counts.shift(from, to, 1);
+            if !to.is_final() {
+                array.queued.insert(index);
+            }
+            after = job.standings();
+        }
+        _ if !to.is_final() => after = job.standings(),
+        _ => {}
     }
+    standing::settle(shard, target.job, &before, &after);
     shard.sets.shift(set, from, to, 1, changed.at);
     if to.is_final() {
         let finished = finished::of(shard, position, changed, to, target, 1, runs);
@@ -256,7 +262,6 @@ fn end_run(
         finish(shard, target, 1);
     } else {
         keep_past(shard, target, runs);
-        enter_order(shard, target);
     }
 }
 
@@ -318,16 +323,19 @@ fn cancel(shard: &mut Shard, position: Position, changed: &Changed) {
     if mutant::is(Mutant::LeasesCancelled) {
         return;
     }
-    leave_order(shard, target, 1);
     let job = shard.jobs.get_mut(target.job).expect("it was there a moment ago");
+    let (before, mut after) = (job.standings(), Standings::NONE);
     let runs = match (&mut job.body, target.index) {
         (Body::Array(array), Some(index)) => {
             array.queued.remove(index);
             array.counts.shift(JobState::Queued, JobState::Cancelled, 1);
-            array.touched.get_mut(&index).map(|task| std::mem::take(&mut task.past))
+            let runs = array.touched.get_mut(&index).map(|task| std::mem::take(&mut task.past));
+            after = job.standings();
+            runs
         }
         _ => job.extra.as_mut().map(|extra| std::mem::take(&mut extra.past)),
     };
+    standing::settle(shard, target.job, &before, &after);
     shard.sets.shift(set, JobState::Queued, JobState::Cancelled, 1, changed.at);
     let runs = runs.unwrap_or_default();
     let finished = finished::of(shard, position, changed, JobState::Cancelled, target, 1, runs);
@@ -342,9 +350,8 @@ fn cancel_waiting_tasks(shard: &mut Shard, position: Position, changed: &Changed
     if waiting == 0 {
         return;
     }
-    leave_order(shard, changed.job, waiting);
     let job = shard.jobs.get_mut(id).expect("it was there a moment ago");
-    let set = (job.queue, job.job_set);
+    let (set, before) = ((job.queue, job.job_set), job.standings());
     let Body::Array(array) = &mut job.body else { return };
     let queued = std::mem::take(&mut array.queued);
     array.counts.shift(JobState::Queued, JobState::Cancelled, waiting);
@@ -364,6 +371,8 @@ fn cancel_waiting_tasks(shard: &mut Shard, position: Position, changed: &Changed
         }
     }
     array.touched.retain(|_, task| task.active.is_some());
+    let after = job.standings();
+    standing::settle(shard, id, &before, &after);
     shard.sets.shift(set, JobState::Queued, JobState::Cancelled, waiting, changed.at);
     for (first, count, runs) in parts {
         let task = JobRef::task(id, first);
@@ -375,51 +384,7 @@ fn cancel_waiting_tasks(shard: &mut Shard, position: Position, changed: &Changed
 }
 
 fn reprioritize(shard: &mut Shard, id: JobId, priority: u32) {
-    let job = shard.jobs.get(id).expect("only live jobs are reprioritized");
-    let (waiting, queue, shape) = (job.waiting(), job.queue, job.shape);
-    if waiting > 0 {
-        leave_order(shard, JobRef::whole(id), waiting);
-    }
-    let job = shard.jobs.get_mut(id).expect("it was there a moment ago");
-    job.priority = priority;
-    if waiting > 0 {
-        let queue = shard.queues.get_mut(&queue).expect("a job's queue is known");
-        let place = Place { priority, shape };
-        queue.orders.add(shard.shapes.value(shape), place, id, waiting, false);
-    }
-}
-
-/// `n` tasks of a job stop waiting; called while the job still says that they wait.
-fn leave_order(shard: &mut Shard, target: JobRef, n: u64) {
-    let job = shard.jobs.get(target.job).expect("what waits is live");
-    let place = Place { priority: job.priority, shape: job.shape };
-    let gone = job.waiting() == n;
-    let queue = shard.queues.get_mut(&job.queue).expect("a job's queue is known");
-    shard.changed.insert(job.queue);
-    let jobs = &shard.jobs;
-    let shape = shard.shapes.value(place.shape);
-    queue.orders.remove(shape, place, target.job, n, gone, |id| {
-        jobs.get(id)
-            .filter(|job| job.waiting() > 0)
-            .map(|job| Place { priority: job.priority, shape: job.shape })
-    });
-}
-
-/// A job or task waits again.
-fn enter_order(shard: &mut Shard, target: JobRef) {
-    let job = shard.jobs.get_mut(target.job).expect("what waits is live");
-    let place = Place { priority: job.priority, shape: job.shape };
-    let was_waiting = match (&mut job.body, target.index) {
-        (Body::Array(array), Some(index)) => {
-            let was = !array.queued.is_empty();
-            array.queued.insert(index);
-            was
-        }
-        _ => false,
-    };
-    let queue = shard.queues.get_mut(&job.queue).expect("a job's queue is known");
-    queue.orders.add(shard.shapes.value(place.shape), place, target.job, 1, was_waiting);
-    shard.changed.insert(job.queue);
+    standing::change(shard, id, |job| job.priority = priority);
 }
 
 /// `n` jobs or tasks are done: a job leaves the table, a task its array.

@@ -76,6 +76,12 @@ impl Job {
         }
     }
 
+    /// How many of its tasks stand in the order of its queue: of those that wait, all that nothing
+    /// holds back.
+    pub(super) fn ready(&self) -> u64 {
+        self.waiting()
+    }
+
     /// How many of its tasks live.
     pub(super) fn live(&self) -> u64 {
         match &self.body {

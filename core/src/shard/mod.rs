@@ -21,6 +21,7 @@ mod query;
 mod ranges;
 mod running;
 mod sets;
+mod standing;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -143,11 +143,9 @@ impl Shard {
         self.shape_number(key).map(|number| self.shapes.value(number))
     }
 
-    fn waits(&self) -> impl Fn(JobId) -> Option<(Place, u64)> {
-        |id| {
-            let job = self.jobs.get(id).filter(|job| job.waiting() > 0)?;
-            Some((Place { priority: job.priority, shape: job.shape }, job.waiting()))
-        }
+    /// With how many tasks a job stands at a place.
+    pub(super) fn stands(&self, id: JobId, place: Place) -> u64 {
+        self.jobs.get(id).map_or(0, |job| job.standings().at(place))
     }
 
     /// Goes through an order as far as it is told.
@@ -158,7 +156,8 @@ impl Shard {
         wanted: impl Fn(u32) -> bool,
         runs_max: usize,
     ) -> Telling {
-        order.walk(telling.from.priority, self.waits(), |next| {
+        let stands = |id, place| self.stands(id, place);
+        order.walk(telling.from.priority, stands, |next| {
             if telling.pieces >= PIECES_MAX {
                 telling.stop(next);
                 return ControlFlow::Break(());

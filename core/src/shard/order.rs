@@ -71,7 +71,8 @@ impl Orders {
         self.orders.entry(key(shape)).or_default().add(place, id, jobs, was_waiting);
     }
 
-    /// `jobs` tasks of a job of that shape wait no longer; `gone` when none of it does.
+    /// `jobs` tasks of a job of that shape stand there no longer; `gone` when none of it does.
+    /// `stands` tells it of other jobs.
     pub(super) fn remove(
         &mut self,
         shape: &Shape,
@@ -79,12 +80,12 @@ impl Orders {
         id: JobId,
         jobs: u64,
         gone: bool,
-        waits: impl Fn(JobId) -> Option<Place>,
+        stands: impl Fn(JobId) -> bool,
     ) {
         self.jobs -= jobs;
         let key = key(shape);
         let order = self.orders.get_mut(&key).expect("what waits has an order");
-        order.remove(place, id, jobs, gone, waits);
+        order.remove(place, id, jobs, gone, stands);
         if order.waiting.is_empty() {
             self.orders.remove(&key);
         }
@@ -148,7 +149,7 @@ impl Order {
         id: JobId,
         jobs: u64,
         gone: bool,
-        waits: impl Fn(JobId) -> Option<Place>,
+        stands: impl Fn(JobId) -> bool,
     ) {
         let priority = self.buckets.get_mut(&place.priority).expect("what waits has a bucket");
         let bucket = priority.get_mut(&place.shape).expect("what waits has a bucket");
@@ -159,7 +160,7 @@ impl Order {
             self.waiting.remove(&place.shape);
         }
         if gone {
-            bucket.take_out(id, |other| other != id && waits(other) == Some(place));
+            bucket.take_out(id, |other| other != id && stands(other));
         }
         if bucket.jobs == 0 {
             priority.remove(&place.shape);
@@ -170,13 +171,9 @@ impl Order {
     }
 
     /// The first waiting job of a priority and shape.
-    pub(super) fn first(
-        &self,
-        place: Place,
-        waits: impl Fn(JobId) -> Option<Place>,
-    ) -> Option<JobId> {
+    pub(super) fn first(&self, place: Place, stands: impl Fn(JobId) -> bool) -> Option<JobId> {
         let bucket = self.buckets.get(&place.priority)?.get(&place.shape)?;
-        bucket.ids.iter().copied().find(|id| waits(*id) == Some(place))
+        bucket.ids.iter().copied().find(|id| stands(*id))
     }
 
     /// The lowest priority number at which jobs of a shape wait.
@@ -195,13 +192,13 @@ impl Order {
     pub(super) fn walk(
         &self,
         from: u32,
-        waits: impl Fn(JobId) -> Option<(Place, u64)>,
+        stands: impl Fn(JobId, Place) -> u64,
         mut visit: impl FnMut(Piece) -> ControlFlow<()>,
     ) {
         for (&priority, shapes) in self.buckets.range(from..) {
             let shapes: Vec<(u32, &Bucket)> =
                 shapes.iter().map(|(s, bucket)| (*s, bucket)).collect();
-            if merge(priority, &shapes, &waits, &mut visit).is_break() {
+            if merge(priority, &shapes, &stands, &mut visit).is_break() {
                 return;
             }
         }
@@ -233,7 +230,7 @@ impl Bucket {
 fn merge(
     priority: u32,
     shapes: &[(u32, &Bucket)],
-    waits: &impl Fn(JobId) -> Option<(Place, u64)>,
+    stands: &impl Fn(JobId, Place) -> u64,
     visit: &mut impl FnMut(Piece) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut left: BTreeMap<u32, u64> = shapes.iter().map(|(s, bucket)| (*s, bucket.jobs)).collect();
@@ -242,10 +239,8 @@ fn merge(
             .iter()
             .map(|&(shape, bucket)| {
                 let place = Place { priority, shape };
-                let live = bucket.ids.iter().filter_map(move |&id| match waits(id) {
-                    Some((at, jobs)) if at == place => Some((id, jobs)),
-                    Some(_) | None => None,
-                });
+                let live = bucket.ids.iter().map(move |&id| (id, stands(id, place)));
+                let live = live.filter(|(_, jobs)| *jobs > 0);
                 (shape, live.peekable())
             })
             .collect::<Vec<_>>();

@@ -23,10 +23,6 @@ impl Ranges {
         self.0.iter().map(|(&start, &end)| (start, end))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn contains(&self, index: u32) -> bool {
         self.0.range(..=index).next_back().is_some_and(|(_, &end)| index < end)
     }

@@ -33,10 +33,7 @@ fn next(shard: &Shard, pick: &Pick) -> Option<(JobRef, Place)> {
     let shape = shard.shape_number(pick.shape)?;
     let order = queue.orders.of(shard.shapes.value(shape))?;
     let place = Place { priority: order.first_priority(shape)?, shape };
-    let id = order.first(place, |id| {
-        let job = shard.jobs.get(id).filter(|job| job.waiting() > 0)?;
-        Some(Place { priority: job.priority, shape: job.shape })
-    })?;
+    let id = order.first(place, |id| shard.stands(id, place) > 0)?;
     let job = shard.jobs.get(id)?;
     let target = match &job.body {
         Body::Array(array) => JobRef::task(id, array.queued.first()?),
