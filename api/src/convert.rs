@@ -360,7 +360,7 @@ fn refused(refusal: &Refusal) -> Problem {
         Refusal::QueueClosed { .. } => ErrorCode::QueueNotFound,
         Refusal::QueueInUse { .. } => ErrorCode::QueueInUse,
         Refusal::QueueFull { .. } => ErrorCode::QueueFull,
-        Refusal::KeyReused { .. } => ErrorCode::Conflict,
+        Refusal::KeyReused { .. } | Refusal::NoMember { .. } => ErrorCode::Conflict,
     };
     Problem::new(code, refusal.to_string())
 }

@@ -105,7 +105,7 @@ pub fn pack_windows(
     let mut queues = Vec::new();
     for (queue, class, from, window) in windows {
         let (fit, _) = runs_that_fit(&window.runs, bytes_max / HEAD_PART);
-        let told = fit.max(1).min(window.runs.len());
+        let told = offer::untorn(&window.runs, fit.max(1).min(window.runs.len()));
         let texts = queue.len() + class.len();
         if !take(&mut room, OFFER_BYTES + texts, window.runs[..told].iter()) {
             break;
@@ -173,15 +173,17 @@ impl Part<'_> {
         shortest_first.sort_by_key(|at| self.heads[*at].runs.len());
         let (mut left, mut to_come) = (bytes_max, self.heads.len());
         for at in shortest_first {
-            let (fit, bytes) = runs_that_fit(&self.heads[at].runs, left / to_come);
-            told[at] = fit;
+            let runs = &self.heads[at].runs;
+            let (fit, _) = runs_that_fit(runs, left / to_come);
+            told[at] = offer::untorn(runs, fit);
+            let (_, bytes) = runs_that_fit(&runs[..told[at].min(fit)], left / to_come);
             left -= bytes;
             to_come -= 1;
         }
         if told.iter().all(|told| *told == 0)
             && let Some(at) = self.heads.iter().position(|head| !head.runs.is_empty())
         {
-            told[at] = 1;
+            told[at] = offer::untorn(&self.heads[at].runs, 1);
         }
         told
     }

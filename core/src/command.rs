@@ -306,6 +306,16 @@ pub enum Refusal {
         /// How many may wait.
         max: u64,
     },
+    /// A job cannot be a member of the gang that it names.
+    #[error("line {line} cannot be a member of gang `{gang}`: {why}")]
+    NoMember {
+        /// The line, from 1.
+        line: u64,
+        /// What its queue calls the gang.
+        gang: Name,
+        /// What speaks against it.
+        why: Name,
+    },
     /// The queue cannot be closed.
     #[error("queue `{queue}` has {live} live jobs")]
     QueueInUse {

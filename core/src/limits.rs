@@ -46,6 +46,8 @@ pub const PRIORITY_CLASSES_MAX: usize = 100;
 pub const PRIORITY_CLASS_NAME_BYTES_MAX: usize = 253;
 /// Jobs of one gang.
 pub const GANG_CARDINALITY_MAX: u32 = 10_000;
+/// Different shapes of the jobs of one gang.
+pub const GANG_SHAPES_MAX: usize = 16;
 /// Bytes of a gang's id.
 pub const GANG_ID_BYTES_MAX: usize = 253;
 /// Seconds of a pod's termination grace period.

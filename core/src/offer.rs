@@ -53,6 +53,22 @@ pub struct Behind {
     pub runs: u32,
 }
 
+/// How many of the first runs are told where `told` are wanted: a gang is told as a whole or not at
+/// all, and if nothing else is told, then the first of them.
+#[must_use]
+pub fn untorn(runs: &[WaitingJobs], told: usize) -> usize {
+    let gang = |place: usize| runs.get(place).and_then(|run| run.shape.gang.as_ref());
+    let is_torn = |told: usize| {
+        let before = told.checked_sub(1).and_then(gang);
+        before.is_some_and(|gang_before| gang(told).is_some_and(|next| next.id == gang_before.id))
+    };
+    let whole = (1..=told).rev().find(|told| !is_torn(*told)).unwrap_or_default();
+    if whole > 0 || told == 0 {
+        return whole;
+    }
+    (told..=runs.len()).find(|told| !is_torn(*told)).unwrap_or(runs.len())
+}
+
 impl Behind {
     /// The place behind the first `told` of `runs`, which begin at `from`; `None` at their end.
     #[must_use]

@@ -14,10 +14,6 @@ pub const POOL_ANNOTATION: &str = POOL_LABEL;
 /// The annotation that forbids a second attempt: `"true"`.
 pub const AT_MOST_ONCE_ANNOTATION: &str = "muster.dev/at-most-once";
 
-/// Whether jobs of gangs are taken. They are not as long as the leaders of pools do not place
-/// gangs: a job that runs by itself would wait for the others and hold what they need.
-pub(super) const GANGS_ARE_PLACED: bool = false;
-
 /// The annotations about gangs: Muster's name of each, and Armada's.
 const GANG_ID: [&str; 2] = ["muster.dev/gangId", "armadaproject.io/gangId"];
 const GANG_CARDINALITY: [&str; 2] =
@@ -35,8 +31,8 @@ pub(super) struct Annotated<'a> {
 
 type Given<'a> = Option<(&'static str, Cow<'a, str>)>;
 
-/// Reads the annotations, a JSON object. Gangs are refused unless they are `taken`.
-pub(super) fn read<'a>(text: Option<&'a str>, gangs_taken: bool) -> Result<Annotated<'a>, Error> {
+/// Reads the annotations, a JSON object.
+pub(super) fn read<'a>(text: Option<&'a str>) -> Result<Annotated<'a>, Error> {
     let mut annotated = Annotated::default();
     let (mut id, mut cardinality, mut uniformity) = (None, None, None);
     for (name, value) in strings(text, "annotations")? {
@@ -52,15 +48,8 @@ pub(super) fn read<'a>(text: Option<&'a str>, gangs_taken: bool) -> Result<Annot
             keep(&mut uniformity, GANG_UNIFORMITY, &name, &value)?;
         }
     }
-    let path = id.as_ref().map(|(path, _)| *path);
     annotated.gang = gang(id, cardinality, uniformity)?;
-    match path.filter(|_| annotated.gang.is_some() && !gangs_taken) {
-        Some(name) if name == GANG_ID[0] => {
-            Err(Error::Unsupported { path: "annotations.muster.dev/gangId" })
-        }
-        Some(_) => Err(Error::Unsupported { path: "annotations.armadaproject.io/gangId" }),
-        None => Ok(annotated),
-    }
+    Ok(annotated)
 }
 
 /// Keeps the value of an annotation that goes by several names, which must not differ.
@@ -133,7 +122,7 @@ mod tests {
     use super::*;
 
     fn gang_of(text: &str) -> Result<Option<Gang>, String> {
-        let read = read(Some(text), true).map(|annotated| annotated.gang);
+        let read = read(Some(text)).map(|annotated| annotated.gang);
         read.map_err(|error| error.to_string())
     }
 
@@ -197,18 +186,5 @@ mod tests {
             let said = gang_of(text).unwrap_err();
             assert!(said.contains(expected), "{text}: {said}");
         }
-    }
-
-    #[test]
-    fn gangs_are_refused_as_long_as_they_are_not_placed() {
-        for (name, path) in [
-            ("muster.dev", "annotations.muster.dev/gangId"),
-            ("armadaproject.io", "annotations.armadaproject.io/gangId"),
-        ] {
-            let text = format!(r#"{{"{name}/gangId":"g","{name}/gangCardinality":"2"}}"#);
-            assert_eq!(read(Some(&text), false), Err(Error::Unsupported { path }));
-        }
-        let alone = r#"{"muster.dev/gangId":"g","muster.dev/gangCardinality":"1"}"#;
-        assert!(read(Some(alone), false).is_ok());
     }
 }

@@ -222,7 +222,7 @@ impl Parser {
         let namespace = parts.namespace.unwrap_or(Cow::Borrowed(DEFAULT_NAMESPACE));
         names::namespace(&namespace).map_err(|error| Error::field("namespace", error))?;
         strings(parts.labels, "labels")?;
-        let annotated = annotations::read(parts.annotations, annotations::GANGS_ARE_PLACED)?;
+        let annotated = annotations::read(parts.annotations)?;
         let at_most_once = annotated.at_most_once;
         let shape = self.shape(parts.pod_spec, parts.required_node_labels, annotated)?;
         Ok(Job {

@@ -1,11 +1,12 @@
 //! Applying records: the only thing that changes a shard's state.
 
 use super::commands::client_key;
+use super::decide::is_to_be_stopped;
 use super::job::{Active, Array, Body, Extra, Job};
 use super::ranges::Ranges;
 use super::sets::JobSet;
 use super::standing::{self, Standings};
-use super::{Shard, Stop, checkpoint, finished, sets};
+use super::{Shard, Stop, checkpoint, finished, gangs, sets};
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position, run_digest};
 use crate::job::{Counts, Exit, JobState};
@@ -108,6 +109,9 @@ pub(super) fn insert(
     shard.changed.insert(queue);
     shard.jobs.insert(submitted.job, job);
     standing::settle(shard, submitted.job, &Standings::NONE, &standings);
+    if let Some(gang) = gangs::key_of(shard, submitted.job) {
+        gangs::update(shard, gang, submitted.job);
+    }
     (queue, job_set)
 }
 
@@ -125,6 +129,7 @@ pub(super) fn drop_job(shard: &mut Shard, id: JobId) {
 
 fn change(shard: &mut Shard, position: Position, changed: &Changed) {
     let target = changed.job;
+    let gang = gangs::key_of(shard, target.job);
     match &changed.change {
         Change::Leased { attempt, cluster, node } => {
             let run = Run {
@@ -143,6 +148,9 @@ fn change(shard: &mut Shard, position: Position, changed: &Changed) {
             end_run(shard, position, changed, JobState::Succeeded, Some(exit));
         }
         Change::Failed { exit, .. } => {
+            if is_to_be_stopped(exit) {
+                stop(shard, target);
+            }
             end_run(shard, position, changed, JobState::Failed, Some(exit))
         }
         Change::Requeued { exit, .. } => {
@@ -155,6 +163,9 @@ fn change(shard: &mut Shard, position: Position, changed: &Changed) {
         }
         Change::Cancelled { .. } => cancel(shard, position, changed),
         Change::Reprioritized { priority } => reprioritize(shard, target.job, *priority),
+    }
+    if let Some(gang) = gang {
+        gangs::update(shard, gang, target.job);
     }
 }
 

@@ -11,6 +11,7 @@ mod checkpoint;
 mod commands;
 mod decide;
 mod finished;
+mod gangs;
 mod in_use;
 mod intern;
 mod job;
@@ -60,6 +61,7 @@ pub struct Shard {
     /// Queues that jobs were ever submitted to, by the number of their name.
     queues: BTreeMap<u32, Queue>,
     sets: sets::JobSets,
+    gangs: gangs::Gangs,
     clusters: BTreeMap<Name, Cluster>,
     commands: commands::Commands,
     /// The highest incarnation of each queue that was closed.
@@ -108,6 +110,13 @@ struct Queue {
     live: u64,
 }
 
+impl Queue {
+    /// Jobs that wait, whether they have a place in the order or not, tasks one by one.
+    fn waiting(&self) -> u64 {
+        self.live - self.held.values().sum::<u64>()
+    }
+}
+
 /// What the shard believes a cluster has.
 #[derive(Debug, Default)]
 struct Cluster {
@@ -128,6 +137,7 @@ impl Shard {
             shape_keys: BTreeMap::new(),
             queues: BTreeMap::new(),
             sets: sets::JobSets::default(),
+            gangs: gangs::Gangs::default(),
             clusters: BTreeMap::new(),
             commands: commands::Commands::default(),
             closed: BTreeMap::new(),

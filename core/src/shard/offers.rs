@@ -22,6 +22,8 @@ struct Telling {
     runs: Vec<WaitingJobs>,
     /// The run that was met last: its priority and shape, whether it is told or skipped.
     last: Option<(u32, u32)>,
+    /// The gang of that run, and whether its beginning was skipped: what is left is none.
+    gang: Option<(Name, bool)>,
     /// How many runs of its priority were met. Those that are not told count as well: a place means
     /// the same whatever is passed over.
     met: u32,
@@ -41,13 +43,20 @@ impl Telling {
             self.met = 0;
         }
         let is_new = before != self.last;
-        if is_new && self.runs.len() >= runs_max {
+        let gang = shape.gang.as_ref().map(|gang| &gang.id);
+        let goes_on = self.goes_on(gang);
+        if is_new && self.runs.len() >= runs_max && !goes_on {
             self.behind = Some(Behind { priority: next.priority, runs: self.met });
             return true;
         }
         self.met += u32::from(is_new);
         self.left = self.left.saturating_sub(next.count);
         let is_skipped = next.priority == self.from.priority && self.met <= self.from.runs;
+        let is_torn = goes_on && self.gang.as_ref().is_some_and(|(_, is_torn)| *is_torn);
+        if !goes_on {
+            self.gang = gang.map(|gang| (gang.clone(), is_skipped));
+        }
+        let is_skipped = is_skipped || is_torn;
         self.pieces += usize::from(!is_skipped);
         match self.runs.last_mut() {
             _ if is_skipped || !wanted => {}
@@ -59,6 +68,11 @@ impl Telling {
             }),
         }
         self.is_done()
+    }
+
+    /// Whether jobs of this gang go on with the gang of the last run.
+    fn goes_on(&self, gang: Option<&Name>) -> bool {
+        self.gang.as_ref().is_some_and(|(last, _)| Some(last) == gang)
     }
 
     fn is_done(&self) -> bool {
@@ -129,8 +143,10 @@ impl Shard {
         let queue = self.queues.get(&self.names.number(&queue.into())?)?;
         let order = queue.orders.get(pool, class)?;
         let fits = |number: u32| {
-            let request = &self.shapes.value(number).request;
-            request.iter().all(|(name, asked)| asked <= free.get(name))
+            let shape = self.shapes.value(number);
+            // Gangs are told as a whole.
+            shape.gang.is_some()
+                || shape.request.iter().all(|(name, asked)| asked <= free.get(name))
         };
         let telling = Telling { from, left: u64::MAX, ..Telling::default() };
         let Telling { runs, behind, .. } = self.tell(order, telling, fits, runs_max);
@@ -156,9 +172,10 @@ impl Shard {
         wanted: impl Fn(u32) -> bool,
         runs_max: usize,
     ) -> Telling {
+        let gang = |shape: u32| self.shapes.value(shape).gang.as_ref().map(|gang| &gang.id);
         let stands = |id, place| self.stands(id, place);
-        order.walk(telling.from.priority, stands, |next| {
-            if telling.pieces >= PIECES_MAX {
+        order.walk(telling.from.priority, stands, gang, |next| {
+            if telling.pieces >= PIECES_MAX && !telling.goes_on(gang(next.shape)) {
                 telling.stop(next);
                 return ControlFlow::Break(());
             }

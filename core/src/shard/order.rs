@@ -17,8 +17,6 @@ const MERGED_JOBS_MAX: u64 = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     orders: BTreeMap<(Name, Name), Order>,
-    /// Waiting jobs, tasks one by one.
-    jobs: u64,
 }
 
 /// Waiting jobs of one pool and class by priority and shape.
@@ -67,7 +65,6 @@ impl Orders {
         jobs: u64,
         was_waiting: bool,
     ) {
-        self.jobs += jobs;
         self.orders.entry(key(shape)).or_default().add(place, id, jobs, was_waiting);
     }
 
@@ -82,18 +79,12 @@ impl Orders {
         gone: bool,
         stands: impl Fn(JobId) -> bool,
     ) {
-        self.jobs -= jobs;
         let key = key(shape);
         let order = self.orders.get_mut(&key).expect("what waits has an order");
         order.remove(place, id, jobs, gone, stands);
         if order.waiting.is_empty() {
             self.orders.remove(&key);
         }
-    }
-
-    /// How many jobs wait, tasks one by one.
-    pub(super) fn jobs(&self) -> u64 {
-        self.jobs
     }
 
     /// The order of jobs of that shape, if any waits.
@@ -187,18 +178,20 @@ impl Order {
     }
 
     /// Goes through the order from a priority on, as pieces of equal jobs, until `visit` has had
-    /// enough. Behind [`MERGED_JOBS_MAX`] jobs of several shapes at one priority, the rest of each
-    /// shape is one piece.
-    pub(super) fn walk(
+    /// enough. The jobs of a gang follow each other from the first of them on; `gang` says which
+    /// gang's jobs those of a shape are. Behind [`MERGED_JOBS_MAX`] jobs of several shapes at one
+    /// priority, the rest of each shape is one piece.
+    pub(super) fn walk<'a>(
         &self,
         from: u32,
         stands: impl Fn(JobId, Place) -> u64,
+        gang: impl Fn(u32) -> Option<&'a Name>,
         mut visit: impl FnMut(Piece) -> ControlFlow<()>,
     ) {
         for (&priority, shapes) in self.buckets.range(from..) {
             let shapes: Vec<(u32, &Bucket)> =
                 shapes.iter().map(|(s, bucket)| (*s, bucket)).collect();
-            if merge(priority, &shapes, &stands, &mut visit).is_break() {
+            if merge(priority, &shapes, &stands, &gang, &mut visit).is_break() {
                 return;
             }
         }
@@ -227,45 +220,104 @@ impl Bucket {
     }
 }
 
-fn merge(
+/// What goes into the order at one priority: the jobs of a shape one by one, or a gang as a whole.
+enum Line<'a> {
+    Shape {
+        shape: u32,
+        bucket: &'a Bucket,
+        at: usize,
+    },
+    /// By the first job of each shape: shape and count.
+    Gang(BTreeMap<JobId, (u32, u64)>),
+}
+
+fn merge<'a>(
     priority: u32,
     shapes: &[(u32, &Bucket)],
     stands: &impl Fn(JobId, Place) -> u64,
+    gang: &impl Fn(u32) -> Option<&'a Name>,
     visit: &mut impl FnMut(Piece) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut left: BTreeMap<u32, u64> = shapes.iter().map(|(s, bucket)| (*s, bucket.jobs)).collect();
-    if shapes.len() > 1 {
-        let mut cursors = shapes
-            .iter()
-            .map(|&(shape, bucket)| {
-                let place = Place { priority, shape };
-                let live = bucket.ids.iter().map(move |&id| (id, stands(id, place)));
-                let live = live.filter(|(_, jobs)| *jobs > 0);
-                (shape, live.peekable())
-            })
-            .collect::<Vec<_>>();
-        let mut heads: BinaryHeap<Reverse<(JobId, usize)>> = BinaryHeap::new();
-        for (at, (_, ids)) in cursors.iter_mut().enumerate() {
-            heads.extend(ids.peek().map(|(id, _)| Reverse((*id, at))));
+    let mut lines = lines(shapes, gang);
+    if lines.len() > 1 {
+        // The first job of a line that waits, from its place on, and how many tasks of it do.
+        let next = |line: &mut Line<'_>| match line {
+            Line::Shape { shape, bucket, at } => {
+                let place = Place { priority, shape: *shape };
+                let found = bucket.ids.range(*at..).enumerate().find_map(|(n, &id)| {
+                    let jobs = stands(id, place);
+                    (jobs > 0).then_some((n, id, jobs))
+                });
+                let (n, id, jobs) = found?;
+                *at += n + 1;
+                Some((id, jobs))
+            }
+            Line::Gang(parts) => parts.keys().next().map(|first| (*first, 0)),
+        };
+        let mut heads: BinaryHeap<Reverse<(JobId, usize, u64)>> = BinaryHeap::new();
+        for (number, line) in lines.iter_mut().enumerate() {
+            heads.extend(next(line).map(|(id, jobs)| Reverse((id, number, jobs))));
         }
         let mut looked_at = 0;
         while looked_at < MERGED_JOBS_MAX
-            && let Some(Reverse((_, at))) = heads.pop()
+            && let Some(Reverse((_, number, jobs))) = heads.pop()
         {
-            let (shape, ids) = &mut cursors[at];
-            let (shape, jobs) = (*shape, ids.next().map_or(0, |(_, jobs)| jobs));
-            heads.extend(ids.peek().map(|(id, _)| Reverse((*id, at))));
             looked_at += 1;
-            visit(Piece { priority, shape, count: jobs })?;
-            if let Some(rest) = left.get_mut(&shape) {
-                *rest -= jobs;
+            match &mut lines[number] {
+                Line::Gang(parts) => {
+                    for &(shape, count) in parts.values() {
+                        left.remove(&shape);
+                        visit(Piece { priority, shape, count })?;
+                    }
+                }
+                line @ Line::Shape { .. } => {
+                    let Line::Shape { shape, .. } = *line else { continue };
+                    heads.extend(next(line).map(|(id, jobs)| Reverse((id, number, jobs))));
+                    visit(Piece { priority, shape, count: jobs })?;
+                    if let Some(rest) = left.get_mut(&shape) {
+                        *rest -= jobs;
+                    }
+                }
             }
         }
     }
-    for (shape, count) in left {
-        if count > 0 {
-            visit(Piece { priority, shape, count })?;
+    for line in lines {
+        let shapes = match line {
+            Line::Shape { shape, .. } => vec![shape],
+            Line::Gang(parts) => parts.into_values().map(|(shape, _)| shape).collect(),
+        };
+        for shape in shapes {
+            if let Some(count) = left.remove(&shape).filter(|count| *count > 0) {
+                visit(Piece { priority, shape, count })?;
+            }
         }
     }
     ControlFlow::Continue(())
+}
+
+/// The lines of one priority, in the order of their first shapes.
+fn lines<'a, 'b>(
+    shapes: &[(u32, &'b Bucket)],
+    gang: &impl Fn(u32) -> Option<&'a Name>,
+) -> Vec<Line<'b>> {
+    let mut lines = Vec::with_capacity(shapes.len());
+    let mut gangs: BTreeMap<&Name, usize> = BTreeMap::new();
+    for &(shape, bucket) in shapes {
+        let Some(gang) = gang(shape) else {
+            lines.push(Line::Shape { shape, bucket, at: 0 });
+            continue;
+        };
+        let first = bucket.ids.front().copied().unwrap_or_default();
+        match gangs.get(gang).map(|number| &mut lines[*number]) {
+            Some(Line::Gang(parts)) => {
+                parts.insert(first, (shape, bucket.jobs));
+            }
+            Some(Line::Shape { .. }) | None => {
+                gangs.insert(gang, lines.len());
+                lines.push(Line::Gang(BTreeMap::from([(first, (shape, bucket.jobs))])));
+            }
+        }
+    }
+    lines
 }

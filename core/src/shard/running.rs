@@ -35,7 +35,8 @@ impl RunningJobs {
 
 impl Shard {
     /// What clusters hold of a pool's jobs whose class may be preempted, by cluster, queue, shape
-    /// and node. Jobs that may run at most once are left out: they would be over.
+    /// and node. Jobs that may run at most once are left out: they would be over; and members of
+    /// gangs: more would go with them than makes room.
     #[must_use]
     pub fn preemptible(
         &self,
@@ -81,7 +82,8 @@ impl Shard {
         let mut held: BTreeMap<&Name, BTreeSet<u32>> = BTreeMap::new();
         for (cluster, number) in self.queues.values().flat_map(|queue| queue.held.keys()) {
             let shape = self.shapes.value(*number);
-            if *shape.pool == *pool && is_preemptible(&shape.class) {
+            let is_single = shape.gang.is_none();
+            if is_single && *shape.pool == *pool && is_preemptible(&shape.class) {
                 held.entry(cluster).or_default().insert(*number);
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! [`Job::standings`] says it of one job. Whatever changes a job goes through [`change`], or takes
 //! its standings before and calls [`settle`] after: so the orders say what the jobs do, and nothing
-//! else ever enters or leaves them.
+//! else ever enters or leaves them, but gangs: these do so as a whole, see [`super::gangs`].
 
 use super::Shard;
 use super::job::Job;
@@ -53,9 +53,13 @@ pub(super) fn settle(shard: &mut Shard, id: JobId, before: &Standings, after: &S
         return;
     }
     let Shard { jobs, queues, shapes, changed, .. } = shard;
-    let number = jobs.get(id).expect("what stands is live").queue;
+    let job = jobs.get(id).expect("what stands is live");
+    let number = job.queue;
     let queue = queues.get_mut(&number).expect("a job's queue is known");
     changed.insert(number);
+    if shapes.value(job.shape).gang.is_some() {
+        return;
+    }
     for (place, was) in before.iter() {
         let now = after.at(place);
         if now < was {

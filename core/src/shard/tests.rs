@@ -1,6 +1,7 @@
 //! Properties of the state machine: any commands, any crashes, any replays.
 
 mod examples;
+mod gangs;
 mod preemption;
 
 use std::collections::{BTreeMap, BTreeSet};

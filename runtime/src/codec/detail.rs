@@ -49,6 +49,7 @@ pub(super) enum OutcomeDetail {
     RefusedQueueFull(Name, u64, u64, u64),
     /// (place of the victims, job, attempt).
     Preempted(Vec<(u32, RefDetail, u32)>),
+    RefusedNoMember(u64, Name, Name),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -177,6 +178,9 @@ impl OutcomeDetail {
             Outcome::Refused(Refusal::QueueFull { queue, queued, more, max }) => {
                 ("refused", Self::RefusedQueueFull(queue.clone(), *queued, *more, *max))
             }
+            Outcome::Refused(Refusal::NoMember { line, gang, why }) => {
+                ("refused", Self::RefusedNoMember(*line, gang.clone(), why.clone()))
+            }
         }
     }
 
@@ -241,6 +245,9 @@ impl OutcomeDetail {
             }
             Self::RefusedQueueFull(queue, queued, more, max) => {
                 Outcome::Refused(Refusal::QueueFull { queue, queued, more, max })
+            }
+            Self::RefusedNoMember(line, gang, why) => {
+                Outcome::Refused(Refusal::NoMember { line, gang, why })
             }
         })
     }

@@ -17,6 +17,8 @@ use super::round::Picks;
 const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take to tell what waits behind its offers.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of a lease command beside what it leases, generously.
+const ENVELOPE_BYTES: usize = 1024;
 /// Least time between two searches.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -27,6 +29,15 @@ impl Leader<'_> {
         let mut requests = Vec::new();
         for ((shard, cluster), picks) in picks {
             for picks in bus::chunks(picks, bytes_max) {
+                if let [gang] = &picks[..]
+                    && gang.len() > 1
+                    && bus::encode(gang).len() + ENVELOPE_BYTES > bytes_max
+                {
+                    let queue = gang.first().map(|pick| &*pick.queue).unwrap_or_default();
+                    tracing::error!(queue, nodes = gang.len(), "a gang does not fit a message");
+                    continue;
+                }
+                let picks = picks.concat();
                 let request = ShardRequest::Lease(bus::Lease {
                     command: CommandId(self.deps.random.u128()),
                     pool: self.table.pool.clone(),

@@ -9,16 +9,21 @@ use muster_core::Name;
 use muster_core::control::Control;
 use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources, dense, from_dense};
-use muster_core::shape::{Affinity, Shape, ShapeKey, Taint};
+use muster_core::shape::{Shape, ShapeKey};
 use muster_core::solve::{
-    self, Cause, ClassIn, NodeIn, Plan, Problem, QueueIn, Reason, RunIn, RunningIn, ShapeIn,
+    self, Cause, ClassIn, Plan, Problem, QueueIn, Reason, RunIn, RunningIn, ShapeIn,
 };
 
+use self::gangs::Gangs;
+use self::nodes::Nodes;
 use super::caps;
 use super::order::ordered;
 use super::preempt::{AllVictims, Row, Victims};
 use super::search::Stuck;
-use super::table::{NodeState, Table};
+use super::table::Table;
+
+mod gangs;
+mod nodes;
 
 /// A problem with the names behind its numbers.
 pub(super) struct Round {
@@ -35,8 +40,9 @@ pub(super) struct Round {
     priorities: Vec<Vec<u32>>,
 }
 
-/// What one cluster is to be leased by one shard.
-pub(super) type Picks = BTreeMap<(u16, Name), Vec<bus::Pick>>;
+/// What one cluster is to be leased by one shard, in parts that are leased as a whole or not at
+/// all: a gang, or jobs of a run.
+pub(super) type Picks = BTreeMap<(u16, Name), Vec<Vec<bus::Pick>>>;
 
 /// How much a round may do.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,13 +92,17 @@ impl Numbers {
     }
 
     /// The classes that shapes name, and the shapes.
-    fn classes_and_shapes(&self, control: &Control) -> (Vec<ClassIn>, Vec<ShapeIn>) {
+    fn classes_and_shapes(
+        &self,
+        control: &Control,
+        gangs: &Gangs<'_>,
+    ) -> (Vec<ClassIn>, Vec<ShapeIn>) {
         let names = self.class_names();
         let classes = names.iter().map(|name| control.class_in_effect(name).priority);
         let shapes = self.shapes.iter().map(|shape| ShapeIn {
             request: self.amounts(&shape.request),
             class: ordinal(&names, &shape.class),
-            gang: None,
+            gang: shape.gang.as_ref().map(|gang| gangs.number(gang)),
         });
         (classes.map(|priority| ClassIn { priority }).collect(), shapes.collect())
     }
@@ -134,6 +144,8 @@ impl Round {
         let limits = Limits { picks_max, ..Limits::default() };
         let mut round =
             Self::of(table, control, |cluster| clusters.contains_key(cluster), &[], limits)?;
+        // A gang of more jobs than a round may place is placed by itself.
+        round.problem.picks_max = picks_max.max(gangs::largest(&round.problem));
         for (name, input) in round.queues.iter().zip(&mut round.problem.queues) {
             input.picks_max = rates.get(name).copied();
         }
@@ -170,13 +182,16 @@ impl Round {
             return None;
         }
         let running = running_inputs(running, &queues, &nodes, &mut numbers);
-        let (classes, shape_inputs) = numbers.classes_and_shapes(control);
+        let gangs = Gangs::of(&numbers.shapes);
+        let (classes, shape_inputs) = numbers.classes_and_shapes(control, &gangs);
         let total = total(table, &numbers);
         let caps = caps::put_under(table, control, &numbers, &total, (&queues, &mut inputs));
         let problem = Problem {
             total,
             caps,
             classes,
+            gangs: gangs.inputs(),
+            labels: gangs.labels(&groups),
             shapes: shape_inputs,
             groups: u32::try_from(groups.len()).expect("fewer than 2^32 groups"),
             admits: numbers
@@ -190,7 +205,6 @@ impl Round {
             picks_max: limits.picks_max,
             preemptions_max: limits.preemptions_max,
             protected: limits.protected,
-            ..Problem::default()
         };
         let Numbers { resources, shapes, .. } = numbers;
         let keys = shapes.iter().map(|shape| shape.key()).collect();
@@ -258,29 +272,40 @@ impl Round {
         plan.picks.iter().map(of).collect()
     }
 
-    /// The plan as lease commands by shard and cluster, no more for a cluster than it takes.
+    /// The plan as lease commands by shard and cluster, no more for a cluster than it takes: gangs
+    /// first, since these go as a whole. One of more jobs than a cluster takes at once goes alone.
     pub(super) fn picks(&self, plan: &Plan, clusters: &BTreeMap<Name, u64>) -> Picks {
         let mut left = clusters.clone();
         let mut picks: Picks = BTreeMap::new();
-        for pick in &plan.picks {
-            let (cluster, node) = &self.nodes[pick.node as usize];
+        let (gangs, singles) = gangs::units(&self.problem, plan);
+        for unit in gangs.into_iter().chain(singles) {
+            let Some(first) = unit.first() else { continue };
+            let is_gang = self.problem.shapes[first.shape as usize].gang.is_some();
+            let cluster = &self.nodes[first.node as usize].0;
             let Some(room) = left.get_mut(cluster) else { continue };
-            let count = pick.count.min(*room);
-            *room -= count;
-            if count == 0 {
+            let all = unit.iter().map(|pick| pick.count).sum::<u64>();
+            let is_alone = clusters.get(cluster) == Some(room);
+            if *room == 0 || is_gang && all > *room && !is_alone {
                 continue;
             }
-            let queue = pick.queue as usize;
-            let key = (self.shards[queue], Arc::clone(cluster));
-            picks.entry(key).or_default().push(bus::Pick {
-                queue: self.queues[queue].to_string(),
-                priority: self.priorities[queue][pick.run as usize],
-                shape: convert::shape_key(self.keys[pick.shape as usize]),
-                node: node.to_string(),
-                count: u32::try_from(count).unwrap_or(u32::MAX),
-            });
+            let count = |pick: &solve::Pick| if is_gang { pick.count } else { all.min(*room) };
+            let told = unit.iter().map(|pick| self.told(pick, count(pick))).collect();
+            *room -= all.min(*room);
+            let key = (self.shards[first.queue as usize], Arc::clone(cluster));
+            picks.entry(key).or_default().push(told);
         }
         picks
+    }
+
+    fn told(&self, pick: &solve::Pick, count: u64) -> bus::Pick {
+        let queue = pick.queue as usize;
+        bus::Pick {
+            queue: self.queues[queue].to_string(),
+            priority: self.priorities[queue][pick.run as usize],
+            shape: convert::shape_key(self.keys[pick.shape as usize]),
+            node: self.nodes[pick.node as usize].1.to_string(),
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        }
     }
 
     /// Who is to make room, by shard and cluster.
@@ -336,21 +361,6 @@ pub(super) fn ordinal(names: &[&Name], name: &Name) -> u32 {
     u32::try_from(place).expect("fewer than 2^32 names")
 }
 
-/// Nodes that are equal to every shape, resources aside.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Group {
-    labels: BTreeMap<Name, Name>,
-    taints: Vec<Taint>,
-    /// The name of its only node, where a shape speaks of that.
-    name: Option<Name>,
-}
-
-impl Group {
-    fn admits(&self, shape: &Shape) -> bool {
-        shape.admits(self.name.as_deref().unwrap_or_default(), &self.labels, &self.taints)
-    }
-}
-
 /// The queues of a pool, and what of them counts.
 #[derive(Default)]
 struct Queues {
@@ -393,76 +403,6 @@ impl Queues {
     }
 }
 
-/// The nodes that take part, (cluster, node) each, and the groups of equal ones among them.
-#[derive(Default)]
-struct Nodes {
-    names: Vec<(Name, Name)>,
-    inputs: Vec<NodeIn>,
-    groups: Vec<Group>,
-}
-
-impl Nodes {
-    fn of(
-        table: &Table,
-        control: &Control,
-        takes_part: impl Fn(&Name) -> bool,
-        numbers: &Numbers,
-    ) -> Self {
-        let mut nodes = Self::default();
-        let mut known: BTreeMap<Group, u32> = BTreeMap::new();
-        let affinities = numbers.shapes.iter().filter_map(|shape| shape.affinity.as_ref());
-        let named: BTreeSet<&Name> = affinities.flat_map(Affinity::names).collect();
-        let clusters = table.clusters.iter().filter(|(name, _)| takes_part(name));
-        for (number, (cluster, state)) in (0..).zip(clusters) {
-            let untold = state.pending.leased();
-            let open = |name: &Name, node: &NodeState| {
-                node.schedulable && !control.cordons.hold(cluster, name)
-            };
-            for (name, node) in state.nodes.iter().filter(|(name, node)| open(name, node)) {
-                let key = Group {
-                    labels: node.labels.clone(),
-                    taints: node.taints.clone(),
-                    name: named.get(name).map(|name| Name::clone(name)),
-                };
-                let next = u32::try_from(nodes.groups.len()).expect("fewer than 2^32 groups");
-                let group = *known.entry(key.clone()).or_insert(next);
-                if group == next {
-                    nodes.groups.push(key);
-                }
-                let stopping = state.stopping.get(name);
-                let input = node_input(node, untold.get(&**name), stopping, numbers);
-                nodes.inputs.push(NodeIn { group, cluster: number, ..input });
-                nodes.names.push((Arc::clone(cluster), Arc::clone(name)));
-            }
-        }
-        nodes
-    }
-}
-
-/// What a node has: of what is free, leases are taken off that its executor has not heard of; what
-/// was told to stop and its executor has not heard of comes free beside what that tells.
-fn node_input(
-    node: &NodeState,
-    untold: Option<&Resources>,
-    stopping: Option<&Resources>,
-    numbers: &Numbers,
-) -> NodeIn {
-    let capacity = numbers.amounts(&node.allocatable);
-    let mut free = numbers.amounts(&node.free);
-    for (free, taken) in free.iter_mut().zip(untold.map_or(vec![], |u| numbers.amounts(u))) {
-        *free = free.saturating_sub(taken);
-    }
-    let mut coming = node.freeing.clone();
-    stopping.into_iter().for_each(|stopping| coming.add(stopping));
-    let mut freeing = Vec::new();
-    if coming.iter().next().is_some() {
-        // The executor may have heard of it in the meantime: it is one room all the same.
-        let most = capacity.iter().zip(&free).map(|(capacity, free)| (capacity - free).max(0));
-        freeing = numbers.amounts(&coming).into_iter().zip(most).map(|(a, b)| a.min(b)).collect();
-    }
-    NodeIn { free, freeing, capacity, ..NodeIn::default() }
-}
-
 /// What runs, as far as queue and node take part.
 fn running_inputs(
     rows: &[Row],
@@ -480,6 +420,8 @@ fn running_inputs(
     rows.iter().filter_map(input).collect()
 }
 
+#[cfg(test)]
+mod gang_tests;
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]

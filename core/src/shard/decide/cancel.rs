@@ -1,6 +1,8 @@
 //! Cancelling and reprioritizing: by id, or all of a job set.
 
-use super::{Context, Shard, Writer};
+use std::collections::BTreeSet;
+
+use super::{Context, Shard, Writer, gangs};
 use crate::Name;
 use crate::command::{Outcome, Target};
 use crate::id::{JobId, JobRef};
@@ -22,9 +24,17 @@ pub(super) fn cancel(
     };
     for job in wanted(shard, target, &mut result) {
         let change = Change::Cancelled { reason: reason.cloned() };
-        for (part, count) in live_parts(shard, job, states) {
+        let parts = live_parts(shard, job, states);
+        let others = if parts.is_empty() { Vec::new() } else { gangs::others(shard, job, &change) };
+        for (part, count) in parts {
             result.changed += u64::from(count);
             write(shard, part, count, change.clone(), ctx, writer);
+        }
+        for (other, change) in others {
+            for (part, count) in live_parts(shard, other, StateSet::ALL) {
+                result.changed += u64::from(count);
+                write(shard, part, count, change.clone(), ctx, writer);
+            }
         }
     }
     result.outcome()
@@ -42,17 +52,27 @@ pub(super) fn reprioritize(
         Target::Jobs(_) => StateSet::ALL,
         Target::JobSet { states, .. } => *states,
     };
+    let mut done: BTreeSet<JobId> = BTreeSet::new();
     for job in wanted(shard, target, &mut result) {
         // A task has its array's priority.
         if job.index.is_some() {
             result.missing.push(job);
             continue;
         }
-        let Some(live) = shard.jobs.get(job.job) else { continue };
-        if !live_parts(shard, job, states).is_empty() {
-            let count = u32::try_from(live.live()).unwrap_or(u32::MAX);
+        if live_parts(shard, job, states).is_empty() || done.contains(&job.job) {
+            continue;
+        }
+        // A gang has one priority.
+        let members = gangs::with_members(shard, job.job);
+        if members.len() > 1 {
+            done.extend(members.iter().copied());
+        }
+        for member in members {
+            let live = shard.jobs.get(member).map_or(0, Job::live);
+            let count = u32::try_from(live).unwrap_or(u32::MAX);
             result.changed += u64::from(count);
-            write(shard, job, count, Change::Reprioritized { priority }, ctx, writer);
+            let change = Change::Reprioritized { priority };
+            write(shard, JobRef::whole(member), count, change, ctx, writer);
         }
     }
     result.outcome()

@@ -1,6 +1,7 @@
 //! Deciding commands: one file a verb. Each writes the records that say what happened.
 
 mod cancel;
+mod gangs;
 mod lease;
 mod preempt;
 mod report;
@@ -11,6 +12,8 @@ use crate::Name;
 use crate::command::{Command, Outcome, Refusal};
 use crate::id::CommandId;
 use crate::record::{Done, HistorySpan, Record};
+
+pub(super) use gangs::is_to_be_stopped;
 
 pub(super) fn decide(
     shard: &mut Shard,

@@ -7,6 +7,7 @@ use crate::Name;
 use crate::command::{Outcome, Preempt, PreemptedRun, Victims};
 use crate::id::JobRef;
 use crate::record::{Change, Changed, Record};
+use crate::shard::job::Job;
 use crate::time::Timestamp;
 
 /// Runs by when they were leased: of one queue, shape and node.
@@ -40,9 +41,8 @@ fn candidates(shard: &Shard, preempt: &Preempt) -> BTreeMap<(u32, u32, Name), Yo
     let mut found: BTreeMap<_, Young> = keys.map(|key| (key, Young::new())).collect();
     let runs = shard.clusters.get(&preempt.cluster).map(|cluster| &cluster.runs);
     for &target in runs.into_iter().flatten() {
-        let Some(job) = shard.jobs.get(target.job).filter(|job| !job.at_most_once()) else {
-            continue;
-        };
+        let stays = |job: &Job| job.at_most_once() || shard.shapes.value(job.shape).gang.is_some();
+        let Some(job) = shard.jobs.get(target.job).filter(|job| !stays(job)) else { continue };
         let Some((_, run)) = job.active(target.index) else { continue };
         if let Some(young) = found.get_mut(&(job.queue, job.shape, run.node.clone())) {
             young.push((run.leased_at, target, run.attempt));

@@ -1,12 +1,12 @@
 //! What clusters say of their runs, and clusters that say nothing any more.
 
-use super::{Context, Shard, Writer};
+use super::{Context, Shard, Writer, gangs};
 use crate::Name;
 use crate::command::{Outcome, Report, RunStatus, Verdict};
 use crate::id::JobRef;
 use crate::job::{Exit, JobState};
 use crate::mutant::{self, Mutant};
-use crate::record::{Change, Changed, Record};
+use crate::record::Change;
 use crate::time::Timestamp;
 
 pub(super) fn report(
@@ -34,22 +34,30 @@ fn take(
     // The cluster's clock may be off: a run ends neither before it was leased and began, nor in
     // the future.
     let at = at.clamp(since, ctx.now.max(since));
-    let at_most_once = shard.jobs.get(job.job).is_some_and(|job| job.at_most_once());
+    let at_most_once = gangs::is_at_most_once(shard, job.job);
     let change = match status {
         RunStatus::Pending if state == JobState::Leased => Change::Pending { attempt },
         RunStatus::Running if state != JobState::Running => Change::Running { attempt },
         RunStatus::Pending | RunStatus::Running => return Verdict::Taken,
         RunStatus::Succeeded(exit) => Change::Succeeded { attempt, exit },
         RunStatus::Failed(exit) => Change::Failed { attempt, exit },
-        RunStatus::Returned(exit) => Change::Requeued { attempt, exit },
+        RunStatus::Returned(exit) => returned(shard, job, attempt, exit),
         RunStatus::Lost(exit) => lost(attempt, exit, at_most_once),
     };
-    write(shard, job, at, change, writer);
+    gangs::write(shard, job, at, change, ctx, writer);
     Verdict::Taken
 }
 
 fn lost(attempt: u32, exit: Exit, at_most_once: bool) -> Change {
     let is_over = at_most_once && !mutant::is(Mutant::TriesAgain);
+    if is_over { Change::Failed { attempt, exit } } else { Change::Requeued { attempt, exit } }
+}
+
+/// A run that never started may start elsewhere; so may a gang of which one member did not, but
+/// not when others of it may run at most once.
+fn returned(shard: &Shard, job: JobRef, attempt: u32, exit: Exit) -> Change {
+    let members = gangs::with_members(shard, job.job).len();
+    let is_over = members > 1 && gangs::is_at_most_once(shard, job.job);
     if is_over { Change::Failed { attempt, exit } } else { Change::Requeued { attempt, exit } }
 }
 
@@ -83,19 +91,14 @@ pub(super) fn expire_cluster(
         let Some(known) = shard.jobs.get(job.job) else { continue };
         let Some((_, run)) = known.active(job.index) else { continue };
         let attempt = run.attempt;
+        let at_most_once = gangs::is_at_most_once(shard, job.job);
         let exit = Exit {
             reason: Some("LeaseExpired".into()),
             message: Some(format!("cluster `{cluster}` was not heard of for too long").into()),
             ..Exit::default()
         };
-        let change = lost(attempt, exit, known.at_most_once());
-        write(shard, job, ctx.now, change, writer);
+        let change = lost(attempt, exit, at_most_once);
+        gangs::write(shard, job, ctx.now, change, ctx, writer);
     }
     Outcome::Expired(expired)
-}
-
-fn write(shard: &mut Shard, job: JobRef, at: Timestamp, change: Change, writer: &mut Writer<'_>) {
-    let Some((queue, job_set)) = shard.names_of(job.job) else { return };
-    let changed = Changed { job, queue, job_set, at, count: 1, change };
-    writer.write(shard, Record::Changed(changed));
 }

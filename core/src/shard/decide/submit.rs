@@ -1,6 +1,6 @@
 //! Taking jobs in. A job that came before, by its key and line or by its client id, keeps its id.
 
-use super::{Context, Shard, Writer};
+use super::{Context, Shard, Writer, gangs};
 use crate::Name;
 use crate::command::{IdRun, NewJob, Outcome, Refusal, Submit};
 use crate::id::{CommandId, JobId, JobRef};
@@ -27,6 +27,10 @@ pub(super) fn submit(
     if let Some(max) = queued_max
         && let Some(refusal) = full(shard, key, &queue, &jobs, max)
     {
+        return Outcome::Refused(refusal);
+    }
+    let new = jobs.iter().filter(|job| known(shard, key, &queue, job).is_none());
+    if let Some(refusal) = gangs::misfit(shard, &queue, new) {
         return Outcome::Refused(refusal);
     }
     let mut runs: Vec<IdRun> = Vec::new();
@@ -78,7 +82,7 @@ fn full(
     let more: u64 = new.map(|job| u64::from(job.count.unwrap_or(1))).sum();
     let number = shard.names.number(queue);
     let waiting = number.and_then(|number| shard.queues.get(&number));
-    let queued = waiting.map_or(0, |queue| queue.orders.jobs());
+    let queued = waiting.map_or(0, |queue| queue.waiting());
     let is_full = more > 0 && queued.saturating_add(more) > max;
     is_full.then(|| Refusal::QueueFull { queue: queue.clone(), queued, more, max })
 }

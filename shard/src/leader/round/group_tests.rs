@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_api::shape::ShapeText;
 use muster_core::control::{Cordon, Place, Queue};
-use muster_core::shape::{Requirement, Term};
+use muster_core::shape::{Affinity, Requirement, Term};
 use muster_core::time::Timestamp;
 
 use super::*;
@@ -82,7 +82,7 @@ fn picked(shapes: Vec<Shape>) -> (u32, BTreeMap<String, String>) {
     let table = table(&["n0", "n1", "n2", "n3"], shapes.clone());
     let clusters = BTreeMap::from([("c".into(), 100)]);
     let round = Round::new(&table, &control(), &clusters, 100, &BTreeMap::new()).unwrap();
-    let picks = round.picks(&round.solve(), &clusters).into_values().flatten();
+    let picks = round.picks(&round.solve(), &clusters).into_values().flatten().flatten();
     let keys: Vec<ShapeKey> = shapes.iter().map(Shape::key).collect();
     let place = |pick: bus::Pick| {
         let shape = keys.iter().position(|key| convert::shape_key(*key) == pick.shape).unwrap();
@@ -123,7 +123,7 @@ fn nothing_is_placed_on_nodes_and_clusters_that_are_cordoned() {
     let clusters = BTreeMap::from([("c".into(), 100)]);
     let places = |control: &Control| {
         let round = Round::new(&table, control, &clusters, 100, &BTreeMap::new())?;
-        let picks = round.picks(&round.solve(), &clusters).into_values().flatten();
+        let picks = round.picks(&round.solve(), &clusters).into_values().flatten().flatten();
         Some(picks.map(|pick| pick.node).collect::<Vec<_>>())
     };
     let node = |node| Place::Node { cluster: "c", node };

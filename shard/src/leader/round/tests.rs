@@ -8,6 +8,7 @@ use muster_core::id::{JobId, JobRef};
 use muster_core::time::Timestamp;
 
 use super::*;
+use crate::leader::table::NodeState;
 
 fn amounts(cpu: &str) -> BTreeMap<String, String> {
     [("cpu", cpu), ("memory", "64Gi"), ("pods", "100")]
@@ -111,7 +112,7 @@ fn the_highest_class_of_all_queues_is_leased_first() {
         let clusters = [("c".into(), 100)].into();
         let round = Round::new(&table, &control, &clusters, 1000, &BTreeMap::new()).unwrap();
         let picks = round.picks(&round.solve(), &clusters);
-        let picks = picks.into_values().flatten();
+        let picks = picks.into_values().flatten().flatten();
         picks.map(|pick| (pick.queue, pick.count)).collect::<BTreeMap<String, u32>>()
     };
     assert_eq!(leased(5_000), [("a".into(), 1), ("b".into(), 3)].into());

@@ -20,6 +20,7 @@ pub(crate) mod audit;
 pub(crate) mod changes;
 pub(crate) mod command_line;
 pub(crate) mod events;
+pub(crate) mod gangs;
 pub(crate) mod garbage;
 pub(crate) mod job_files;
 pub(crate) mod jobs;
@@ -110,6 +111,8 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
         jobs::what_is_submitted_is_shown_at_once_by_any_gateway,
         arrays::a_task_is_read_cancelled_and_followed_like_a_job,
         arrays::an_array_is_changed_and_cancelled_as_a_whole,
+        gangs::a_gang_starts_with_its_last_member_on_one_cluster,
+        gangs::a_gang_fails_with_its_first_member,
         changes::jobs_are_cancelled_by_id,
         changes::a_job_set_is_cancelled_in_the_states_named,
         changes::jobs_are_reprioritized_by_id_and_by_job_set,

@@ -1,0 +1,158 @@
+//! Gangs in rounds, by example.
+
+use std::time::Duration;
+
+use muster_api::shape::ShapeText;
+use muster_core::shape::Gang;
+use muster_core::time::Timestamp;
+
+use super::*;
+
+fn amounts(cpu: i64) -> BTreeMap<String, String> {
+    let cpu = cpu.to_string();
+    [("cpu", &*cpu), ("memory", "64Gi"), ("pods", "100")]
+        .map(|(name, amount)| (name.to_owned(), amount.to_owned()))
+        .into()
+}
+
+/// A cluster with nodes: name, value of the label `rack`, free cpus of 8.
+fn with_cluster(table: &mut Table, cluster: &str, nodes: &[(&str, &str, i64)]) {
+    let node = |(name, rack, free): &(&str, &str, i64)| bus::Node {
+        name: (*name).to_owned(),
+        labels: [("rack".to_owned(), (*rack).to_owned())].into(),
+        taints: vec![],
+        allocatable: amounts(8),
+        free: amounts(*free),
+        freeing: BTreeMap::new(),
+        runs: 0,
+        schedulable: true,
+    };
+    let nodes = nodes.iter().map(node).collect();
+    let request = bus::LeaseRequest {
+        cluster: cluster.into(),
+        instance: "i".into(),
+        seen: None,
+        nodes: bus::NodeUpdate { base: None, version: 1, nodes, removed: vec![] },
+        leases_max: 100,
+        wait_ms: 0,
+    };
+    assert!(table.request(&request, Duration::from_secs(1), Timestamp(0)));
+}
+
+fn shape(cpu: i64, gang: Option<(&str, Option<&str>)>) -> ShapeText {
+    let request = [("cpu", cpu), (PODS, 1)];
+    let request = request.map(|(name, n)| (Name::from(name), Quantity::from_units(n)));
+    let gang = gang.map(|(id, label)| Gang {
+        id: id.into(),
+        cardinality: 4,
+        uniformity: label.map(Name::from),
+    });
+    ShapeText(Arc::new(Shape { gang, ..Shape::of_request(request.into_iter().collect()) }))
+}
+
+/// A queue whose order is these runs.
+fn with_runs(table: &mut Table, queue: &str, version: u64, runs: &[(ShapeText, u64)]) {
+    let told = (0..).zip(runs).map(|(number, (_, count))| (0, number, *count));
+    let waiting = runs.iter().map(|(_, count)| count).sum();
+    let offer = bus::QueueOffer {
+        queue: queue.to_owned(),
+        further: false,
+        pools: vec![bus::PoolOffer {
+            pool: "default".into(),
+            heads: vec![bus::Head {
+                class: "default".into(),
+                runs: told.collect(),
+                behind: None,
+                holds: BTreeMap::new(),
+            }],
+            waiting,
+            demand: BTreeMap::new(),
+            held: 0,
+            holds: BTreeMap::new(),
+        }],
+    };
+    table.offers(bus::Offers {
+        shard: 1,
+        owner: "w".into(),
+        epoch: 1,
+        version,
+        previous: version - 1,
+        full: version == 1,
+        shapes: runs.iter().map(|(shape, _)| shape.clone()).collect(),
+        queues: vec![offer],
+    });
+}
+
+/// What is leased as a whole: node and count.
+type Part = Vec<(String, u32)>;
+
+/// What is leased to whom: cluster, then the parts with node, cpus and count.
+fn leased(table: &Table, leases_max: u64) -> Vec<(String, Vec<Part>)> {
+    let queue = muster_core::control::Queue::default();
+    let control = Control::default().with_queue("a", queue.clone()).unwrap();
+    let control = control.with_queue("b", queue).unwrap();
+    let clusters = table.clusters.keys().map(|name| (Arc::clone(name), leases_max)).collect();
+    let Some(round) = Round::new(table, &control, &clusters, 1000, &BTreeMap::new()) else {
+        return Vec::new();
+    };
+    let picks = round.picks(&round.solve(), &clusters);
+    let part = |picks: Vec<bus::Pick>| {
+        let mut part: Vec<_> = picks.into_iter().map(|pick| (pick.node, pick.count)).collect();
+        part.sort();
+        part
+    };
+    let parts = picks
+        .into_iter()
+        .map(|((_, cluster), parts)| (cluster.to_string(), parts.into_iter().map(part).collect()));
+    parts.collect()
+}
+
+fn part(picks: &[(&str, u32)]) -> Part {
+    picks.iter().map(|(node, count)| ((*node).to_owned(), *count)).collect()
+}
+
+#[test]
+fn a_gang_goes_to_one_cluster_as_a_whole_or_not_at_all() {
+    let mut table = Table::new("default");
+    with_cluster(&mut table, "c", &[("n", "1", 3)]);
+    with_cluster(&mut table, "d", &[("n", "1", 3)]);
+    let gang = || shape(1, Some(("g", None)));
+    with_runs(&mut table, "a", 1, &[(gang(), 4), (shape(2, None), 1)]);
+    assert_eq!(leased(&table, 100), [("c".into(), vec![part(&[("n", 1)])])], "what is behind it");
+    with_cluster(&mut table, "d", &[("m", "1", 2), ("n", "1", 3)]);
+    let all = leased(&table, 100);
+    assert_eq!(all[1], ("d".into(), vec![part(&[("m", 2), ("n", 2)])]));
+}
+
+#[test]
+fn all_nodes_of_a_gang_have_one_value_of_its_label() {
+    let mut table = Table::new("default");
+    let nodes = [("k", "1", 3), ("l", "2", 2), ("m", "1", 0), ("n", "2", 2)];
+    with_cluster(&mut table, "c", &nodes);
+    with_runs(&mut table, "a", 1, &[(shape(1, Some(("g", Some("rack")))), 4)]);
+    assert_eq!(leased(&table, 100), [("c".into(), vec![part(&[("l", 2), ("n", 2)])])]);
+    with_runs(&mut table, "a", 2, &[(shape(1, Some(("g", Some("zone")))), 4)]);
+    assert_eq!(leased(&table, 100), [], "no node has that label");
+}
+
+#[test]
+fn members_of_several_shapes_are_one_part_of_the_command() {
+    let mut table = Table::new("default");
+    with_cluster(&mut table, "c", &[("m", "1", 8), ("n", "1", 8)]);
+    let (one, two) = (shape(1, Some(("g", None))), shape(8, Some(("g", None))));
+    with_runs(&mut table, "a", 1, &[(one, 3), (two, 1), (shape(1, None), 2)]);
+    let all = leased(&table, 100);
+    let [(_, parts)] = &all[..] else { panic!("one cluster") };
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+}
+
+#[test]
+fn a_gang_of_more_jobs_than_a_cluster_takes_at_once_goes_alone() {
+    let mut table = Table::new("default");
+    with_cluster(&mut table, "c", &[("n", "1", 8)]);
+    let gang = shape(1, Some(("g", None)));
+    with_runs(&mut table, "a", 1, &[(shape(1, None), 1), (gang, 4), (shape(1, None), 3)]);
+    assert_eq!(leased(&table, 2), [("c".into(), vec![part(&[("n", 4)])])]);
+    let whole = [part(&[("n", 4)]), part(&[("n", 1)]), part(&[("n", 1)])];
+    assert_eq!(leased(&table, 6), [("c".into(), whole.to_vec())]);
+}

@@ -1,0 +1,98 @@
+//! The nodes of a round, and what tells them apart beside what they have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_core::Name;
+use muster_core::control::Control;
+use muster_core::resources::Resources;
+use muster_core::shape::{Affinity, Shape, Taint};
+use muster_core::solve::NodeIn;
+
+use super::super::table::{NodeState, Table};
+use super::Numbers;
+
+/// Nodes that are equal to every shape, resources aside.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Group {
+    pub(super) labels: BTreeMap<Name, Name>,
+    taints: Vec<Taint>,
+    /// The name of its only node, where a shape speaks of that.
+    name: Option<Name>,
+}
+
+impl Group {
+    pub(super) fn admits(&self, shape: &Shape) -> bool {
+        shape.admits(self.name.as_deref().unwrap_or_default(), &self.labels, &self.taints)
+    }
+}
+
+/// The nodes that take part, (cluster, node) each, and the groups of equal ones among them.
+#[derive(Default)]
+pub(super) struct Nodes {
+    pub(super) names: Vec<(Name, Name)>,
+    pub(super) inputs: Vec<NodeIn>,
+    pub(super) groups: Vec<Group>,
+}
+
+impl Nodes {
+    pub(super) fn of(
+        table: &Table,
+        control: &Control,
+        takes_part: impl Fn(&Name) -> bool,
+        numbers: &Numbers,
+    ) -> Self {
+        let mut nodes = Self::default();
+        let mut known: BTreeMap<Group, u32> = BTreeMap::new();
+        let affinities = numbers.shapes.iter().filter_map(|shape| shape.affinity.as_ref());
+        let named: BTreeSet<&Name> = affinities.flat_map(Affinity::names).collect();
+        let clusters = table.clusters.iter().filter(|(name, _)| takes_part(name));
+        for (number, (cluster, state)) in (0..).zip(clusters) {
+            let untold = state.pending.leased();
+            let open = |name: &Name, node: &NodeState| {
+                node.schedulable && !control.cordons.hold(cluster, name)
+            };
+            for (name, node) in state.nodes.iter().filter(|(name, node)| open(name, node)) {
+                let key = Group {
+                    labels: node.labels.clone(),
+                    taints: node.taints.clone(),
+                    name: named.get(name).map(|name| Name::clone(name)),
+                };
+                let next = u32::try_from(nodes.groups.len()).expect("fewer than 2^32 groups");
+                let group = *known.entry(key.clone()).or_insert(next);
+                if group == next {
+                    nodes.groups.push(key);
+                }
+                let stopping = state.stopping.get(name);
+                let input = node_input(node, untold.get(&**name), stopping, numbers);
+                nodes.inputs.push(NodeIn { group, cluster: number, ..input });
+                nodes.names.push((Arc::clone(cluster), Arc::clone(name)));
+            }
+        }
+        nodes
+    }
+}
+
+/// What a node has: of what is free, leases are taken off that its executor has not heard of; what
+/// was told to stop and its executor has not heard of comes free beside what that tells.
+fn node_input(
+    node: &NodeState,
+    untold: Option<&Resources>,
+    stopping: Option<&Resources>,
+    numbers: &Numbers,
+) -> NodeIn {
+    let capacity = numbers.amounts(&node.allocatable);
+    let mut free = numbers.amounts(&node.free);
+    for (free, taken) in free.iter_mut().zip(untold.map_or(vec![], |u| numbers.amounts(u))) {
+        *free = free.saturating_sub(taken);
+    }
+    let mut coming = node.freeing.clone();
+    stopping.into_iter().for_each(|stopping| coming.add(stopping));
+    let mut freeing = Vec::new();
+    if coming.iter().next().is_some() {
+        // The executor may have heard of it in the meantime: it is one room all the same.
+        let most = capacity.iter().zip(&free).map(|(capacity, free)| (capacity - free).max(0));
+        freeing = numbers.amounts(&coming).into_iter().zip(most).map(|(a, b)| a.min(b)).collect();
+    }
+    NodeIn { free, freeing, capacity, ..NodeIn::default() }
+}
