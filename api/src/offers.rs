@@ -14,7 +14,7 @@ use crate::bus::{Head, PoolOffer, QueueOffer, QueueWindow, Room, Windows};
 use crate::shape::ShapeText;
 
 /// Bytes of a run in a head, generously.
-const WAITING_BYTES: usize = 20;
+const WAITING_BYTES: usize = 29;
 /// Bytes of a queue's or pool's offer beside its texts and lists, generously.
 const OFFER_BYTES: usize = 160;
 /// Bytes of a head beside the name of its class and its runs, generously.
@@ -112,7 +112,8 @@ pub fn pack_windows(
         }
         let behind = offer::Behind::first(from, &window.runs, told).or(window.behind);
         let runs = wire_runs(&window.runs[..told], &mut shapes);
-        queues.push(QueueWindow { queue, class, runs, behind: behind.map(Into::into) });
+        let since = since(&window.runs[..told]);
+        queues.push(QueueWindow { queue, class, runs, since, behind: behind.map(Into::into) });
     }
     Windows { shapes: shapes.texts, queues }
 }
@@ -194,6 +195,7 @@ impl Part<'_> {
             Head {
                 class: head.class.to_string(),
                 runs: wire_runs(&head.runs[..*told], shapes),
+                since: since(&head.runs[..*told]),
                 behind: behind.or(head.behind).map(Into::into),
                 holds: self.classes.get(&head.class).map(amounts).unwrap_or_default(),
             }
@@ -252,6 +254,10 @@ fn wire_runs(runs: &[WaitingJobs], shapes: &mut Shapes) -> Vec<(u32, u32, u64)> 
     runs.iter().map(wire).collect()
 }
 
+fn since(runs: &[WaitingJobs]) -> Vec<i64> {
+    runs.iter().map(|run| run.since.0).collect()
+}
+
 /// How many of the first runs take no more than so many bytes, shapes included, and how many these
 /// take.
 fn runs_that_fit(runs: &[WaitingJobs], bytes_max: usize) -> (usize, usize) {
@@ -280,6 +286,7 @@ fn take<'a>(room: &mut Room, bytes: usize, runs: impl Iterator<Item = &'a Waitin
 mod tests {
     use muster_core::offer::Window;
     use muster_core::quantity::Quantity;
+    use muster_core::time::Timestamp;
 
     use super::*;
     use crate::bus::{Offers, encode};
@@ -306,7 +313,8 @@ mod tests {
         for (n, shape) in shapes.iter().enumerate() {
             let (pool, class) = (shape.pool.clone(), shape.class.clone());
             let priority = u32::try_from(n / 10).unwrap();
-            let run = WaitingJobs { priority, shape: Arc::clone(shape), count: 2 };
+            let since = Timestamp(n as i64);
+            let run = WaitingJobs { priority, shape: Arc::clone(shape), count: 2, since };
             let new =
                 offer::Head { pool: pool.clone(), class: class.clone(), ..Default::default() };
             heads.entry((pool, class)).or_insert(new).runs.push(run);

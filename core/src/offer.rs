@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::Name;
 use crate::shape::Shape;
+use crate::time::Timestamp;
 
 /// What one queue has waiting and what it holds.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -42,6 +43,8 @@ pub struct WaitingJobs {
     pub shape: Arc<Shape>,
     /// How many.
     pub count: u64,
+    /// When the first of them was submitted; the end of time where it was not looked for.
+    pub since: Timestamp,
 }
 
 /// A place in one of a queue's orders, between two runs of those that are told.

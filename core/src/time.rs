@@ -14,6 +14,13 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
+    /// So much earlier.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// The time from `earlier` to this point; zero when `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -45,6 +45,8 @@ pub struct Config {
     /// How much of its fair share a queue keeps when others have less than theirs: 1 is all of it,
     /// more keeps that much more.
     pub protected_share: f64,
+    /// How long a job waits before room is kept for it; 0 keeps none.
+    pub reserve_after: HumanDuration,
     /// How long a log object stays at least. So long can events be read again, and pod specs of
     /// jobs that have finished.
     pub log_grace: HumanDuration,
@@ -75,6 +77,7 @@ impl Default for Config {
             preempt_interval: HumanDuration::secs(5),
             preemptions_max: 100,
             protected_share: 1.0,
+            reserve_after: HumanDuration::secs(600),
             log_grace: HumanDuration::secs(24 * 3600),
             history_days: 90,
             deletes_per_second: 100,
@@ -135,6 +138,10 @@ impl Config {
             FieldDoc::new(
                 "protected_share",
                 "how much of its fair share a queue keeps when others have less than theirs: 1 is all of it, more keeps that much more",
+            ),
+            FieldDoc::new(
+                "reserve_after",
+                "how long a job (or gang) waits before what gets free is kept for it on the node (or in the cluster) that is nearest to having room; 0 keeps none",
             ),
             FieldDoc::new(
                 "log_grace",

@@ -78,6 +78,9 @@ pub struct Head {
     /// The runs: (priority, shape by position in [`Offers::shapes`], count). There may be none,
     /// where nothing fits the message.
     pub runs: Vec<(u32, u32, u64)>,
+    /// When the first job of each run was submitted, in milliseconds since 1970.
+    #[serde(default)]
+    pub since: Vec<i64>,
     /// Where the order goes on, if this is not all of it.
     pub behind: Option<Behind>,
     /// What clusters hold of the class's jobs, as quantities by resource: for limits of the class.
@@ -132,6 +135,9 @@ pub struct QueueWindow {
     pub class: String,
     /// The runs: (priority, shape by position, count).
     pub runs: Vec<(u32, u32, u64)>,
+    /// As in [`Head::since`].
+    #[serde(default)]
+    pub since: Vec<i64>,
     /// Where the order goes on, if anything is left.
     pub behind: Option<Behind>,
 }

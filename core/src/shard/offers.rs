@@ -10,6 +10,7 @@ use crate::id::JobId;
 use crate::offer::{Behind, Head, QueueOffer, WaitingJobs, Window};
 use crate::resources::Resources;
 use crate::shape::{Shape, ShapeKey};
+use crate::time::Timestamp;
 
 /// Pieces of one order that are looked at, at most, for one offer or window, behind where it
 /// begins.
@@ -65,6 +66,7 @@ impl Telling {
                 priority: next.priority,
                 shape: Arc::clone(shape),
                 count: next.count,
+                since: next.first.map_or(Timestamp(i64::MAX), JobId::submitted_at),
             }),
         }
         self.is_done()
@@ -220,7 +222,6 @@ mod tests {
     use crate::quantity::Quantity;
     use crate::record::Payload;
     use crate::shard::Context;
-    use crate::time::Timestamp;
 
     fn cpus(cpu: u8) -> Resources {
         [("cpu".into(), Quantity::from_units(cpu.into()))].into_iter().collect()
@@ -329,7 +330,7 @@ mod tests {
     #[test]
     fn an_order_that_is_left_in_the_middle_of_a_run_is_gone_on_with_at_the_beginning_of_it() {
         let shape = Arc::new(shape(1, "a", "x"));
-        let piece = |shape, count| Piece { priority: 3, shape, count };
+        let piece = |shape, count| Piece { priority: 3, shape, count, first: None };
         let mut telling = Telling { left: 10, ..Telling::default() };
         assert!(!telling.push(piece(1, 2), &shape, true, 10));
         assert!(!telling.push(piece(2, 2), &shape, true, 10));

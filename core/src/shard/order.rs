@@ -45,6 +45,8 @@ pub(super) struct Piece {
     pub(super) priority: u32,
     pub(super) shape: u32,
     pub(super) count: u64,
+    /// The first of them, as far as it was looked for.
+    pub(super) first: Option<JobId>,
 }
 
 /// Where a job waits.
@@ -261,20 +263,20 @@ fn merge<'a>(
         }
         let mut looked_at = 0;
         while looked_at < MERGED_JOBS_MAX
-            && let Some(Reverse((_, number, jobs))) = heads.pop()
+            && let Some(Reverse((id, number, jobs))) = heads.pop()
         {
             looked_at += 1;
             match &mut lines[number] {
                 Line::Gang(parts) => {
-                    for &(shape, count) in parts.values() {
+                    for (&first, &(shape, count)) in &*parts {
                         left.remove(&shape);
-                        visit(Piece { priority, shape, count })?;
+                        visit(Piece { priority, shape, count, first: Some(first) })?;
                     }
                 }
                 line @ Line::Shape { .. } => {
                     let Line::Shape { shape, .. } = *line else { continue };
                     heads.extend(next(line).map(|(id, jobs)| Reverse((id, number, jobs))));
-                    visit(Piece { priority, shape, count: jobs })?;
+                    visit(Piece { priority, shape, count: jobs, first: Some(id) })?;
                     if let Some(rest) = left.get_mut(&shape) {
                         *rest -= jobs;
                     }
@@ -283,13 +285,19 @@ fn merge<'a>(
         }
     }
     for line in lines {
-        let shapes = match line {
-            Line::Shape { shape, .. } => vec![shape],
-            Line::Gang(parts) => parts.into_values().map(|(shape, _)| shape).collect(),
+        let rest: Vec<(Option<JobId>, u32)> = match line {
+            Line::Shape { shape, bucket, at } => {
+                let place = Place { priority, shape };
+                let first = bucket.ids.range(at..).find(|id| stands(**id, place) > 0);
+                vec![(first.copied(), shape)]
+            }
+            Line::Gang(parts) => {
+                parts.into_iter().map(|(first, (shape, _))| (Some(first), shape)).collect()
+            }
         };
-        for shape in shapes {
+        for (first, shape) in rest {
             if let Some(count) = left.remove(&shape).filter(|count| *count > 0) {
-                visit(Piece { priority, shape, count })?;
+                visit(Piece { priority, shape, count, first })?;
             }
         }
     }

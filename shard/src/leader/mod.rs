@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Unsent;
 use crate::send;
 use crate::worker::Deps;
-use round::Round;
+use round::{Kept, Round, Terms};
 use search::Stuck;
 use table::{Table, Taken};
 
@@ -75,6 +75,8 @@ struct Leader<'a> {
     /// Whether a round left jobs for which there was no room, since room was last made.
     is_short: bool,
     preempt_due: Duration,
+    /// On which clusters room is kept for overdue jobs.
+    kept: Kept,
     /// What rates of queues leave, and when one leaves more than now.
     rates: caps::Rates,
     rate_due: Option<Duration>,
@@ -109,6 +111,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         searched: Name::default(),
         is_short: false,
         preempt_due: deps.clock.monotonic() + PREEMPT_DELAY,
+        kept: Kept::new(),
         rates: caps::Rates::default(),
         rate_due: None,
         chance: 0,
@@ -292,7 +295,9 @@ impl Leader<'_> {
         let control = self.deps.control.latest();
         let jobs_max = self.deps.config.round_jobs_max;
         let rates = self.rates.left(&control, now);
-        let round = Round::new(&self.table, &control, &clusters, jobs_max, &rates);
+        let (overdue, kept) = (self.overdue(), &self.kept);
+        let terms = Terms { jobs_max, rates: &rates, overdue, kept };
+        let round = Round::new(&self.table, &control, &clusters, &terms);
         let Some(round) = round else { return };
         let Some((round, plan)) = self.solved(round).await else { return };
         self.stuck = round.stuck(&plan);

@@ -29,6 +29,7 @@ mod tests {
     use muster_core::control::PriorityClass;
     use muster_core::resources::Resources;
     use muster_core::shape::Shape;
+    use muster_core::time::Timestamp;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -41,7 +42,7 @@ mod tests {
         for (n, (class, priority)) in (1..).zip(jobs) {
             let shape = Shape { class: (*class).into(), ..Shape::of_request(Resources::new()) };
             let state: &mut ClassState = queue.classes.entry((*class).into()).or_default();
-            state.head.push((*priority, Arc::new(shape), n));
+            state.head.push((*priority, Arc::new(shape), n, Timestamp(0)));
         }
         for class in queue.classes.values_mut() {
             class.head.sort_by_key(|(priority, ..)| *priority);
@@ -61,7 +62,7 @@ mod tests {
     }
 
     fn counts(queue: &QueueState, control: &Control) -> Vec<u64> {
-        ordered(queue, control).iter().map(|(_, _, count)| *count).collect()
+        ordered(queue, control).iter().map(|(_, _, count, _)| *count).collect()
     }
 
     #[test]

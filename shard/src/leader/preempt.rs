@@ -1,5 +1,5 @@
 //! Making room: when jobs wait for which there is none, some of what runs is told to stop, where
-//! classes or shares say so. What comes free is kept for whom it was made by the lease rounds,
+//! classes or shares say so, and room is kept for those that have waited too long. What comes free is kept for whom it was made by the lease rounds,
 //! since they know what is coming: from the executors, and until these have heard of it, from here.
 
 use std::collections::BTreeMap;
@@ -13,15 +13,19 @@ use muster_core::control::Control;
 use muster_core::id::CommandId;
 use muster_core::shape::{DEFAULT_CLASS, Shape};
 use muster_core::solve::Cause;
+use muster_core::time::Timestamp;
 
 use super::Leader;
 use super::commit::ask;
 use super::round::{Limits, Round};
+use crate::config::Config;
 
 /// How long a shard may take to tell a page of what runs.
 const RUNNING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it may take to commit preemptions.
 const PREEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often room is looked for that is to be kept for overdue jobs, where nobody is preempted.
+const RESERVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is asked to, under one id.
 const PREEMPT_TRIES: usize = 2;
 /// Pages that are read of one shard, at most: what it does not come to tell is safe for the moment.
@@ -52,8 +56,15 @@ pub(super) type AllVictims = BTreeMap<(u16, Name), Vec<Victims>>;
 impl Leader<'_> {
     /// When room is to be made next, if somebody waits for it.
     pub(super) fn preempt_wake(&self) -> Option<Duration> {
-        let is_wanted = self.is_short && !self.deps.config.preempt_interval.0.is_zero();
-        is_wanted.then_some(self.preempt_due)
+        let Config { preempt_interval, reserve_after, .. } = &self.deps.config;
+        let is_asked_for = !preempt_interval.0.is_zero() || !reserve_after.0.is_zero();
+        (self.is_short && is_asked_for).then_some(self.preempt_due)
+    }
+
+    /// Jobs that were submitted before are overdue.
+    pub(super) fn overdue(&self) -> Timestamp {
+        let after = self.deps.config.reserve_after.0;
+        if after.is_zero() { Timestamp(0) } else { self.deps.clock.now().minus(after) }
     }
 
     /// Makes room for what found none, if it is time.
@@ -63,21 +74,28 @@ impl Leader<'_> {
             return;
         }
         self.is_short = false;
-        self.preempt_due = now + self.deps.config.preempt_interval.0;
+        let interval = self.deps.config.preempt_interval.0;
+        self.preempt_due = now + if interval.is_zero() { RESERVE_INTERVAL } else { interval };
         let control = self.deps.control.latest();
-        let running = self.running(&control).await;
-        if running.is_empty() {
+        let running = if interval.is_zero() { Vec::new() } else { self.running(&control).await };
+        let overdue = self.overdue();
+        if running.is_empty() && !self.table.has_waiting(overdue) {
+            self.kept.clear();
             return;
         }
         let limits = Limits {
             picks_max: self.deps.config.round_jobs_max,
             preemptions_max: self.deps.config.preemptions_max,
             protected: self.deps.config.protected_thousandths(),
+            overdue,
         };
         let Some(round) = Round::to_preempt(&self.table, &control, &running, limits) else {
             return;
         };
         let Some((round, plan)) = self.solved(round).await else { return };
+        let kept = round.kept(&plan);
+        self.dirty |= kept != self.kept;
+        self.kept = kept;
         let victims = round.victims(&plan);
         if !victims.is_empty() {
             self.give_up(victims).await;

@@ -11,8 +11,9 @@ use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources, dense, from_dense};
 use muster_core::shape::{Shape, ShapeKey};
 use muster_core::solve::{
-    self, Cause, ClassIn, Plan, Problem, QueueIn, Reason, RunIn, RunningIn, ShapeIn,
+    self, Cause, ClaimedFrom, ClassIn, Plan, Problem, QueueIn, Reason, RunIn, RunningIn, ShapeIn,
 };
+use muster_core::time::Timestamp;
 
 use self::gangs::Gangs;
 use self::nodes::Nodes;
@@ -51,6 +52,24 @@ pub(super) struct Limits {
     pub(super) preemptions_max: u64,
     /// How much of its fair share a queue keeps, in thousandths.
     pub(super) protected: u64,
+    /// Jobs that were submitted before are overdue.
+    pub(super) overdue: Timestamp,
+}
+
+/// On which cluster room is kept for a queue's overdue jobs of a shape.
+pub(super) type Kept = BTreeMap<(Name, ShapeKey), Name>;
+
+/// What a lease round goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a> {
+    /// At most so many jobs are placed.
+    pub(super) jobs_max: u64,
+    /// How many jobs of each queue with a rate.
+    pub(super) rates: &'a BTreeMap<Name, u64>,
+    /// Jobs that were submitted before are overdue.
+    pub(super) overdue: Timestamp,
+    /// Where room is kept for them.
+    pub(super) kept: &'a Kept,
 }
 
 /// Everything that counts in a round, as numbers.
@@ -124,7 +143,7 @@ pub(super) fn total(table: &Table, numbers: &Numbers) -> Vec<i64> {
 fn resources(table: &Table) -> Vec<Name> {
     let mut all: BTreeMap<Name, ()> = ["cpu", "memory", PODS].map(|n| (Name::from(n), ())).into();
     let nodes = table.clusters.values().flat_map(|cluster| cluster.nodes.values());
-    let shapes = table.queues.values().flat_map(|queue| queue.runs().map(|(_, shape, _)| shape));
+    let shapes = table.queues.values().flat_map(|queue| queue.runs().map(|(_, shape, ..)| shape));
     let names = nodes.flat_map(|node| node.allocatable.iter());
     all.extend(names.map(|(name, _)| (Arc::clone(name), ())));
     all.extend(shapes.flat_map(|s| s.request.iter()).map(|(name, _)| (Arc::clone(name), ())));
@@ -137,17 +156,21 @@ impl Round {
         table: &Table,
         control: &Control,
         clusters: &BTreeMap<Name, u64>,
-        jobs_max: u64,
-        rates: &BTreeMap<Name, u64>,
+        terms: &Terms<'_>,
     ) -> Option<Self> {
-        let picks_max = jobs_max.min(clusters.values().sum());
-        let limits = Limits { picks_max, ..Limits::default() };
-        let mut round =
-            Self::of(table, control, |cluster| clusters.contains_key(cluster), &[], limits)?;
-        // A gang of more jobs than a round may place is placed by itself.
-        round.problem.picks_max = picks_max.max(gangs::largest(&round.problem));
+        let picks_max = terms.jobs_max.min(clusters.values().sum());
+        let limits = Limits { picks_max, overdue: terms.overdue, ..Limits::default() };
+        let takes_part = |cluster: &Name| clusters.contains_key(cluster);
+        // Room is kept in one place: elsewhere an overdue job is one like others.
+        let keeps = |queue: &Name, shape: &Shape| {
+            let kept = terms.kept.get(&(Arc::clone(queue), shape.key()));
+            kept.is_some_and(takes_part)
+        };
+        let mut round = Self::of(table, control, takes_part, keeps, &[], limits)?;
+        // A gang may have more jobs than a round may place; then it is leased by itself.
+        round.problem.picks_max = picks_max + gangs::largest(&round.problem);
         for (name, input) in round.queues.iter().zip(&mut round.problem.queues) {
-            input.picks_max = rates.get(name).copied();
+            input.picks_max = terms.rates.get(name).copied();
         }
         Some(round)
     }
@@ -160,19 +183,20 @@ impl Round {
         running: &[Row],
         limits: Limits,
     ) -> Option<Self> {
-        Self::of(table, control, |_| true, running, limits)
+        Self::of(table, control, |_| true, |_, _| true, running, limits)
     }
 
     fn of(
         table: &Table,
         control: &Control,
         takes_part: impl Fn(&Name) -> bool,
+        keeps: impl Fn(&Name, &Shape) -> bool,
         running: &[Row],
         limits: Limits,
     ) -> Option<Self> {
         let mut numbers = Numbers::new(table);
         let Queues { names: queues, shards, mut inputs, priorities } =
-            Queues::of(table, control, &mut numbers);
+            Queues::of(table, control, (limits.overdue, keeps), &mut numbers);
         if inputs.iter().all(|queue| queue.runs.is_empty()) {
             return None;
         }
@@ -308,6 +332,18 @@ impl Round {
         }
     }
 
+    /// Where room is to be kept for overdue jobs.
+    pub(super) fn kept(&self, plan: &Plan) -> Kept {
+        let keeping = plan.claims.iter().filter(|claim| claim.from == ClaimedFrom::Keeping);
+        let kept = keeping.map(|claim| {
+            let queue = claim.queue as usize;
+            let shape = self.problem.queues[queue].runs[claim.run as usize].shape;
+            let cluster = Arc::clone(&self.nodes[claim.node as usize].0);
+            ((Arc::clone(&self.queues[queue]), self.keys[shape as usize]), cluster)
+        });
+        kept.collect()
+    }
+
     /// Who is to make room, by shard and cluster.
     pub(super) fn victims(&self, plan: &Plan) -> AllVictims {
         let mut all = AllVictims::new();
@@ -371,7 +407,12 @@ struct Queues {
 }
 
 impl Queues {
-    fn of(table: &Table, control: &Control, numbers: &mut Numbers) -> Self {
+    fn of(
+        table: &Table,
+        control: &Control,
+        (overdue, keeps): (Timestamp, impl Fn(&Name, &Shape) -> bool),
+        numbers: &mut Numbers,
+    ) -> Self {
         let mut queues = Self::default();
         for (name, queue) in &table.queues {
             let Some(settings) = control.queues.get(&**name) else { continue };
@@ -379,10 +420,10 @@ impl Queues {
             // those that ask.
             let ask = !settings.cordoned && table.is_reachable(queue.shard);
             let known = if ask { ordered(queue, control) } else { Vec::new() };
-            let runs = known.iter().map(|(_, s, n)| RunIn {
+            let runs = known.iter().map(|(_, s, n, since)| RunIn {
                 shape: numbers.shape(s),
                 count: *n,
-                is_overdue: false,
+                is_overdue: *since < overdue && keeps(name, s),
             });
             let mut demand = queue.holds.clone();
             if ask {
@@ -395,7 +436,7 @@ impl Queues {
                 demand: numbers.amounts(&demand),
                 ..QueueIn::default()
             });
-            queues.priorities.push(known.iter().map(|(priority, _, _)| *priority).collect());
+            queues.priorities.push(known.iter().map(|(priority, ..)| *priority).collect());
             queues.names.push(Arc::clone(name));
             queues.shards.push(queue.shard);
         }
@@ -426,3 +467,14 @@ mod gang_tests;
 mod group_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod testing {
+    use super::*;
+
+    /// Terms without rates and overdue jobs.
+    pub(super) fn terms(jobs_max: u64) -> Terms<'static> {
+        static RATES: BTreeMap<Name, u64> = BTreeMap::new();
+        static KEPT: Kept = Kept::new();
+        Terms { jobs_max, rates: &RATES, overdue: Timestamp(0), kept: &KEPT }
+    }
+}

@@ -13,7 +13,7 @@ use muster_core::offer::Behind;
 use muster_core::resources::Resources;
 use muster_core::shape::Shape;
 
-use super::table::{Run, Table};
+use super::table::{Run, Table, told};
 
 /// Orders asked about at once.
 const ORDERS_MAX: usize = 256;
@@ -122,10 +122,7 @@ impl Table {
             if search.next.is_none() {
                 search.begun = chance;
             }
-            let runs = window.runs.iter();
-            search.runs = runs
-                .filter_map(|(p, s, n)| Some((*p, Arc::clone(shapes.get(*s as usize)?), *n)))
-                .collect();
+            search.runs = told(&window.runs, &window.since, &shapes);
             search.from = Some(*from);
             search.next = window.behind.map(Behind::from);
             is_news |= !search.runs.is_empty() || search.next.is_some();

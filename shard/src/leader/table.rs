@@ -45,8 +45,20 @@ pub(super) struct ClassState {
     pub(super) holds: Resources,
 }
 
-/// Jobs of one shape next to each other in an order: (priority, shape, count).
-pub(super) type Run = (u32, Arc<Shape>, u64);
+/// Jobs of one shape next to each other in an order: (priority, shape, count, when the first of
+/// them was submitted).
+pub(super) type Run = (u32, Arc<Shape>, u64, Timestamp);
+
+/// Runs out of what a message lists. A shape that is not listed is a broken message: what names it
+/// is left out.
+pub(super) fn told(runs: &[(u32, u32, u64)], since: &[i64], shapes: &[Arc<Shape>]) -> Vec<Run> {
+    let since = since.iter().copied().chain(std::iter::repeat(i64::MAX));
+    let runs = runs.iter().zip(since).filter_map(|((priority, shape, count), since)| {
+        let shape = Arc::clone(shapes.get(*shape as usize)?);
+        Some((*priority, shape, *count, Timestamp(since)))
+    });
+    runs.collect()
+}
 
 impl QueueState {
     /// What is known to wait, class after class by name; see [`super::order`] for the order.
@@ -67,10 +79,8 @@ impl ClassState {
         let before = before.filter(|_| behind.is_some());
         let mut search = before.map(|before| before.search).unwrap_or_default();
         search.renew();
-        // A shape that is not listed is a broken message: what names it is left out.
-        let runs = head.runs.iter();
-        let runs = runs.filter_map(|(p, s, n)| Some((*p, shapes.get(*s as usize)?.clone(), *n)));
-        let (head_runs, holds) = (runs.collect(), convert::resources(&head.holds));
+        let runs = told(&head.runs, &head.since, shapes);
+        let (head_runs, holds) = (runs, convert::resources(&head.holds));
         Self { head: head_runs, behind, search, holds }
     }
 }
@@ -221,6 +231,12 @@ impl Table {
         }
     }
 
+    /// Whether a job waits, as far as is known, that was submitted before.
+    pub(super) fn has_waiting(&self, before: Timestamp) -> bool {
+        let mut runs = self.queues.values().flat_map(QueueState::runs);
+        runs.any(|(_, _, _, since)| *since < before)
+    }
+
     /// Remembers that a shard's owner could not be reached: its queues wait until it speaks again.
     pub(super) fn unreachable(&mut self, shard: u16) {
         self.shards.entry(shard).or_default().unreachable = true;
@@ -320,6 +336,7 @@ mod tests {
             heads: vec![bus::Head {
                 class: "default".into(),
                 runs: vec![(0, 0, *count)],
+                since: vec![],
                 behind: None,
                 holds: BTreeMap::new(),
             }],

@@ -6,6 +6,7 @@ use muster_api::shape::ShapeText;
 use muster_core::shape::Gang;
 use muster_core::time::Timestamp;
 
+use super::testing::terms;
 use super::*;
 
 fn amounts(cpu: i64) -> BTreeMap<String, String> {
@@ -50,7 +51,7 @@ fn shape(cpu: i64, gang: Option<(&str, Option<&str>)>) -> ShapeText {
     ShapeText(Arc::new(Shape { gang, ..Shape::of_request(request.into_iter().collect()) }))
 }
 
-/// A queue whose order is these runs.
+/// A queue whose order is these runs, all of jobs that were submitted at the fifth second.
 fn with_runs(table: &mut Table, queue: &str, version: u64, runs: &[(ShapeText, u64)]) {
     let told = (0..).zip(runs).map(|(number, (_, count))| (0, number, *count));
     let waiting = runs.iter().map(|(_, count)| count).sum();
@@ -62,6 +63,7 @@ fn with_runs(table: &mut Table, queue: &str, version: u64, runs: &[(ShapeText, u
             heads: vec![bus::Head {
                 class: "default".into(),
                 runs: told.collect(),
+                since: vec![5_000; runs.len()],
                 behind: None,
                 holds: BTreeMap::new(),
             }],
@@ -92,7 +94,7 @@ fn leased(table: &Table, leases_max: u64) -> Vec<(String, Vec<Part>)> {
     let control = Control::default().with_queue("a", queue.clone()).unwrap();
     let control = control.with_queue("b", queue).unwrap();
     let clusters = table.clusters.keys().map(|name| (Arc::clone(name), leases_max)).collect();
-    let Some(round) = Round::new(table, &control, &clusters, 1000, &BTreeMap::new()) else {
+    let Some(round) = Round::new(table, &control, &clusters, &terms(1000)) else {
         return Vec::new();
     };
     let picks = round.picks(&round.solve(), &clusters);
@@ -155,4 +157,43 @@ fn a_gang_of_more_jobs_than_a_cluster_takes_at_once_goes_alone() {
     assert_eq!(leased(&table, 2), [("c".into(), vec![part(&[("n", 4)])])]);
     let whole = [part(&[("n", 4)]), part(&[("n", 1)]), part(&[("n", 1)])];
     assert_eq!(leased(&table, 6), [("c".into(), whole.to_vec())]);
+}
+
+/// The nodes on which jobs of one cpu are leased, by cluster, if room is kept as told.
+fn small_ones(table: &Table, cluster: &str, overdue: i64, kept: &Kept) -> u32 {
+    let terms = Terms { overdue: Timestamp(overdue), kept, ..terms(1000) };
+    let control = Control::default();
+    let control = control.with_queue("a", muster_core::control::Queue::default()).unwrap();
+    let clusters = [(Name::from(cluster), 100)].into();
+    let round = Round::new(table, &control, &clusters, &terms).unwrap();
+    let picks = round.picks(&round.solve(), &clusters).into_values().flatten().flatten();
+    picks.map(|pick| pick.count).sum()
+}
+
+#[test]
+fn room_is_kept_in_one_cluster_for_what_has_waited_too_long() {
+    for gang in [None, Some(("g", None))] {
+        let mut table = Table::new("default");
+        with_cluster(&mut table, "c", &[("m", "1", 2), ("n", "1", 2)]);
+        with_cluster(&mut table, "d", &[("m", "1", 4), ("n", "1", 2)]);
+        let large = if gang.is_some() { (shape(4, gang), 4) } else { (shape(8, None), 1) };
+        with_runs(&mut table, "a", 1, &[large, (shape(1, None), 99)]);
+        let control = Control::default();
+        let control = control.with_queue("a", muster_core::control::Queue::default()).unwrap();
+        let kept = |overdue: i64| {
+            let limits = Limits { overdue: Timestamp(overdue), ..Limits::default() };
+            let limits = Limits { picks_max: 100, preemptions_max: 1, protected: 1_000, ..limits };
+            let round = Round::to_preempt(&table, &control, &[], limits).unwrap();
+            round.kept(&round.solve())
+        };
+        assert_eq!(kept(5_000), Kept::new(), "nobody has waited too long");
+        let kept = kept(5_001);
+        let clusters: Vec<&str> = kept.values().map(|cluster| &**cluster).collect();
+        assert_eq!(clusters, ["d"], "which is nearest to having the room");
+        // All of that cluster's room for a gang, that of a node for a job; none elsewhere.
+        let left = if gang.is_some() { 0 } else { 2 };
+        assert_eq!(small_ones(&table, "d", 5_001, &kept), left);
+        assert_eq!(small_ones(&table, "c", 5_001, &kept), 4);
+        assert_eq!(small_ones(&table, "d", 5_000, &kept), 6);
+    }
 }

@@ -7,6 +7,7 @@ use muster_core::control::{Cordon, Place, Queue};
 use muster_core::shape::{Affinity, Requirement, Term};
 use muster_core::time::Timestamp;
 
+use super::testing::terms;
 use super::*;
 use crate::leader::table::Taken;
 
@@ -42,6 +43,7 @@ fn table(nodes: &[&str], shapes: Vec<Shape>) -> Table {
         heads: vec![bus::Head {
             class: "default".into(),
             runs,
+            since: vec![],
             behind: None,
             holds: BTreeMap::new(),
         }],
@@ -81,7 +83,7 @@ fn only(requirement: Requirement) -> Shape {
 fn picked(shapes: Vec<Shape>) -> (u32, BTreeMap<String, String>) {
     let table = table(&["n0", "n1", "n2", "n3"], shapes.clone());
     let clusters = BTreeMap::from([("c".into(), 100)]);
-    let round = Round::new(&table, &control(), &clusters, 100, &BTreeMap::new()).unwrap();
+    let round = Round::new(&table, &control(), &clusters, &terms(100)).unwrap();
     let picks = round.picks(&round.solve(), &clusters).into_values().flatten().flatten();
     let keys: Vec<ShapeKey> = shapes.iter().map(Shape::key).collect();
     let place = |pick: bus::Pick| {
@@ -122,7 +124,7 @@ fn nothing_is_placed_on_nodes_and_clusters_that_are_cordoned() {
     let table = table(&["n0", "n1"], vec![any]);
     let clusters = BTreeMap::from([("c".into(), 100)]);
     let places = |control: &Control| {
-        let round = Round::new(&table, control, &clusters, 100, &BTreeMap::new())?;
+        let round = Round::new(&table, control, &clusters, &terms(100))?;
         let picks = round.picks(&round.solve(), &clusters).into_values().flatten().flatten();
         Some(picks.map(|pick| pick.node).collect::<Vec<_>>())
     };

@@ -7,6 +7,7 @@ use muster_core::control::PriorityClass;
 use muster_core::id::{JobId, JobRef};
 use muster_core::time::Timestamp;
 
+use super::testing::terms;
 use super::*;
 use crate::leader::table::NodeState;
 
@@ -62,6 +63,7 @@ fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
     let head = |class: &str, number: u32, count: u64| bus::Head {
         class: class.to_owned(),
         runs: vec![(0, number, count)],
+        since: vec![],
         behind: None,
         holds: BTreeMap::new(),
     };
@@ -110,7 +112,7 @@ fn the_highest_class_of_all_queues_is_leased_first() {
     let leased = |urgent: i32| {
         let control = control(&["a", "b"], &[("urgent", urgent)]);
         let clusters = [("c".into(), 100)].into();
-        let round = Round::new(&table, &control, &clusters, 1000, &BTreeMap::new()).unwrap();
+        let round = Round::new(&table, &control, &clusters, &terms(1000)).unwrap();
         let picks = round.picks(&round.solve(), &clusters);
         let picks = picks.into_values().flatten().flatten();
         picks.map(|pick| (pick.queue, pick.count)).collect::<BTreeMap<String, u32>>()
@@ -151,7 +153,7 @@ fn victims(table: &Table, control: &Control, protected: u64) -> Vec<(String, u32
         count: 4,
         age: 60,
     };
-    let limits = Limits { picks_max: 100, preemptions_max: 100, protected };
+    let limits = Limits { picks_max: 100, preemptions_max: 100, protected, ..Limits::default() };
     let Some(round) = Round::to_preempt(table, control, &[row], limits) else { return Vec::new() };
     let all = round.victims(&round.solve());
     assert!(all.keys().all(|(shard, cluster)| *shard == 1 && **cluster == *"c"));
@@ -189,8 +191,7 @@ fn a_queue_gets_its_fair_share_from_one_that_has_more_of_it_than_is_protected() 
 #[test]
 fn nobody_has_to_go_for_room_that_comes() {
     let is_short = |table: &Table, control: &Control| {
-        let round = Round::new(table, control, &[("c".into(), 100)].into(), 1000, &BTreeMap::new())
-            .unwrap();
+        let round = Round::new(table, control, &[("c".into(), 100)].into(), &terms(1000)).unwrap();
         Round::is_short(&round.solve())
     };
     let (mut table, mut control) = full("urgent", 2);
