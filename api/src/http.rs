@@ -423,6 +423,10 @@ pub struct QueueShare {
     pub ideal_share: f64,
     /// The part that it has.
     pub actual_share: f64,
+    /// What it used in the past, with less weight the longer ago, as quantities by resource; empty
+    /// where the past does not count (`shard.usage_half_life`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decayed_usage: BTreeMap<String, String>,
 }
 
 /// A cluster.
@@ -453,4 +457,11 @@ pub fn time_text(at: muster_core::time::Timestamp) -> String {
         // Beyond the years that RFC 3339 knows.
         Err(_) => at.0.to_string(),
     }
+}
+
+/// The time behind a text that [`time_text`] wrote.
+#[must_use]
+pub fn time_from_text(text: &str) -> Option<muster_core::time::Timestamp> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Some(muster_core::time::Timestamp(time.as_millisecond()))
 }

@@ -47,6 +47,11 @@ pub struct Config {
     pub protected_share: f64,
     /// How long a job waits before room is kept for it; 0 keeps none.
     pub reserve_after: HumanDuration,
+    /// In what time what a queue used counts half when shares are compared; 0: the past does not
+    /// count.
+    pub usage_half_life: HumanDuration,
+    /// How much the past counts beside what is held now.
+    pub usage_weight: f64,
     /// How long a log object stays at least. So long can events be read again, and pod specs of
     /// jobs that have finished.
     pub log_grace: HumanDuration,
@@ -78,6 +83,8 @@ impl Default for Config {
             preemptions_max: 100,
             protected_share: 1.0,
             reserve_after: HumanDuration::secs(600),
+            usage_half_life: HumanDuration::secs(0),
+            usage_weight: 1.0,
             log_grace: HumanDuration::secs(24 * 3600),
             history_days: 90,
             deletes_per_second: 100,
@@ -144,6 +151,11 @@ impl Config {
                 "how long a job (or gang) waits before what gets free is kept for it on the node (or in the cluster) that is nearest to having room; 0 keeps none",
             ),
             FieldDoc::new(
+                "usage_half_life",
+                "in what time what a queue used counts half when shares are compared, so that who used much waits behind who did not; 0: the past does not count",
+            ),
+            FieldDoc::new("usage_weight", "how much the past counts beside what is held now"),
+            FieldDoc::new(
                 "log_grace",
                 "how long a log object stays at least: so long can events be read again, and pod specs of finished jobs",
             ),
@@ -163,6 +175,12 @@ impl Config {
     pub(crate) fn protected_thousandths(&self) -> u64 {
         // Validation leaves only what fits.
         (self.protected_share * 1_000.0).round().max(1_000.0) as u64
+    }
+
+    /// The weight of the past in thousandths.
+    pub(crate) fn usage_weight_thousandths(&self) -> u64 {
+        // Validation leaves only what fits.
+        (self.usage_weight * 1_000.0).round() as u64
     }
 
     /// What is wrong with the settings beyond the type of each.
@@ -193,6 +211,9 @@ impl Config {
         if !(1.0..=1_000.0).contains(&self.protected_share) {
             let problem = format!("{} is not from 1 to 1000", self.protected_share);
             problems.add("protected_share", problem);
+        }
+        if !(0.0..=1_000.0).contains(&self.usage_weight) {
+            problems.add("usage_weight", format!("{} is not from 0 to 1000", self.usage_weight));
         }
         if self.checkpoint_objects == 0 || self.checkpoint_bytes.0 == 0 {
             problems.add("checkpoint_objects", "it and checkpoint_bytes are at least 1");

@@ -10,6 +10,7 @@ mod round;
 mod search;
 mod status;
 mod table;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,12 +23,14 @@ use muster_core::solve::Plan;
 use muster_runtime::bus::{KeyValue, Message, ReplyTo, Subscription};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::metrics::Unsent;
 use crate::send;
 use crate::worker::Deps;
 use round::{Kept, Round, Terms};
 use search::Stuck;
 use table::{Table, Taken};
+use usage::Usage;
 
 /// Messages taken in before a round is solved, so that one round serves them all.
 const DRAIN_MAX: usize = 256;
@@ -77,6 +80,8 @@ struct Leader<'a> {
     preempt_due: Duration,
     /// On which clusters room is kept for overdue jobs.
     kept: Kept,
+    /// What queues are charged for the past.
+    usage: Usage,
     /// What rates of queues leave, and when one leaves more than now.
     rates: caps::Rates,
     rate_due: Option<Duration>,
@@ -112,12 +117,14 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         is_short: false,
         preempt_due: deps.clock.monotonic() + PREEMPT_DELAY,
         kept: Kept::new(),
+        usage: Usage::default(),
         rates: caps::Rates::default(),
         rate_due: None,
         chance: 0,
         pools: deps.bus.key_value(subject::POOLS_BUCKET, None).await?,
     };
     tracing::info!(pool, session = %leader.session, "leading pool");
+    leader.remember_usage().await?;
     leader.want_offers().await?;
     while !cancel.is_cancelled() {
         let wake = leader.next_wake();
@@ -298,7 +305,8 @@ impl Leader<'_> {
         let (overdue, kept) = (self.overdue(), &self.kept);
         let terms = Terms { jobs_max, rates: &rates, overdue, kept };
         let round = Round::new(&self.table, &control, &clusters, &terms);
-        let Some(round) = round else { return };
+        let Some(mut round) = round else { return };
+        self.charge(&mut round);
         let Some((round, plan)) = self.solved(round).await else { return };
         self.stuck = round.stuck(&plan);
         self.is_short |= Round::is_short(&plan);
@@ -335,6 +343,33 @@ impl Leader<'_> {
         self.deps.metrics.rounds.inc();
         self.deps.metrics.round_seconds.observe(took.as_secs_f64());
         Some(solved)
+    }
+
+    /// Takes over what a leader before published of the past.
+    async fn remember_usage(&mut self) -> Result<(), Error> {
+        if self.deps.config.usage_half_life.0.is_zero() {
+            return Ok(());
+        }
+        let entries = self.pools.entries().await?;
+        let values: BTreeMap<&str, &[u8]> =
+            entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect();
+        let key = &*self.table.pool;
+        let Some(value) = values.get(key) else { return Ok(()) };
+        match bus::pool_from_parts(key, value, |key| values.get(key).copied()) {
+            Ok(Some(pool)) => self.usage = Usage::published(&pool),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the pool's figures cannot be read"),
+        }
+        Ok(())
+    }
+
+    /// Charges queues for the past.
+    fn charge(&self, round: &mut Round) {
+        let Config { usage_half_life, .. } = &self.deps.config;
+        if !usage_half_life.0.is_zero() {
+            let weight = self.deps.config.usage_weight_thousandths();
+            round.charge(|queue| self.usage.of(queue, weight));
+        }
     }
 
     async fn answer_leased(&mut self) {
@@ -374,12 +409,14 @@ impl Leader<'_> {
         }
         self.status_due = now + STATUS_INTERVAL;
         self.table.forget_clusters(now, CLUSTER_SILENT);
+        let half_life = self.deps.config.usage_half_life.0;
+        self.usage.advance(&self.table, self.deps.clock.now(), half_life);
         if !self.status_changed && !now.as_secs().is_multiple_of(STATUS_INTERVAL_IDLE.as_secs()) {
             return;
         }
         self.status_changed = false;
         let at = time_text(self.deps.clock.now());
-        let status = status::status(&self.table, &self.deps.control.latest(), &at);
+        let status = status::status(&self.table, &self.deps.control.latest(), &self.usage, &at);
         for (key, value) in bus::pool_parts(status, self.deps.bus.payload_bytes_max()) {
             if let Err(error) = self.pools.put(&key, value.into()).await {
                 send::unsent(&self.deps.metrics, Unsent::PoolStatus, &error);

@@ -89,9 +89,9 @@ impl Leader<'_> {
             protected: self.deps.config.protected_thousandths(),
             overdue,
         };
-        let Some(round) = Round::to_preempt(&self.table, &control, &running, limits) else {
-            return;
-        };
+        let round = Round::to_preempt(&self.table, &control, &running, limits);
+        let Some(mut round) = round else { return };
+        self.charge(&mut round);
         let Some((round, plan)) = self.solved(round).await else { return };
         let kept = round.kept(&plan);
         self.dirty |= kept != self.kept;

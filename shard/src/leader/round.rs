@@ -235,6 +235,15 @@ impl Round {
         Some(Self { problem, resources, queues, shards, nodes, shapes, keys, priorities })
     }
 
+    /// Charges queues for what they used before.
+    pub(super) fn charge(&mut self, used: impl Fn(&Name) -> Resources) {
+        for (name, input) in self.queues.iter().zip(&mut self.problem.queues) {
+            let used = used(name);
+            let amounts = self.resources.iter().map(|name| dense(name, used.get(name)));
+            input.charged = amounts.collect();
+        }
+    }
+
     /// Decides it.
     pub(super) fn solve(&self) -> Plan {
         solve::solve(&self.problem)

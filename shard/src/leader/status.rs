@@ -1,6 +1,6 @@
 //! The pool as it is shown. No IO, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_api::convert;
 use muster_api::http;
@@ -10,17 +10,21 @@ use muster_core::resources::{Resources, from_dense};
 use muster_core::solve;
 
 use super::round::{Numbers, total};
-use super::table::{ClusterState, Table};
+use super::table::{ClusterState, QueueState, Table};
+use super::usage::{Usage, WHOLE};
 
 /// The pool as it is shown: capacity, shares, clusters.
-pub(super) fn status(table: &Table, control: &Control, at: &str) -> http::Pool {
+pub(super) fn status(table: &Table, control: &Control, usage: &Usage, at: &str) -> http::Pool {
     let numbers = Numbers::new(table);
     let total = total(table, &numbers);
     let mut all_held = Resources::new();
     let mut rows = Vec::new();
     let mut demands = Vec::new();
-    for (name, queue) in &table.queues {
+    let none = QueueState::default();
+    let names: BTreeSet<&Name> = table.queues.keys().chain(usage.queues()).collect();
+    for name in names {
         let Some(settings) = control.queues.get(&**name) else { continue };
+        let queue = table.queues.get(name).unwrap_or(&none);
         let weight = settings.weight_millis;
         let held = &queue.holds;
         let mut demand = held.clone();
@@ -36,6 +40,7 @@ pub(super) fn status(table: &Table, control: &Control, at: &str) -> http::Pool {
             allocated: convert::quantities(held),
             demand: convert::quantities(&demand),
             ideal_share: 0.0,
+            decayed_usage: convert::quantities(&usage.of(name, WHOLE)),
         });
     }
     for (row, share) in rows.iter_mut().zip(solve::fair_shares(&total, &demands)) {
@@ -102,7 +107,12 @@ mod tests {
             wait_ms: 0,
         };
         assert!(table.request(&request, Duration::from_secs(1), Timestamp(5_000)));
-        let shown = status(&table, &Control::default(), &http::time_text(Timestamp(9_000)));
+        let shown = status(
+            &table,
+            &Control::default(),
+            &Usage::default(),
+            &http::time_text(Timestamp(9_000)),
+        );
         assert_eq!(shown.clusters[0].last_contact, http::time_text(Timestamp(5_000)));
     }
 }

@@ -105,6 +105,28 @@ fn control(queues: &[&str], classes: &[(&str, i32)]) -> Control {
 }
 
 #[test]
+fn who_used_much_before_waits_behind_who_did_not() {
+    let mut table = Table::new("default");
+    with_node(&mut table, "4");
+    with_jobs(&mut table, &[("a", "default", 9), ("b", "default", 9)]);
+    let leased = |used: i64| {
+        let clusters = [("c".into(), 100)].into();
+        let control = control(&["a", "b"], &[]);
+        let mut round = Round::new(&table, &control, &clusters, &terms(1000)).unwrap();
+        round.charge(|queue| of_jobs(if **queue == *"a" { used } else { 0 }));
+        let picks = round.picks(&round.solve(), &clusters);
+        let picks = picks.into_values().flatten().flatten();
+        picks.map(|pick| (pick.queue, pick.count)).collect::<Vec<_>>()
+    };
+    let of = |queue: &str, count| (queue.to_owned(), count);
+    let mut equal = leased(0);
+    equal.sort();
+    assert_eq!(equal.iter().map(|(_, count)| count).sum::<u32>(), 4);
+    assert_eq!(leased(4), [of("b", 4)], "until it has as much");
+    assert_eq!(leased(0).iter().filter(|(queue, _)| queue == "a").map(|(_, n)| n).sum::<u32>(), 2);
+}
+
+#[test]
 fn the_highest_class_of_all_queues_is_leased_first() {
     let mut table = Table::new("default");
     with_node(&mut table, "4");
