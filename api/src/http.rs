@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 mod control;
 
 pub use control::{
-    Cordon, CordonSettings, PriorityClass, PriorityClassList, PriorityClassSettings, Queue,
-    QueueLimit, QueueList, QueueSettings, Rate,
+    Cordon, CordonSettings, PoolSettings, PriorityClass, PriorityClassList, PriorityClassSettings,
+    Queue, QueueLimit, QueueList, QueueSettings, Rate,
 };
 
 /// An error: RFC 9457 problem details with a stable code.

@@ -69,6 +69,9 @@ pub(crate) enum Command {
     /// Show, set and delete priority classes
     #[command(subcommand, visible_alias = "pc")]
     PriorityClass(commands::priority_class::Command),
+    /// Show and set what is special about a pool
+    #[command(subcommand)]
+    Pool(commands::pool::Command),
     /// Submit jobs from files or stdin
     Submit(commands::submit::Arguments),
     /// Show one job or job set

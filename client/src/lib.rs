@@ -11,6 +11,7 @@ mod events;
 mod gateways;
 mod jobs;
 mod lines;
+mod pools;
 mod priority_classes;
 mod queues;
 mod submit;

@@ -9,10 +9,12 @@ use crate::names;
 mod classes;
 mod cordons;
 mod limits_of_queues;
+mod pools;
 
 pub use classes::{CLASSES_BUILT_IN, PriorityClass};
 pub use cordons::{Cordon, Cordons, Place};
 pub use limits_of_queues::{Amount, Limit, Rate};
+pub use pools::PoolSettings;
 
 /// A queue: the unit of fair share.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +66,8 @@ pub struct Control {
     pub classes: BTreeMap<String, PriorityClass>,
     /// Clusters and nodes on which nothing new is placed.
     pub cordons: Cordons,
+    /// What is set for pools, by name.
+    pub pools: BTreeMap<String, PoolSettings>,
 }
 
 /// Why a change of the control data was refused.
@@ -99,6 +103,9 @@ pub enum Error {
     /// The amount of a limit is neither a quantity nor a percentage.
     #[error("`{0}` is neither a quantity from 0 on nor a percentage from 0% to 100%")]
     Amount(String),
+    /// An amount is no quantity.
+    #[error("`{0}` is not a quantity from 0 on")]
+    Quantity(String),
     /// The rate is not a positive number in range.
     #[error("rate of {0} a second is not a number from 0.001 to 1000000")]
     Rate(String),
@@ -114,6 +121,18 @@ pub enum Error {
     /// Too many cordons.
     #[error("deployment has {0} cordons, which is the limit")]
     TooManyCordons(usize),
+    /// Settings for too many pools.
+    #[error("deployment has settings for {0} pools, which is the limit")]
+    TooManyPools(usize),
+    /// Too many floating resources.
+    #[error(
+        "a pool has {0} floating resources, limit is {max}",
+        max = limits::FLOATING_RESOURCES_MAX
+    )]
+    Floating(usize),
+    /// A floating resource that nodes have.
+    #[error("`{0}` is a resource of nodes: it cannot float")]
+    FloatingOfNodes(String),
     /// Another number of shards than the deployment's.
     #[error(
         "this process is set to {given} shards, but the deployment has {kept} and keeps them: \

@@ -40,6 +40,10 @@ pub const QUEUE_LIMITS_MAX: usize = 64;
 pub const QUEUES_MAX: usize = 10_000;
 /// Clusters and nodes that are cordoned at once.
 pub const CORDONS_MAX: usize = 10_000;
+/// Pools for which something is set.
+pub const POOL_SETTINGS_MAX: usize = 1_000;
+/// Floating resources of a pool.
+pub const FLOATING_RESOURCES_MAX: usize = 16;
 /// Priority classes that are set in a deployment.
 pub const PRIORITY_CLASSES_MAX: usize = 100;
 /// Bytes of a priority class's name.

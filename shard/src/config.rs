@@ -97,6 +97,10 @@ impl Config {
     /// What each key means.
     #[must_use]
     pub fn docs() -> Vec<FieldDoc> {
+        [Self::docs_of_keeping(), Self::docs_of_scheduling()].concat()
+    }
+
+    fn docs_of_keeping() -> Vec<FieldDoc> {
         vec![
             FieldDoc::new(
                 "lease_ttl",
@@ -136,6 +140,24 @@ impl Config {
                 "offer_runs_max",
                 "runs of equal jobs that a queue offers at once, for each pool and priority class",
             ),
+            FieldDoc::new(
+                "log_grace",
+                "how long a log object stays at least: so long can events be read again, and pod specs of finished jobs",
+            ),
+            FieldDoc::new("history_days", "days that the history keeps; 0 keeps all of it"),
+            FieldDoc::new(
+                "deletes_per_second",
+                "objects that a shard lets go in a second, at most; 0 lets go of none",
+            ),
+            FieldDoc::new(
+                "exclusive",
+                "whether no other worker can exist: then a takeover waits for no lease to run out",
+            ),
+        ]
+    }
+
+    fn docs_of_scheduling() -> Vec<FieldDoc> {
+        vec![
             FieldDoc::new("round_jobs_max", "jobs that a pool's leader places in one round"),
             FieldDoc::new(
                 "preempt_interval",
@@ -155,19 +177,6 @@ impl Config {
                 "in what time what a queue used counts half when shares are compared, so that who used much waits behind who did not; 0: the past does not count",
             ),
             FieldDoc::new("usage_weight", "how much the past counts beside what is held now"),
-            FieldDoc::new(
-                "log_grace",
-                "how long a log object stays at least: so long can events be read again, and pod specs of finished jobs",
-            ),
-            FieldDoc::new("history_days", "days that the history keeps; 0 keeps all of it"),
-            FieldDoc::new(
-                "deletes_per_second",
-                "objects that a shard lets go in a second, at most; 0 lets go of none",
-            ),
-            FieldDoc::new(
-                "exclusive",
-                "whether no other worker can exist: then a takeover waits for no lease to run out",
-            ),
         ]
     }
 

@@ -112,6 +112,19 @@ pub struct PriorityClass {
     pub built_in: bool,
 }
 
+/// What is set for a pool.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PoolSettings {
+    /// How fast jobs are placed in it, all queues together; none for at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// What jobs may ask for that belongs to no node (licences), and how much of it the pool's jobs
+    /// may hold together, as quantities.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub floating_resources: BTreeMap<String, String>,
+}
+
 /// A list of priority classes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

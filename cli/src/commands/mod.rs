@@ -8,6 +8,7 @@ pub(crate) mod cordon;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod pool;
 pub(crate) mod priority_class;
 pub(crate) mod queue;
 pub(crate) mod reprioritize;
@@ -58,6 +59,7 @@ async fn remote(global: &Global, command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Queue(command) => queue::run(&context, command).await,
         Command::PriorityClass(command) => priority_class::run(&context, command).await,
+        Command::Pool(command) => pool::run(&context, command).await,
         Command::Submit(arguments) => submit::run(&context, arguments).await,
         Command::Get(command) => get::run(&context, command).await,
         Command::List(command) => list::run(&context, command).await,

@@ -10,6 +10,7 @@ use crate::problem::{Answer, Failure};
 
 mod clusters;
 mod list;
+pub(crate) mod settings;
 mod shares;
 
 pub(crate) use clusters::clusters;

@@ -56,6 +56,6 @@ fn set(settings: QueueSettings) -> Result<Queue, Error> {
     })
 }
 
-fn thousandths(millis: u64) -> f64 {
+pub(crate) fn thousandths(millis: u64) -> f64 {
     millis as f64 / 1000.0
 }

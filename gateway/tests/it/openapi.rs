@@ -229,6 +229,11 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
     check("PriorityClass", &class, &class);
     let list = http::PriorityClassList::default();
     check("PriorityClassList", &list, &list);
+    let settings = http::PoolSettings {
+        rate: Some(rate),
+        floating_resources: [("a/seat".to_owned(), "1".to_owned())].into(),
+    };
+    check("PoolSettings", settings, http::PoolSettings::default());
     check("Pool", http::Pool::default(), http::Pool::default());
     check("QueueShare", http::QueueShare::default(), http::QueueShare::default());
     check("Cluster", http::Cluster::default(), http::Cluster::default());

@@ -8,11 +8,13 @@ use std::time::Duration;
 use muster_core::Name;
 use muster_core::control::{Amount, Control, Limit, Rate};
 use muster_core::resources::{Resources, dense};
-use muster_core::solve::{CapIn, QueueIn};
+use muster_core::solve::{CapIn, Problem, QueueIn};
 
 use super::round::{Numbers, ordinal};
 use super::table::{QueueState, Table};
 
+/// What a node has of what belongs to no node: more than all jobs ask for together.
+const PLENTY: i64 = 1 << 56;
 /// All of a pool, in thousandths of a percent.
 const WHOLE: i128 = 100_000;
 /// Millionths of a job: with a rate in thousandths a second, so many come in each millisecond.
@@ -78,6 +80,38 @@ pub(super) fn put_under(
     caps
 }
 
+/// Puts all queues under a cap that leaves what the pool has of its floating resources, and gives
+/// the pool and its nodes these: the pool so much, each node as much as anybody may ask for.
+pub(super) fn put_floating(
+    table: &Table,
+    control: &Control,
+    resources: &[Name],
+    problem: &mut Problem,
+) {
+    let Some(settings) = control.pools.get(&table.pool) else { return };
+    let mut cap = CapIn { left: vec![i64::MAX; resources.len()] };
+    let mut is_asked_for = false;
+    for (place, name) in resources.iter().enumerate() {
+        let Some(amount) = settings.floating.get(&**name) else { continue };
+        is_asked_for = true;
+        let held = table.queues.values().map(|queue| dense(name, queue.holds.get(name)));
+        let amount = dense(name, *amount);
+        cap.left[place] = held.fold(amount, i64::saturating_sub);
+        problem.total[place] = amount;
+        for node in &mut problem.nodes {
+            node.free[place] = PLENTY;
+            if let Some(capacity) = node.capacity.get_mut(place) {
+                *capacity = PLENTY;
+            }
+        }
+    }
+    if is_asked_for {
+        let number = u32::try_from(problem.caps.len()).expect("fewer than 2^32 caps");
+        problem.caps.push(cap);
+        problem.queues.iter_mut().for_each(|queue| queue.caps.push((None, number)));
+    }
+}
+
 /// So much of a resource of which a pool has `total`.
 fn allowed(name: &str, amount: Amount, total: i64) -> i64 {
     match amount {
@@ -93,6 +127,8 @@ fn allowed(name: &str, amount: Amount, total: i64) -> i64 {
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     buckets: BTreeMap<Name, Bucket>,
+    /// That of the pool.
+    pool: Option<Bucket>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +147,7 @@ impl Rates {
         let rates = control.queues.iter().filter_map(|(name, queue)| Some((name, queue.rate?)));
         let left = rates.map(|(name, rate)| {
             let name = Name::from(name.as_str());
-            let full = Bucket { tokens: u64::from(rate.burst) * JOB, at: now };
+            let full = Bucket::full(rate, now);
             let bucket = self.buckets.entry(Arc::clone(&name)).or_insert(full);
             bucket.fill(rate, now);
             (name, bucket.tokens / JOB)
@@ -119,10 +155,29 @@ impl Rates {
         left.collect()
     }
 
+    /// How many jobs the rate of the pool leaves, if it has one.
+    pub(super) fn left_in_pool(&mut self, rate: Option<Rate>, now: Duration) -> Option<u64> {
+        let Some(rate) = rate else {
+            self.pool = None;
+            return None;
+        };
+        let bucket = self.pool.get_or_insert(Bucket::full(rate, now));
+        bucket.fill(rate, now);
+        Some(bucket.tokens / JOB)
+    }
+
+    /// How long until a job may be placed again, as far as the rate of the pool goes.
+    pub(super) fn wait_of_pool(&self, rate: Option<Rate>) -> Option<Duration> {
+        Some(self.pool?.wait(rate?))
+    }
+
     /// Jobs of a queue were placed.
     pub(super) fn placed(&mut self, queue: &Name, jobs: u64) {
         if let Some(bucket) = self.buckets.get_mut(queue) {
-            bucket.tokens = bucket.tokens.saturating_sub(jobs.saturating_mul(JOB));
+            bucket.take(jobs);
+        }
+        if let Some(bucket) = &mut self.pool {
+            bucket.take(jobs);
         }
     }
 
@@ -130,14 +185,27 @@ impl Rates {
     pub(super) fn wait(&self, control: &Control, queues: &[Name]) -> Option<Duration> {
         let wait = |name: &Name| {
             let rate = control.queues.get(&**name)?.rate?;
-            let lacking = JOB.saturating_sub(self.buckets.get(name)?.tokens);
-            Some(Duration::from_millis(lacking.div_ceil(rate.per_second_millis.max(1))))
+            Some(self.buckets.get(name)?.wait(rate))
         };
         queues.iter().filter_map(wait).min()
     }
 }
 
 impl Bucket {
+    fn full(rate: Rate, now: Duration) -> Self {
+        Self { tokens: u64::from(rate.burst) * JOB, at: now }
+    }
+
+    fn take(&mut self, jobs: u64) {
+        self.tokens = self.tokens.saturating_sub(jobs.saturating_mul(JOB));
+    }
+
+    /// How long until there is a job in it.
+    fn wait(&self, rate: Rate) -> Duration {
+        let lacking = JOB.saturating_sub(self.tokens);
+        Duration::from_millis(lacking.div_ceil(rate.per_second_millis.max(1)))
+    }
+
     fn fill(&mut self, rate: Rate, now: Duration) {
         let millis = u64::try_from(now.saturating_sub(self.at).as_millis()).unwrap_or(u64::MAX);
         let more = millis.saturating_mul(rate.per_second_millis);

@@ -1,5 +1,7 @@
 //! Asking the shards: to commit what a round picked, and for what waits behind the heads of queues.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -8,6 +10,8 @@ use muster_api::convert;
 use muster_api::http::ErrorCode;
 use muster_core::Name;
 use muster_core::id::{CommandId, ShardId};
+use muster_core::quantity::Quantity;
+use muster_core::shape::{Shape, ShapeKey};
 use muster_runtime::Bus;
 
 use super::Leader;
@@ -63,11 +67,37 @@ impl Leader<'_> {
         }
     }
 
-    fn leased(&mut self, cluster: &Name, leased: bus::Leased) {
+    fn leased(&mut self, cluster: &Name, mut leased: bus::Leased) {
+        self.without_floating(&mut leased.runs);
         self.deps.metrics.leases.inc_by(leased.runs.len() as u64);
         self.table.offers_of_reply(leased.offers);
         if let Some(known) = self.table.clusters.get_mut(cluster) {
             known.pending.lease(leased.runs);
+        }
+    }
+
+    /// Takes off what runs ask for of floating resources: no node has any, so the clusters do not
+    /// hear of it.
+    fn without_floating(&self, runs: &mut [bus::LeasedRun]) {
+        let control = self.deps.control.latest();
+        let Some(settings) = control.pools.get(&self.table.pool) else { return };
+        let mut known: BTreeMap<ShapeKey, Arc<Shape>> = BTreeMap::new();
+        for run in runs {
+            let floats = |shape: &Shape| {
+                let names = settings.floating.keys();
+                names.filter(|name| shape.request.get(name) > Quantity::ZERO).count() > 0
+            };
+            if !floats(&run.shape.0) {
+                continue;
+            }
+            let bare = known.entry(run.shape.0.key()).or_insert_with(|| {
+                let mut bare = Shape::clone(&run.shape.0);
+                for name in settings.floating.keys() {
+                    bare.request.set(name.as_str().into(), Quantity::ZERO);
+                }
+                Arc::new(bare)
+            });
+            run.shape.0 = Arc::clone(bare);
         }
     }
 

@@ -303,7 +303,9 @@ impl Leader<'_> {
         let jobs_max = self.deps.config.round_jobs_max;
         let rates = self.rates.left(&control, now);
         let (overdue, kept) = (self.overdue(), &self.kept);
-        let terms = Terms { jobs_max, rates: &rates, overdue, kept };
+        let rate_of_pool = control.pools.get(&self.table.pool).and_then(|pool| pool.rate);
+        let paced = self.rates.left_in_pool(rate_of_pool, now);
+        let terms = Terms { jobs_max, paced, rates: &rates, overdue, kept };
         let round = Round::new(&self.table, &control, &clusters, &terms);
         let Some(mut round) = round else { return };
         self.charge(&mut round);
@@ -313,7 +315,10 @@ impl Leader<'_> {
         for (queue, jobs) in round.placed_jobs(&plan) {
             self.rates.placed(&queue, jobs);
         }
+        let is_paced = paced.is_some_and(|left| plan.figures.placed >= left);
+        let wait_of_pool = self.rates.wait_of_pool(rate_of_pool).filter(|_| is_paced);
         let wait = self.rates.wait(&control, &round.held_back(&plan));
+        let wait = wait.into_iter().chain(wait_of_pool).min();
         self.rate_due = wait.map(|wait| now + wait.max(RATE_INTERVAL));
         let picks = round.picks(&plan, &clusters);
         if picks.is_empty() {

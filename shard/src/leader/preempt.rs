@@ -1,6 +1,7 @@
 //! Making room: when jobs wait for which there is none, some of what runs is told to stop, where
-//! classes or shares say so, and room is kept for those that have waited too long. What comes free is kept for whom it was made by the lease rounds,
-//! since they know what is coming: from the executors, and until these have heard of it, from here.
+//! classes or shares say so, and room is kept for those that have waited too long. What comes free
+//! is kept for whom it was made by the lease rounds, since they know what is coming: from the
+//! executors, and until these have heard of it, from here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -64,6 +64,8 @@ pub(super) type Kept = BTreeMap<(Name, ShapeKey), Name>;
 pub(super) struct Terms<'a> {
     /// At most so many jobs are placed.
     pub(super) jobs_max: u64,
+    /// So many by the rate of the pool.
+    pub(super) paced: Option<u64>,
     /// How many jobs of each queue with a rate.
     pub(super) rates: &'a BTreeMap<Name, u64>,
     /// Jobs that were submitted before are overdue.
@@ -168,7 +170,8 @@ impl Round {
         };
         let mut round = Self::of(table, control, takes_part, keeps, &[], limits)?;
         // A gang may have more jobs than a round may place; then it is leased by itself.
-        round.problem.picks_max = picks_max + gangs::largest(&round.problem);
+        let picks_max = picks_max + gangs::largest(&round.problem);
+        round.problem.picks_max = picks_max.min(terms.paced.unwrap_or(u64::MAX));
         for (name, input) in round.queues.iter().zip(&mut round.problem.queues) {
             input.picks_max = terms.rates.get(name).copied();
         }
@@ -210,7 +213,7 @@ impl Round {
         let (classes, shape_inputs) = numbers.classes_and_shapes(control, &gangs);
         let total = total(table, &numbers);
         let caps = caps::put_under(table, control, &numbers, &total, (&queues, &mut inputs));
-        let problem = Problem {
+        let mut problem = Problem {
             total,
             caps,
             classes,
@@ -230,6 +233,7 @@ impl Round {
             preemptions_max: limits.preemptions_max,
             protected: limits.protected,
         };
+        caps::put_floating(table, control, &numbers.resources, &mut problem);
         let Numbers { resources, shapes, .. } = numbers;
         let keys = shapes.iter().map(|shape| shape.key()).collect();
         Some(Self { problem, resources, queues, shards, nodes, shapes, keys, priorities })
@@ -484,6 +488,6 @@ mod testing {
     pub(super) fn terms(jobs_max: u64) -> Terms<'static> {
         static RATES: BTreeMap<Name, u64> = BTreeMap::new();
         static KEPT: Kept = Kept::new();
-        Terms { jobs_max, rates: &RATES, overdue: Timestamp(0), kept: &KEPT }
+        Terms { jobs_max, paced: None, rates: &RATES, overdue: Timestamp(0), kept: &KEPT }
     }
 }

@@ -1,8 +1,8 @@
-//! What queues used in the past, with less weight the longer ago it was: what a queue that used much
-//! is charged beside what it holds. No IO, no clock.
+//! What queues used in the past, with less weight the longer ago it was: what a queue that used
+//! much is charged beside what it holds. No IO, no clock.
 //!
-//! The usage of a resource is the mean of what was held of it, weighted by 2^(-age / half-life): who
-//! holds so much all the time has so much usage. It is what Slurm's multifactor priority and
+//! The usage of a resource is the mean of what was held of it, weighted by 2^(-age / half-life):
+//! who holds so much all the time has so much usage. It is what Slurm's multifactor priority and
 //! HTCondor's user priority decay by.
 
 use std::collections::BTreeMap;

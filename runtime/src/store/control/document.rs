@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use muster_core::control::{Amount, Control, Cordon, Cordons, Limit, PriorityClass, Queue, Rate};
+use muster_core::control::{
+    Amount, Control, Cordon, Cordons, Limit, PoolSettings, PriorityClass, Queue, Rate,
+};
 use serde::{Deserialize, Serialize};
 
 const FORMAT_VERSION: u32 = 1;
@@ -22,6 +24,17 @@ struct Document {
     priority_classes: BTreeMap<String, ClassDocument>,
     #[serde(default, skip_serializing_if = "CordonsDocument::is_empty")]
     cordons: CordonsDocument,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pools: BTreeMap<String, PoolDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PoolDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rate: Option<RateDocument>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    floating_resources: BTreeMap<String, String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -90,8 +103,7 @@ impl From<Queue> for QueueDocument {
             pool: limit.pool,
             resources: limit.resources.into_iter().map(text).collect(),
         };
-        let rate =
-            rate.map(|Rate { per_second_millis, burst }| RateDocument { per_second_millis, burst });
+        let rate = rate.map(Into::into);
         let limits = limits.into_iter().map(limit).collect();
         Self { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, incarnation }
     }
@@ -118,9 +130,39 @@ impl TryFrom<QueueDocument> for Queue {
             Ok(Limit { class, pool, resources })
         };
         let limits = limits.into_iter().map(limit).collect::<Result<_, String>>()?;
-        let rate =
-            rate.map(|RateDocument { per_second_millis, burst }| Rate { per_second_millis, burst });
+        let rate = rate.map(Into::into);
         Ok(Self { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, incarnation })
+    }
+}
+
+impl From<Rate> for RateDocument {
+    fn from(Rate { per_second_millis, burst }: Rate) -> Self {
+        Self { per_second_millis, burst }
+    }
+}
+
+impl From<RateDocument> for Rate {
+    fn from(RateDocument { per_second_millis, burst }: RateDocument) -> Self {
+        Self { per_second_millis, burst }
+    }
+}
+
+impl From<PoolSettings> for PoolDocument {
+    fn from(PoolSettings { rate, floating }: PoolSettings) -> Self {
+        let floating = floating.into_iter().map(|(name, amount)| (name, amount.to_string()));
+        Self { rate: rate.map(Into::into), floating_resources: floating.collect() }
+    }
+}
+
+impl TryFrom<PoolDocument> for PoolSettings {
+    type Error = String;
+
+    fn try_from(PoolDocument { rate, floating_resources }: PoolDocument) -> Result<Self, String> {
+        let amount = |(name, text): (String, String)| {
+            text.parse().map(|amount| (name, amount)).map_err(|_| format!("`{text}` is no amount"))
+        };
+        let floating = floating_resources.into_iter().map(amount).collect::<Result<_, String>>()?;
+        Ok(Self { rate: rate.map(Into::into), floating })
     }
 }
 
@@ -185,6 +227,7 @@ pub(super) fn encode(control: &Control, nonce: &str) -> Bytes {
         queues: each(control.queues.clone()),
         priority_classes: each(control.classes.clone()),
         cordons: control.cordons.clone().into(),
+        pools: each(control.pools.clone()),
     };
     let text = serde_json::to_vec_pretty(&document);
     text.expect("numbers, texts and maps with text keys are always JSON").into()
@@ -203,17 +246,21 @@ pub(super) fn decode(data: &[u8]) -> Result<(Control, String), String> {
         return Err(format!("format version {} is not {FORMAT_VERSION}", format.format_version));
     }
     let document: Document = serde_json::from_slice(data).map_err(|error| error.to_string())?;
-    let Document { version, nonce, shards, queues, priority_classes, cordons, .. } = document;
+    let Document { version, nonce, shards, queues, priority_classes, cordons, pools, .. } =
+        document;
     let queue = |(name, queue): (String, QueueDocument)| Ok((name, queue.try_into()?));
     let queues = queues.into_iter().map(queue).collect::<Result<_, String>>()?;
+    let pool = |(name, pool): (String, PoolDocument)| Ok((name, pool.try_into()?));
+    let pools = pools.into_iter().map(pool).collect::<Result<_, String>>()?;
     let classes = each(priority_classes);
     let cordons = cordons.into();
-    Ok((Control { version, shards, queues, classes, cordons }, nonce))
+    Ok((Control { version, shards, queues, classes, cordons, pools }, nonce))
 }
 
 #[cfg(test)]
 mod tests {
     use muster_core::control::Place;
+    use muster_core::quantity::Quantity;
 
     use super::*;
 
@@ -269,6 +316,14 @@ mod tests {
         let cordons = r#"{"clusters":{"d":{}},"nodes":{"c":{"n":{"reason":"disk"}}}}"#;
         assert_eq!(json(&text)["cordons"], json(cordons.as_bytes()));
         assert_eq!(decode(&text), Ok((control, "04".to_owned())));
+        let floating = [("a/seat".to_owned(), Quantity::from_units(20))].into();
+        let rate = Some(Rate { per_second_millis: 500, burst: 3 });
+        let control = Control::default().with_pool("gpu", PoolSettings { rate, floating }).unwrap();
+        let text = encode(&control, "05");
+        let pools = r#"{"gpu":{"rate":{"perSecondMillis":500,"burst":3},
+            "floatingResources":{"a/seat":"20"}}}"#;
+        assert_eq!(json(&text)["pools"], json(pools.as_bytes()));
+        assert_eq!(decode(&text), Ok((control, "05".to_owned())));
         let later = r#"{"formatVersion":1,"version":0,"nonce":"","queues":{},"colours":{}}"#;
         assert!(decode(later.as_bytes()).is_ok(), "fields that are not known are left alone");
         assert!(decode(br#"{"formatVersion":2,"version":1}"#).unwrap_err().contains("version 2"));

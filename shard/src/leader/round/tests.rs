@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_api::shape::ShapeText;
-use muster_core::control::PriorityClass;
+use muster_core::control::{PoolSettings, PriorityClass};
 use muster_core::id::{JobId, JobRef};
 use muster_core::time::Timestamp;
 
@@ -59,7 +59,12 @@ fn shape(class: &str) -> Arc<Shape> {
 
 /// Queues with jobs of one cpu: (queue, class, count).
 fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
-    let shape = |class: &str| ShapeText(shape(class));
+    let jobs: Vec<_> = jobs.iter().map(|(queue, class, n)| (*queue, shape(class), *n)).collect();
+    with_shapes(table, &jobs);
+}
+
+/// Queues with jobs: (queue, shape, count).
+fn with_shapes(table: &mut Table, jobs: &[(&str, Arc<Shape>, u64)]) {
     let head = |class: &str, number: u32, count: u64| bus::Head {
         class: class.to_owned(),
         runs: vec![(0, number, count)],
@@ -67,12 +72,12 @@ fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
         behind: None,
         holds: BTreeMap::new(),
     };
-    let queues = (0..).zip(jobs).map(|(number, (queue, class, count))| bus::QueueOffer {
+    let queues = (0..).zip(jobs).map(|(number, (queue, shape, count))| bus::QueueOffer {
         queue: (*queue).to_owned(),
         further: false,
         pools: vec![bus::PoolOffer {
             pool: "default".into(),
-            heads: vec![head(class, number, *count)],
+            heads: vec![head(&shape.class, number, *count)],
             waiting: *count,
             demand: BTreeMap::new(),
             held: 0,
@@ -86,7 +91,7 @@ fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
         version: 1,
         previous: 0,
         full: true,
-        shapes: jobs.iter().map(|(_, class, _)| shape(class)).collect(),
+        shapes: jobs.iter().map(|(_, shape, _)| ShapeText(Arc::clone(shape))).collect(),
         queues: queues.collect(),
     });
 }
@@ -102,6 +107,49 @@ fn control(queues: &[&str], classes: &[(&str, i32)]) -> Control {
         control = control.with_class(name, class).unwrap();
     }
     control
+}
+
+#[test]
+fn jobs_hold_no_more_together_than_there_are_licences_though_no_node_has_any() {
+    let mut table = Table::new("default");
+    with_node(&mut table, "8");
+    let mut request = of_jobs(1);
+    request.set("a/seat".into(), Quantity::from_units(2));
+    let licensed = Arc::new(Shape::of_request(request.clone()));
+    with_shapes(&mut table, &[("a", Arc::clone(&licensed), 9), ("b", licensed, 9)]);
+    let leased = |seats: i64| {
+        let clusters = [("c".into(), 100)].into();
+        let floating = [("a/seat".to_owned(), Quantity::from_units(seats))].into();
+        let settings = PoolSettings { floating, ..PoolSettings::default() };
+        let control = control(&["a", "b"], &[]).with_pool("default", settings).unwrap();
+        let round = Round::new(&table, &control, &clusters, &terms(1000)).unwrap();
+        let picks = round.picks(&round.solve(), &clusters);
+        picks.into_values().flatten().flatten().map(|pick| pick.count).sum::<u32>()
+    };
+    assert_eq!(leased(0), 0);
+    assert_eq!(leased(7), 3, "of both queues together");
+    assert_eq!(leased(100), 8, "as many as the node holds");
+    // What is held already counts.
+    table.queues.get_mut("b").unwrap().holds = request;
+    let control = control(&["a", "b"], &[]);
+    let floating = [("a/seat".to_owned(), Quantity::from_units(7))].into();
+    let settings = PoolSettings { floating, ..PoolSettings::default() };
+    let control = control.with_pool("default", settings).unwrap();
+    let clusters = [("c".into(), 100)].into();
+    let round = Round::new(&table, &control, &clusters, &terms(1000)).unwrap();
+    let placed: u64 = round.placed_jobs(&round.solve()).into_values().sum();
+    assert_eq!(placed, 2);
+}
+
+#[test]
+fn a_pool_places_no_more_than_its_rate_leaves() {
+    let mut table = Table::new("default");
+    with_node(&mut table, "8");
+    with_jobs(&mut table, &[("a", "default", 9), ("b", "default", 9)]);
+    let clusters = [("c".into(), 100)].into();
+    let terms = Terms { paced: Some(3), ..terms(1000) };
+    let round = Round::new(&table, &control(&["a", "b"], &[]), &clusters, &terms).unwrap();
+    assert_eq!(round.placed_jobs(&round.solve()).into_values().sum::<u64>(), 3);
 }
 
 #[test]

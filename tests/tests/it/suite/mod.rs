@@ -29,6 +29,7 @@ pub(crate) mod load;
 pub(crate) mod local;
 pub(crate) mod observe;
 pub(crate) mod owners;
+pub(crate) mod pools;
 pub(crate) mod preemption;
 pub(crate) mod priority_classes;
 pub(crate) mod problems;
@@ -99,6 +100,7 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
         queues::a_cordoned_queue_keeps_its_jobs,
         queues::a_queue_holds_no_more_than_its_limits_leave,
         queues::a_queues_jobs_are_placed_no_faster_than_its_rate,
+        pools::jobs_share_what_no_node_has,
         priority_classes::a_job_names_a_class_that_there_is,
         submit::every_format_and_coding_is_taken_with_ids_and_without,
         submit::lines_stand_alone_and_a_document_stands_whole,
@@ -140,6 +142,7 @@ pub(crate) async fn command_line(mut site: Site) {
         command_line::limits_of_queues_are_set_and_shown_from_the_command_line,
         command_line::clusters_and_nodes_are_cordoned_from_the_command_line,
         priority_classes::classes_are_set_and_shown_from_the_command_line,
+        pools::pools_are_set_from_the_command_line,
         command_line::jobs_are_submitted_shown_changed_and_cancelled,
         command_line::what_runs_is_watched_read_and_counted,
         command_line::a_stream_on_standard_input_is_submitted_as_it_comes,

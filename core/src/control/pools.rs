@@ -1,0 +1,93 @@
+//! Settings of pools: how fast jobs are placed in one, and what its jobs share that no node has.
+
+use std::collections::BTreeMap;
+
+use super::{Control, Error, Rate};
+use crate::limits;
+use crate::names;
+use crate::quantity::Quantity;
+use crate::resources::PODS;
+
+/// What is set for a pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// How fast jobs are placed in it, all queues together; none for at once.
+    pub rate: Option<Rate>,
+    /// Floating resources: what jobs may ask for that belongs to no node (licences, seats of a
+    /// service), and how much of it the pool's jobs may hold together.
+    pub floating: BTreeMap<String, Quantity>,
+}
+
+/// Resources that nodes have always.
+const OF_NODES: [&str; 3] = ["cpu", "memory", PODS];
+
+impl Control {
+    /// The next version, with these settings for a pool, whether it has nodes so far or not.
+    ///
+    /// # Errors
+    /// When the name is not allowed, a floating resource is one of nodes or there are too many, its
+    /// amount is negative, or there are settings for too many pools.
+    pub fn with_pool(&self, name: &str, settings: PoolSettings) -> Result<Self, Error> {
+        names::pool(name)?;
+        if settings.floating.len() > limits::FLOATING_RESOURCES_MAX {
+            return Err(Error::Floating(settings.floating.len()));
+        }
+        for (resource, amount) in &settings.floating {
+            names::resource(resource)?;
+            if OF_NODES.contains(&resource.as_str()) {
+                return Err(Error::FloatingOfNodes(resource.clone()));
+            }
+            if amount.is_negative() {
+                return Err(Error::Quantity(amount.to_string()));
+            }
+        }
+        let mut next = self.clone();
+        next.version += 1;
+        next.pools.insert(name.to_owned(), settings);
+        if next.pools.len() > limits::POOL_SETTINGS_MAX {
+            return Err(Error::TooManyPools(self.pools.len()));
+        }
+        Ok(next)
+    }
+
+    /// The next version, without what was set for the pool; `None` when nothing was.
+    #[must_use]
+    pub fn without_pool(&self, name: &str) -> Option<Self> {
+        let mut next = self.clone();
+        next.pools.remove(name)?;
+        next.version += 1;
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floating(names: &[&str], amount: i64) -> PoolSettings {
+        let amount = Quantity::from_units(amount);
+        let floating = names.iter().map(|name| ((*name).to_owned(), amount)).collect();
+        PoolSettings { floating, ..PoolSettings::default() }
+    }
+
+    #[test]
+    fn settings_are_taken_within_their_limits_and_refused_beyond() {
+        let control = Control::default();
+        let with = |settings| control.with_pool("p", settings);
+        let set = with(floating(&["example.com/licence"], 3)).unwrap();
+        assert_eq!((set.version, set.pools.len()), (1, 1));
+        assert_eq!(set.without_pool("p").unwrap().pools.len(), 0);
+        assert_eq!(set.without_pool("q"), None);
+        for of_nodes in OF_NODES {
+            let error = Err(Error::FloatingOfNodes(of_nodes.to_owned()));
+            assert_eq!(with(floating(&[of_nodes], 1)), error);
+        }
+        assert_eq!(with(floating(&["a"], -1)), Err(Error::Quantity("-1".to_owned())));
+        let names: Vec<String> =
+            (0..=limits::FLOATING_RESOURCES_MAX).map(|n| format!("r{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert!(with(floating(&names[1..], 1)).is_ok());
+        assert_eq!(with(floating(&names, 1)), Err(Error::Floating(names.len())));
+        assert!(control.with_pool("", PoolSettings::default()).is_err());
+    }
+}
