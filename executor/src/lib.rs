@@ -15,4 +15,4 @@ mod service;
 pub use backend::local::keep_run;
 pub use config::Config;
 pub use metrics::Metrics;
-pub use service::{Deps, Error, run, run_through};
+pub use service::{Deps, Error, run, run_on, run_through};

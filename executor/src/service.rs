@@ -125,32 +125,49 @@ pub async fn run_through(
     deps: Deps,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
+    let tasks = deps.tasks.child();
+    let opening = {
+        let (config, deps, tasks) = (config.clone(), deps.clone(), tasks.clone());
+        async move { Ok(wrap(open(&config, &deps, tasks).await?)) }
+    };
+    let (cluster, limit) = (config.cluster.clone(), config.shutdown_timeout.0);
+    let result = run_with(opening, config, deps, cancel).await;
+    if let Err(failure) = tasks.shutdown(limit).await {
+        tracing::error!(%cluster, %failure, "back end ended badly");
+    }
+    result
+}
+
+/// As [`run`], on a back end that the caller has, whatever the settings say of one: for
+/// simulations.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    opened: Opened,
+    config: Config,
+    deps: Deps,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
+    run_with(std::future::ready(Ok(opened)), config, deps, cancel).await
+}
+
+async fn run_with(
+    opening: impl Future<Output = Result<Opened, backend::Error>>,
+    config: Config,
+    deps: Deps,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
     let mut problems = Problems::default();
     config.validate(&mut problems);
     if !problems.list().is_empty() {
         return Err(Error::Config(problems));
     }
     deps.health.not_ready(&part(&config.cluster), "the back end is not open yet");
-    let tasks = deps.tasks.child();
-    let result = run_with(wrap, config.clone(), deps, tasks.clone(), cancel).await;
-    let ended = tasks.shutdown(config.shutdown_timeout.0).await;
-    if let Err(failure) = ended {
-        tracing::error!(cluster = %config.cluster, %failure, "back end ended badly");
-    }
-    result
-}
-
-async fn run_with(
-    wrap: impl FnOnce(Opened) -> Opened,
-    config: Config,
-    deps: Deps,
-    tasks: Supervisor,
-    cancel: CancellationToken,
-) -> Result<(), Error> {
     let mut stops = deps.bus.subscribe(&subject::cluster_stop(&config.cluster), None).await?;
     let mut logs = deps.bus.subscribe(&subject::cluster_logs(&config.cluster), None).await?;
     let mut owners = deps.bus.subscribe(subject::OWNERS, None).await?;
-    let Opened { backend, mut events } = wrap(open(&config, &deps, tasks).await?);
+    let Opened { backend, mut events } = opening.await?;
     let mut executor = Executor::new(config, deps, backend);
     let nodes = executor.backend.nodes().await?;
     executor.on_nodes(nodes);

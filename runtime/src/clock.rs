@@ -83,6 +83,28 @@ impl Clock {
     }
 }
 
+/// Tells how long the machine takes for something, also where the [`Clock`] is held still: for
+/// measuring work, and never for deciding anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch {
+    began: std::time::Instant,
+}
+
+impl Stopwatch {
+    /// Begins to measure.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+    pub fn start() -> Self {
+        Self { began: std::time::Instant::now() }
+    }
+
+    /// How long it has been.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
 fn system_now() -> Timestamp {
     let since_epoch = SystemTime::now()

@@ -14,4 +14,4 @@ mod send;
 mod worker;
 
 pub use config::Config;
-pub use worker::{Deps, run};
+pub use worker::{Deps, RoundWatch, run};

@@ -54,7 +54,11 @@ pub struct Deps {
     pub health: Health,
     pub(crate) history: History,
     pub(crate) metrics: Metrics,
+    pub(crate) rounds: Option<RoundWatch>,
 }
+
+/// Told of each round that a leader has solved: how long that took.
+pub type RoundWatch = Arc<dyn Fn(Duration) + Send + Sync>;
 
 impl Deps {
     /// Everything together; metrics go into `registry`.
@@ -85,7 +89,15 @@ impl Deps {
             health,
             history,
             metrics,
+            rounds: None,
         }
+    }
+
+    /// The same, telling `watch` of each round: for simulations.
+    #[must_use]
+    pub fn watching_rounds(mut self, watch: RoundWatch) -> Self {
+        self.rounds = Some(watch);
+        self
     }
 }
 

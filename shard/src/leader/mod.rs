@@ -21,6 +21,7 @@ use muster_api::http::{ErrorCode, Problem, time_text};
 use muster_core::Name;
 use muster_core::solve::Plan;
 use muster_runtime::bus::{KeyValue, Message, ReplyTo, Subscription};
+use muster_runtime::clock::Stopwatch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -332,7 +333,7 @@ impl Leader<'_> {
 
     /// A round with what was decided.
     async fn solved(&self, round: Round) -> Option<(Round, Plan)> {
-        let began = self.deps.clock.monotonic();
+        let began = Stopwatch::start();
         let solved = self.deps.blocking.run(move || {
             let plan = round.solve();
             (round, plan)
@@ -344,9 +345,12 @@ impl Leader<'_> {
                 return None;
             }
         };
-        let took = self.deps.clock.monotonic().saturating_sub(began);
+        let took = began.elapsed();
         self.deps.metrics.rounds.inc();
         self.deps.metrics.round_seconds.observe(took.as_secs_f64());
+        if let Some(watch) = &self.deps.rounds {
+            watch(took);
+        }
         Some(solved)
     }
 
