@@ -4,7 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Not the whole workspace: the simulation asks for a tokio whose clock can be held still.
 cargo build --release --locked --bins
 printf '## The system\n\n'
 target/release/muster-bench "$@"

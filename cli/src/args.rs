@@ -59,6 +59,9 @@ pub(crate) enum Output {
     Json,
     /// YAML
     Yaml,
+    /// A page, where a command says that it has one
+    #[value(skip)]
+    Page,
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,6 +115,8 @@ pub(crate) enum Command {
     Executor(crate::roles::ExecutorArgs),
     /// Show the whole system at work, on this machine, in two minutes
     Demo(crate::demo::Arguments),
+    /// Try a workload out on clusters in memory, under simulated time
+    Simulate(commands::simulate::Arguments),
     /// Print completions for a shell
     Completions(commands::completions::Arguments),
     /// What the exit codes mean

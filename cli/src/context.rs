@@ -32,7 +32,7 @@ impl Context {
         table: impl FnOnce(&Self, &T) -> String,
     ) -> anyhow::Result<()> {
         match self.output {
-            Output::Table => write_out(&table(self, value)),
+            Output::Table | Output::Page => write_out(&table(self, value)),
             Output::Json => write_out(&(serde_json::to_string_pretty(value)? + "\n")),
             Output::Yaml => write_out(&show::yaml(value)?),
         }
@@ -45,7 +45,7 @@ impl Context {
         line: impl FnOnce(&Self, &T) -> String,
     ) -> anyhow::Result<()> {
         match self.output {
-            Output::Table => write_out(&(line(self, value) + "\n")),
+            Output::Table | Output::Page => write_out(&(line(self, value) + "\n")),
             Output::Json => write_out(&(serde_json::to_string(value)? + "\n")),
             Output::Yaml => write_out(&format!("---\n{}", show::yaml(value)?)),
         }

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
-use muster_runtime::config::{self, Arguments, Flag};
+use muster_runtime::config::{self, Arguments, Flag, Problems};
 use muster_runtime::telemetry::{self, Format};
 use muster_runtime::{http, open_files, signal};
 use tokio::net::TcpListener;
@@ -136,17 +136,31 @@ fn load(common: &Common, keeps: Keeps, mut more: Vec<Flag>) -> anyhow::Result<Op
     load_from(&common.arguments, keeps, more)
 }
 
+/// The settings in effect for who only reads a store.
+pub(crate) fn store_settings(store: Option<String>) -> anyhow::Result<Settings> {
+    let given = flags([("--store", "store.url", store)]);
+    let file = std::env::var_os("MUSTER_CONFIG").map(std::path::PathBuf::from);
+    let sources = Arguments { config: file, ..Arguments::default() }.sources(given);
+    let settings = config::load_for(&sources, has_store)?;
+    Ok(settings.spread())
+}
+
+/// Whoever keeps data needs to know where.
+fn has_store(settings: &Settings, problems: &mut Problems) {
+    if settings.store.url.is_empty() {
+        problems.add("store.url", "is missing: say `--store URL`");
+    }
+}
+
 fn load_from(
     arguments: &Arguments,
     keeps: Keeps,
     flags: Vec<Flag>,
 ) -> anyhow::Result<Option<Settings>> {
     let settings = config::load_for(&arguments.sources(flags), |settings, problems| {
-        let Settings { store, .. } = settings;
         // What can be printed without a store is: who prints looks for what to set.
-        let is_needed = keeps == Keeps::Data && !arguments.print_config;
-        if is_needed && store.url.is_empty() {
-            problems.add("store.url", "is missing: say `--store URL`");
+        if keeps == Keeps::Data && !arguments.print_config {
+            has_store(settings, problems);
         }
     })?;
     if arguments.print_config {

@@ -129,7 +129,7 @@ fn print<T: Serialize>(
     table: impl FnOnce(&T) -> String,
 ) -> anyhow::Result<()> {
     match output {
-        Output::Table => write_out(&table(value)),
+        Output::Table | Output::Page => write_out(&table(value)),
         Output::Json => write_out(&(serde_json::to_string_pretty(value)? + "\n")),
         Output::Yaml => write_out(&show::yaml(value)?),
     }

@@ -139,8 +139,8 @@ impl<'a> Listing<'a> {
         table: impl FnOnce(&Context, &[T]) -> String,
     ) -> anyhow::Result<()> {
         match self.context.output {
-            Output::Table if items.is_empty() => {}
-            Output::Table => write_out(&table(self.context, items))?,
+            Output::Table | Output::Page if items.is_empty() => {}
+            Output::Table | Output::Page => write_out(&table(self.context, items))?,
             Output::Json => self.json(items)?,
             Output::Yaml => self.yaml(items)?,
         }
@@ -174,10 +174,10 @@ impl<'a> Listing<'a> {
 
     fn end(self) -> anyhow::Result<()> {
         match self.context.output {
-            Output::Table if self.shown == 0 => show::note("nothing found"),
+            Output::Table | Output::Page if self.shown == 0 => show::note("nothing found"),
             Output::Json => write_out("\n]}\n")?,
             Output::Yaml if self.shown == 0 => write_out(&format!("{}: []\n", self.name))?,
-            Output::Table | Output::Yaml => {}
+            Output::Table | Output::Page | Output::Yaml => {}
         }
         if !self.ended {
             let shown = self.shown;

@@ -13,6 +13,7 @@ pub(crate) mod priority_class;
 pub(crate) mod queue;
 pub(crate) mod reprioritize;
 pub(crate) mod shares;
+pub(crate) mod simulate;
 pub(crate) mod submit;
 pub(crate) mod target;
 pub(crate) mod watch;
@@ -32,20 +33,22 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Demo(arguments) => crate::demo::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::ExitCodes => write_out(&format!("{}\n", exit::HELP)).map(|()| Outcome::Done),
-        Command::Admin(command) => tokio::select! {
-            result = admin::run(&cli.global, command) => result,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
-                Ok(Outcome::Interrupted)
-            }
-        },
-        command => tokio::select! {
-            result = remote(&cli.global, command) => result,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
-                Ok(Outcome::Interrupted)
-            }
-        },
+        Command::Admin(command) => interruptible(admin::run(&cli.global, command)).await,
+        Command::Simulate(arguments) => interruptible(simulate::run(arguments)).await,
+        command => interruptible(remote(&cli.global, command)).await,
+    }
+}
+
+/// What may end anywhere.
+async fn interruptible(
+    work: impl Future<Output = anyhow::Result<Outcome>>,
+) -> anyhow::Result<Outcome> {
+    tokio::select! {
+        result = work => result,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            Ok(Outcome::Interrupted)
+        }
     }
 }
 
@@ -77,6 +80,7 @@ async fn remote(global: &Global, command: Command) -> anyhow::Result<Outcome> {
         | Command::Shard(_)
         | Command::Executor(_)
         | Command::Demo(_)
+        | Command::Simulate(_)
         | Command::Completions(_)
         | Command::ExitCodes => {
             unreachable!("`run` has taken those that need no deployment")

@@ -258,7 +258,7 @@ impl<'a> Submitter<'a> {
         use crate::args::Output;
         let mut text = String::new();
         match self.context.output {
-            Output::Table => {
+            Output::Table | Output::Page => {
                 for answer in answers {
                     if let SubmitAnswer::Accepted { job_id } = answer {
                         text.push_str(job_id);

@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use muster_tests::repo_root;
 
 /// For each crate of the workspace, the others that it may use.
-const DIRECTION: [(&str, &[&str]); 13] = [
+const DIRECTION: [(&str, &[&str]); 14] = [
     ("core", &[]),
     ("api", &["core"]),
     ("runtime", &["core", "api"]),
@@ -12,8 +12,9 @@ const DIRECTION: [(&str, &[&str]); 13] = [
     ("shard", &["core", "api", "runtime"]),
     ("executor", &["core", "api", "runtime"]),
     ("client", &["core", "api", "runtime"]),
+    ("simulate", &["core", "api", "runtime", "gateway", "shard", "executor"]),
     ("loadtest", &["core", "api", "runtime", "client", "gateway", "shard", "executor"]),
-    ("cli", &["core", "api", "runtime", "client", "gateway", "shard", "executor", "loadtest"]),
+    ("cli", &["core", "api", "runtime", "client", "gateway", "shard", "executor", "simulate"]),
     (
         "tests",
         &["core", "api", "runtime", "client", "gateway", "shard", "executor", "loadtest", "cli"],

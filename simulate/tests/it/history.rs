@@ -1,0 +1,114 @@
+//! A deployment's history as a workload.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::control::{Control, Error as ControlError, Queue};
+use muster_core::history::Finished;
+use muster_core::id::{JobId, JobRef, Position, ShardId};
+use muster_core::job::{Exit, JobState};
+use muster_core::quantity::Quantity;
+use muster_core::record::{HistorySpan, Run};
+use muster_core::shape::{Affinity, Requirement, Shape, Term, Toleration};
+use muster_core::time::Timestamp;
+use muster_runtime::history::History;
+use muster_runtime::store::control::ControlStore;
+use muster_runtime::store::{Config, Store, open};
+use muster_runtime::{Blocking, Random};
+use muster_simulate::report::End;
+use muster_simulate::scenario::{self, Sources, Workload, history};
+
+use crate::{example, queue, run};
+
+const SHARD: ShardId = ShardId(0);
+const START: Timestamp = Timestamp(1_769_903_999_000);
+
+fn after(seconds: u64) -> Timestamp {
+    START.plus(Duration::from_secs(seconds))
+}
+
+/// A shape with everything that a pod spec has to say again.
+fn shape(cpu: i64) -> Arc<Shape> {
+    let request =
+        [("cpu".into(), Quantity::from_units(cpu)), ("pods".into(), Quantity::from_units(1))];
+    let requirement = Requirement::NotIn("kind".into(), ["old".into()].into());
+    let term = Term { requirements: [requirement, Requirement::NotNamed("n".into())].into() };
+    let mut shape = Shape::of_request(request.into_iter().collect());
+    shape.affinity = Some(Affinity { terms: [term].into() });
+    shape.tolerations = vec![Toleration { key: Some("gpu".into()), value: None, effect: None }];
+    shape.class = "armada-preemptible".into();
+    Arc::new(shape)
+}
+
+/// A job that came at a second after the start, and ran so long, if it ran.
+fn finished(n: u64, came: u64, ran: Option<u64>) -> Finished {
+    let run = |seconds| Run {
+        attempt: 1,
+        cluster: "c".into(),
+        node: "n".into(),
+        leased_at: after(came + 1),
+        started_at: Some(after(came + 1)),
+        ended: Some((after(came + 1 + seconds), Exit::default())),
+    };
+    Finished {
+        job: JobRef::whole(JobId::new(after(came), SHARD, n)),
+        count: 1,
+        queue: if n.is_multiple_of(2) { "even" } else { "odd" }.into(),
+        job_set: "s".into(),
+        client_id: None,
+        priority: 3,
+        shape: shape(2),
+        state: if ran.is_some() { JobState::Succeeded } else { JobState::Cancelled },
+        finished_at: after(came + 2 + ran.unwrap_or(0)),
+        reason: None,
+        runs: ran.map(run).into_iter().collect(),
+        spec: Position { sequence: 1, row: 0 },
+        at: Position { sequence: 2, row: 0 },
+    }
+}
+
+async fn deployment() -> Store {
+    let store = open(&Config::at("memory:///")).expect("memory opens");
+    let control = ControlStore::new(store.clone(), Random::seeded(1));
+    let change = |control: &Control| {
+        let heavy = Queue { weight_millis: 3_000, ..Queue::default() };
+        let mut changed = control.with_queue("even", heavy)?;
+        changed.shards = Some(1);
+        Ok::<_, ControlError>(changed)
+    };
+    control.load_latest().await.expect("memory answers");
+    control.change(change).await.expect("memory answers");
+    let mut rows: Vec<Finished> = (0..40).map(|n| finished(n, n, Some(60 + n))).collect();
+    rows.push(finished(40, 50, None));
+    rows.push(finished(41, 9_000, Some(30)));
+    let place = |sequence| Position { sequence, row: 0 };
+    let span = HistorySpan { after: place(1), through: place(2) };
+    let history = History::new(store.clone(), Blocking::new(1));
+    history.write(SHARD, span, rows).await.expect("memory answers");
+    store
+}
+
+#[test]
+fn jobs_of_the_history_come_when_they_came_and_run_as_long_as_they_ran() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let taken = runtime.block_on(async {
+        let store = deployment().await;
+        let nothing = history::take(&store, (Some(after(10_000)), None)).await.unwrap_err();
+        assert!(nothing.to_string().contains("there is no finished job"), "{nothing}");
+        history::take(&store, (None, Some(after(8_000)))).await.unwrap()
+    });
+    let clusters = example("clusters-small.yaml");
+    let workload = Workload::History(&taken);
+    let scenario =
+        scenario::read(&Sources { clusters: &clusters, workload, config: None }).unwrap();
+    let notes = scenario.notes.join("\n");
+    assert!(notes.contains("1 jobs were left out: they never ran"), "{notes}");
+    assert!(notes.contains("queue `odd` is gone, and has weight 1 here"), "{notes}");
+    let report = run(scenario, 0, None);
+    assert_eq!(report.end, End::Finished);
+    let (even, odd) = (queue(&report, "even"), queue(&report, "odd"));
+    assert_eq!((even.jobs, even.succeeded, odd.jobs, odd.succeeded), (20, 20, 20, 20));
+    assert_eq!((even.weight, odd.weight), (3.0, 1.0));
+    // The last one came after 39 s and ran for 99 s, both in steps of 30 s.
+    assert_eq!(report.makespan_seconds, Some(60.0 + 120.0));
+}
