@@ -16,6 +16,7 @@ mod nats_server;
 mod processes;
 mod s3_server;
 mod scale;
+mod simulate;
 mod suite;
 mod tidy;
 mod up;
