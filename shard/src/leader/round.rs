@@ -479,6 +479,8 @@ mod gang_tests;
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod testing {

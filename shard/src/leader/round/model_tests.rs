@@ -1,0 +1,311 @@
+//! Shard, leader and clusters in turn, without bus, store and clock: whatever is submitted, in
+//! whatever order clusters ask and runs end, nothing is over-committed, gangs are together, and
+//! everything that can run does.
+
+use std::time::Duration;
+
+use muster_core::command::{
+    Command, LeasedRun, NewJob, Outcome, Report, RunStatus, Submit, Verdict,
+};
+use muster_core::id::{CommandId, JobRef, Position, ShardId};
+use muster_core::job::Exit;
+use muster_core::record::Payload;
+use muster_core::shape::Gang;
+use muster_core::shard::{Context, Shard};
+use muster_core::time::Timestamp;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::testing::terms;
+use super::*;
+
+/// Nodes of each cluster: name, value of the label `rack`, each with so many cpus.
+const NODES: [(&str, &str); 3] = [("l", "1"), ("m", "1"), ("n", "2")];
+const CLUSTERS: [&str; 2] = ["c", "d"];
+const CPUS: i64 = 8;
+/// Runs of a head: few, so that what lies behind it matters too.
+const RUNS_MAX: usize = 6;
+
+#[derive(Debug, Clone)]
+enum Deed {
+    Submit { queue: usize, cpu: i64, priority: u32, count: u64 },
+    Gang { queue: usize, cpus: Vec<i64>, first: usize, is_uniform: bool },
+    Lease { asking: u8, leases_max: u64 },
+    End { which: usize, status: u8 },
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        3 => (0..2usize, 1..5i64, 0..3u32, 1..4u64).prop_map(|(queue, cpu, priority, count)| {
+            Deed::Submit { queue, cpu, priority, count }
+        }),
+        2 => (0..2usize, vec(1..5i64, 2..5), 0..4usize, any::<bool>()).prop_map(
+            |(queue, cpus, first, is_uniform)| Deed::Gang { queue, cpus, first, is_uniform }
+        ),
+        4 => (1..4u8, 1..6u64).prop_map(|(asking, leases_max)| Deed::Lease { asking, leases_max }),
+        5 => (any::<usize>(), 0..6u8).prop_map(|(which, status)| Deed::End { which, status }),
+    ]
+}
+
+struct Run {
+    cluster: Name,
+    node: Name,
+    attempt: u32,
+    cpu: i64,
+}
+
+struct World {
+    shard: Shard,
+    table: Table,
+    control: Control,
+    runs: BTreeMap<JobRef, Run>,
+    /// Members of gangs that are not submitted yet.
+    to_come: Vec<(usize, NewJob)>,
+    version: u64,
+    step: i64,
+    gangs: u32,
+}
+
+fn shape(cpu: i64, gang: Option<Gang>) -> Arc<Shape> {
+    let request = [("cpu", cpu), (PODS, 1)];
+    let request = request.map(|(name, n)| (Name::from(name), Quantity::from_units(n)));
+    Arc::new(Shape { gang, ..Shape::of_request(request.into_iter().collect()) })
+}
+
+fn job(shape: Arc<Shape>, priority: u32) -> NewJob {
+    NewJob {
+        line: 0,
+        client_id: None,
+        priority,
+        count: None,
+        at_most_once: false,
+        shape,
+        payload: Payload::default(),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let queue = muster_core::control::Queue::default();
+        let control = Control::default().with_queue("q0", queue.clone()).unwrap();
+        Self {
+            shard: Shard::new(ShardId(3)),
+            table: Table::new("default"),
+            control: control.with_queue("q1", queue).unwrap(),
+            runs: BTreeMap::new(),
+            to_come: Vec::new(),
+            version: 0,
+            step: 0,
+            gangs: 0,
+        }
+    }
+
+    fn execute(&mut self, command: Command) -> Outcome {
+        self.step += 1;
+        let step = u64::try_from(self.step).unwrap();
+        let position = Position { sequence: step, row: 0 };
+        let ctx = Context { now: Timestamp(self.step), random: step << 20, position };
+        self.shard.execute(CommandId(step.into()), command, ctx, &mut Vec::new())
+    }
+
+    fn submit(&mut self, queue: usize, jobs: Vec<NewJob>) {
+        let jobs = (0..).zip(jobs).map(|(line, job)| NewJob { line, ..job }).collect();
+        let submit = Submit {
+            queue: format!("q{queue}").as_str().into(),
+            incarnation: 1,
+            job_set: "s".into(),
+            key: None,
+            queued_max: None,
+            jobs,
+        };
+        let outcome = self.execute(Command::Submit(submit));
+        assert!(matches!(outcome, Outcome::Submitted(_)), "{outcome:?}");
+    }
+
+    fn offer(&mut self) {
+        let offers = self.shard.take_changed_offers(RUNS_MAX);
+        let mut packed = muster_api::offers::pack(&offers, 1 << 20);
+        assert_eq!(packed.len(), 1);
+        let packed = packed.remove(0);
+        self.version += 1;
+        self.table.offers(bus::Offers {
+            shard: 3,
+            owner: "w".into(),
+            epoch: 1,
+            version: self.version,
+            previous: self.version - 1,
+            full: self.version == 1,
+            shapes: packed.shapes,
+            queues: packed.queues,
+        });
+    }
+
+    fn free(&self, cluster: &str, node: &str) -> i64 {
+        let here = self.runs.values().filter(|run| (&*run.cluster, &*run.node) == (cluster, node));
+        CPUS - here.map(|run| run.cpu).sum::<i64>()
+    }
+
+    fn tell_nodes(&mut self, cluster: &str) {
+        let amounts = |cpu: i64| {
+            let amounts =
+                [("cpu", cpu.to_string()), ("memory", "64Gi".into()), ("pods", "99".into())];
+            amounts.map(|(name, amount)| (name.to_owned(), amount)).into()
+        };
+        let node = |(name, rack): (&str, &str)| bus::Node {
+            name: name.to_owned(),
+            labels: [("rack".to_owned(), rack.to_owned())].into(),
+            taints: vec![],
+            allocatable: amounts(CPUS),
+            free: amounts(self.free(cluster, name)),
+            freeing: BTreeMap::new(),
+            runs: 0,
+            schedulable: true,
+        };
+        let nodes = NODES.map(node).into();
+        let request = bus::LeaseRequest {
+            cluster: cluster.into(),
+            instance: "i".into(),
+            seen: None,
+            nodes: bus::NodeUpdate { base: None, version: self.version, nodes, removed: vec![] },
+            leases_max: 100,
+            wait_ms: 0,
+        };
+        assert!(self.table.request(&request, Duration::from_secs(1), Timestamp(0)));
+    }
+
+    /// The clusters ask; gives how many jobs were leased.
+    fn lease(&mut self, asking: &[&str], leases_max: u64) -> usize {
+        self.offer();
+        asking.iter().for_each(|cluster| self.tell_nodes(cluster));
+        let clusters = asking.iter().map(|name| (Name::from(*name), leases_max)).collect();
+        let round = Round::new(&self.table, &self.control, &clusters, &terms(100));
+        let Some(round) = round else { return 0 };
+        let picks = round.picks(&round.solve(), &clusters);
+        let mut leased = 0;
+        for ((_, cluster), parts) in picks {
+            let lease = bus::Lease {
+                command: CommandId(0),
+                pool: "default".into(),
+                cluster: cluster.to_string(),
+                picks: parts.concat(),
+            };
+            let Outcome::Leased(runs) = self.execute(convert::lease(lease)) else { panic!() };
+            self.assert_gangs_whole(&runs);
+            leased += runs.len();
+            for LeasedRun { job, attempt, node, shape } in runs {
+                let cpu = dense("cpu", shape.request.get("cpu")) / 1_000;
+                let run = Run { cluster: Arc::clone(&cluster), node, attempt, cpu };
+                assert!(self.runs.insert(job, run).is_none(), "leased twice");
+            }
+        }
+        for (cluster, (node, _)) in CLUSTERS.iter().flat_map(|c| NODES.iter().map(move |n| (c, n)))
+        {
+            assert!(self.free(cluster, node) >= 0, "{cluster}/{node} is over-committed");
+        }
+        leased
+    }
+
+    /// Of each gang, all that lives of it was leased at once, and where it asks for it, to nodes
+    /// with one value of its label.
+    fn assert_gangs_whole(&self, runs: &[LeasedRun]) {
+        let mut gangs: BTreeMap<&Gang, Vec<&LeasedRun>> = BTreeMap::new();
+        for run in runs {
+            if let Some(gang) = &run.shape.gang {
+                gangs.entry(gang).or_default().push(run);
+            }
+        }
+        for (gang, runs) in gangs {
+            let filter = muster_core::shard::JobFilter {
+                queue: None,
+                job_set: None,
+                states: muster_core::job::StateSet::ALL,
+            };
+            let live = self.shard.live_jobs(&filter, None, usize::MAX);
+            let live = live.iter().filter(|job| job.shape.gang.as_ref() == Some(gang)).count();
+            assert_eq!(runs.len(), live, "{gang:?}");
+            if gang.uniformity.is_some() {
+                let rack = |node: &Name| NODES.iter().find(|(name, _)| **name == **node).unwrap().1;
+                let racks: BTreeSet<&str> = runs.iter().map(|run| rack(&run.node)).collect();
+                assert_eq!(racks.len(), 1, "{gang:?}");
+            }
+        }
+    }
+
+    fn end(&mut self, job: JobRef, status: RunStatus) {
+        let Some(run) = self.runs.remove(&job) else { return };
+        let (attempt, at) = (run.attempt, Timestamp(self.step));
+        let reports = vec![Report { job, attempt, status, at }];
+        let outcome = self.execute(Command::Report { cluster: run.cluster, reports });
+        assert_eq!(outcome, Outcome::Reported(vec![Verdict::Taken]));
+        for stop in self.shard.take_stops() {
+            self.runs.remove(&stop.job);
+        }
+    }
+
+    fn carry_out(&mut self, deed: &Deed) {
+        match deed {
+            Deed::Submit { queue, cpu, priority, count } => {
+                let jobs = (0..*count).map(|_| job(shape(*cpu, None), *priority)).collect();
+                self.submit(*queue, jobs);
+            }
+            Deed::Gang { queue, cpus, first, is_uniform } => {
+                self.gangs += 1;
+                let gang = Gang {
+                    id: format!("g{}", self.gangs).as_str().into(),
+                    cardinality: u32::try_from(cpus.len()).unwrap(),
+                    uniformity: is_uniform.then(|| "rack".into()),
+                };
+                let members = cpus.iter().map(|cpu| job(shape(*cpu, Some(gang.clone())), 1));
+                let mut members: Vec<NewJob> = members.collect();
+                let later = members.split_off((*first).min(cpus.len()));
+                self.submit(*queue, members);
+                self.to_come.extend(later.into_iter().map(|member| (*queue, member)));
+            }
+            Deed::Lease { asking, leases_max } => {
+                let asks = |(n, _): &(usize, &&str)| asking & (1 << n) != 0;
+                let asking = CLUSTERS.iter().enumerate().filter(asks).map(|(_, name)| *name);
+                self.lease(&asking.collect::<Vec<_>>(), *leases_max);
+            }
+            Deed::End { which, status } => {
+                let runs: Vec<JobRef> = self.runs.keys().copied().collect();
+                if runs.is_empty() {
+                    return;
+                }
+                let exit = Exit::default();
+                let status = match status {
+                    0 => RunStatus::Failed(exit),
+                    1 => RunStatus::Returned(exit),
+                    2 => RunStatus::Lost(exit),
+                    _ => RunStatus::Succeeded(exit),
+                };
+                self.end(runs[which % runs.len()], status);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn everything_that_can_run_does_and_gangs_are_together_in_whatever_order_things_happen(
+        deeds in vec(deed(), 1..50),
+    ) {
+        let mut world = World::new();
+        for deed in &deeds {
+            world.carry_out(deed);
+        }
+        for (queue, member) in std::mem::take(&mut world.to_come) {
+            world.submit(queue, vec![member]);
+        }
+        let mut rounds = 0;
+        while world.shard.live() > 0 {
+            let leased = world.lease(&CLUSTERS, 3);
+            let runs: Vec<JobRef> = world.runs.keys().copied().collect();
+            prop_assert!(leased > 0 || !runs.is_empty(), "{} wait for ever", world.shard.live());
+            for job in runs {
+                world.end(job, RunStatus::Succeeded(Exit::default()));
+            }
+            rounds += 1;
+            prop_assert!(rounds < 1_000);
+        }
+    }
+}
