@@ -15,10 +15,12 @@ mod ratio;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod victims;
 mod zones;
 
 pub use shares::{Share, dominant_share, fair_shares};
+pub use tree::{Group, Leaf, fair_shares_in_tree};
 
 /// What there is to decide in one round. Shapes, classes, groups, queues, caps and nodes are
 /// ordinals: positions in their vectors. Amounts are in the smallest unit of their resource
