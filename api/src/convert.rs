@@ -11,10 +11,12 @@ use muster_core::record::{Change, Changed, Record, Run, Submitted};
 use muster_core::resources::Resources;
 use muster_core::shape::ShapeKey;
 use muster_core::shard::{JobSetView, JobView, RunView};
+use muster_core::terms::HeldBack;
 use muster_core::time::Timestamp;
 
 use crate::bus;
 use crate::http::{self, ErrorCode, Problem, time_text};
+use crate::job_text;
 use crate::shape::ShapeText;
 use crate::text::Cursor;
 
@@ -101,7 +103,37 @@ pub fn live_job(view: &JobView) -> http::Job {
         runs: view.runs.iter().map(run).collect(),
         count: view.array.map(|(count, _)| count),
         counts: view.array.map(|(_, by_state)| counts(&by_state)),
+        held_back: view.held_back.as_ref().map(held_back),
         spec: None,
+    }
+}
+
+/// What holds a job back, as it is shown.
+#[must_use]
+pub fn held_back(held_back: &HeldBack) -> http::HeldBack {
+    match held_back {
+        HeldBack::After(after) => {
+            let names: Vec<String> =
+                after.iter().map(|on| format!("{} to {}", on.on, on.when.verb())).collect();
+            http::HeldBack {
+                kind: http::HeldBackKind::Dependency,
+                detail: format!("waiting for {}", names.join(", for ")),
+                depends_on: after.iter().map(job_text::Dependency::of).collect(),
+                ..http::HeldBack::default()
+            }
+        }
+        HeldBack::Until(at) => http::HeldBack {
+            kind: http::HeldBackKind::Backoff,
+            detail: format!("it is tried again, not before {}", time_text(*at)),
+            not_before: Some(time_text(*at)),
+            ..http::HeldBack::default()
+        },
+        HeldBack::ArrayFull { running_max } => http::HeldBack {
+            kind: http::HeldBackKind::ArrayLimit,
+            detail: format!("as many tasks of the array run as may at once: {running_max}"),
+            max_running: Some(*running_max),
+            ..http::HeldBack::default()
+        },
     }
 }
 
@@ -122,6 +154,7 @@ pub fn finished_job(done: &Finished) -> http::Job {
         runs: done.runs.iter().map(run).collect(),
         count: None,
         counts: None,
+        held_back: None,
         spec: None,
     }
 }
@@ -168,6 +201,8 @@ pub fn event(position: Position, record: &Record) -> Option<http::Event> {
         | Record::HistoryWritten(_)
         | Record::Job(_)
         | Record::JobSet(_)
+        | Record::Rested { .. }
+        | Record::Ends(_)
         | Record::LastJob(_)
         | Record::Finished(_) => None,
     }
@@ -223,7 +258,7 @@ fn changed_event(position: Position, changed: &Changed) -> http::Event {
         Change::Running { attempt } => http::Event { attempt: Some(*attempt), ..bare("running") },
         Change::Succeeded { attempt, exit } => ended("succeeded", *attempt, exit),
         Change::Failed { attempt, exit } => ended("failed", *attempt, exit),
-        Change::Requeued { attempt, exit } => ended("requeued", *attempt, exit),
+        Change::Requeued { attempt, exit, .. } => ended("requeued", *attempt, exit),
         Change::Preempted { attempt, reason } => {
             ended("preempted", *attempt, &Exit::preempted(reason))
         }
@@ -249,6 +284,8 @@ pub fn job_set_of(record: &Record) -> Option<(&Name, &Name)> {
         | Record::HistoryWritten(_)
         | Record::Job(_)
         | Record::JobSet(_)
+        | Record::Rested { .. }
+        | Record::Ends(_)
         | Record::LastJob(_)
         | Record::Finished(_) => None,
     }
@@ -361,6 +398,7 @@ fn refused(refusal: &Refusal) -> Problem {
         Refusal::QueueInUse { .. } => ErrorCode::QueueInUse,
         Refusal::QueueFull { .. } => ErrorCode::QueueFull,
         Refusal::KeyReused { .. } | Refusal::NoMember { .. } => ErrorCode::Conflict,
+        Refusal::DependencyUnknown { .. } => ErrorCode::DependencyUnknown,
     };
     Problem::new(code, refusal.to_string())
 }

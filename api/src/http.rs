@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 mod control;
+mod held_back;
 
 pub use control::{
     Cordon, CordonSettings, PoolSettings, PriorityClass, PriorityClassList, PriorityClassSettings,
     Queue, QueueLimit, QueueList, QueueSettings, Rate,
 };
+
+pub use held_back::{HeldBack, HeldBackKind};
 
 /// An error: RFC 9457 problem details with a stable code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,8 @@ pub enum ErrorCode {
     Conflict,
     /// The events behind the cursor are no longer kept.
     CursorExpired,
+    /// A job that depends on one that is not known.
+    DependencyUnknown,
     /// Something that should be impossible happened here.
     Internal,
     /// A job that is not allowed.
@@ -70,11 +75,12 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::ClassUnknown,
         Self::Conflict,
         Self::CursorExpired,
+        Self::DependencyUnknown,
         Self::Internal,
         Self::InvalidJob,
         Self::LogsUnavailable,
@@ -94,7 +100,9 @@ impl ErrorCode {
     #[must_use]
     pub fn http_status(self) -> u16 {
         match self {
-            Self::BadRequest | Self::ClassUnknown | Self::InvalidJob => 400,
+            Self::BadRequest | Self::ClassUnknown | Self::DependencyUnknown | Self::InvalidJob => {
+                400
+            }
             Self::Conflict | Self::QueueFull | Self::QueueInUse => 409,
             Self::CursorExpired => 410,
             Self::Internal => 500,
@@ -116,6 +124,7 @@ impl ErrorCode {
             | Self::ClassUnknown
             | Self::Conflict
             | Self::CursorExpired
+            | Self::DependencyUnknown
             | Self::Internal
             | Self::InvalidJob
             | Self::LogsUnavailable
@@ -166,6 +175,9 @@ pub struct Job {
     /// How many of its tasks are in each state, if it is an array.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<BTreeMap<String, u64>>,
+    /// Why it is not in the order of its queue though it is queued, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<HeldBack>,
     /// The job as submitted, when asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<JobSpec>,

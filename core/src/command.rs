@@ -7,6 +7,7 @@ use crate::id::{JobId, JobRef};
 use crate::job::{Exit, StateSet};
 use crate::record::{HistorySpan, Payload};
 use crate::shape::Shape;
+use crate::terms::{On, Terms};
 
 /// A request to change a shard's state.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +46,8 @@ pub enum Command {
         /// At most so many runs at once.
         runs_max: usize,
     },
+    /// Nothing but that time passes: what is due by it is done with every command.
+    Tick,
     /// Refuse submissions to a queue from now on, unless live jobs stand in it.
     CloseQueue {
         /// The queue.
@@ -89,6 +92,8 @@ pub struct NewJob {
     pub count: Option<u32>,
     /// Whether a lost run means failure, not another attempt.
     pub at_most_once: bool,
+    /// What it asks for beside that, if anything.
+    pub terms: Option<Arc<Terms>>,
     /// What the scheduler needs to know.
     pub shape: Arc<Shape>,
     /// What the executor needs to know.
@@ -316,6 +321,18 @@ pub enum Refusal {
         /// What speaks against it.
         why: Name,
     },
+    /// A job depends on one that the shard does not know, or that stands behind it.
+    #[error("line {line}: dependsOn: {on} is not known in queue `{queue}`: {reason}")]
+    DependencyUnknown {
+        /// The line, from 1.
+        line: u64,
+        /// The job that it names.
+        on: On,
+        /// The queue.
+        queue: Name,
+        /// Why not.
+        reason: Unknown,
+    },
     /// The queue cannot be closed.
     #[error("queue `{queue}` has {live} live jobs")]
     QueueInUse {
@@ -324,4 +341,15 @@ pub enum Refusal {
         /// Jobs in it that are not finished.
         live: u64,
     },
+}
+
+/// Why a job that another depends on is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// No such job lives or ended recently.
+    #[error("there is none, or it ended too long ago")]
+    NotThere,
+    /// It is a later line of the same submission.
+    #[error("it is a later line of the submission, and only earlier ones can be depended on")]
+    Later,
 }

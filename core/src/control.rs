@@ -2,9 +2,11 @@
 //! document.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::limits;
 use crate::names;
+use crate::retry::Policy;
 
 mod classes;
 mod cordons;
@@ -31,6 +33,9 @@ pub struct Queue {
     pub jobs_queued_max: Option<u64>,
     /// How fast its jobs are placed; none for at once.
     pub rate: Option<Rate>,
+    /// What becomes of its jobs when their runs do not end well, where they do not say it
+    /// themselves.
+    pub retry: Option<Arc<Policy>>,
     /// The version of the control data that created it; a queue deleted and created again has
     /// another.
     pub incarnation: u64,
@@ -46,6 +51,7 @@ impl Default for Queue {
             limits: Vec::new(),
             jobs_queued_max: None,
             rate: None,
+            retry: None,
             incarnation: 0,
         }
     }
@@ -109,6 +115,9 @@ pub enum Error {
     /// The rate is not a positive number in range.
     #[error("rate of {0} a second is not a number from 0.001 to 1000000")]
     Rate(String),
+    /// A retry policy that makes no sense.
+    #[error("{0}: {1}")]
+    Retry(String, String),
     /// Nothing may be placed at once.
     #[error("a burst is at least 1")]
     Burst,

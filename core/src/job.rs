@@ -187,6 +187,12 @@ pub struct Exit {
 }
 
 impl Exit {
+    /// Whether it is that of a run that made room for others.
+    #[must_use]
+    pub fn is_preempted(&self) -> bool {
+        self.reason.as_deref() == Some(crate::retry::Reason::Preempted.name())
+    }
+
     /// The end of a run that made room for others.
     #[must_use]
     pub fn preempted(reason: &crate::Name) -> Self {

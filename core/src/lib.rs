@@ -15,10 +15,12 @@ pub mod offer;
 pub mod quantity;
 pub mod record;
 pub mod resources;
+pub mod retry;
 pub mod route;
 pub mod shape;
 pub mod shard;
 pub mod solve;
+pub mod terms;
 pub mod time;
 
 /// A short, shared, immutable string: a queue, job set, cluster, node or namespace.

@@ -48,6 +48,21 @@ pub const FLOATING_RESOURCES_MAX: usize = 16;
 pub const PRIORITY_CLASSES_MAX: usize = 100;
 /// Bytes of a priority class's name.
 pub const PRIORITY_CLASS_NAME_BYTES_MAX: usize = 253;
+/// Jobs that one job may depend on.
+pub const DEPENDENCIES_MAX: usize = 64;
+/// Rules of one retry policy.
+pub const RETRY_RULES_MAX: usize = 32;
+/// Exit codes (or ranges of them), and signals, that one rule of a retry policy names.
+pub const RETRY_CODES_MAX: usize = 64;
+/// Retries that one rule allows.
+pub const RETRY_LIMIT_MAX: u32 = 1_000;
+/// How long a job waits before it is tried again, in hours.
+pub const RETRY_BACKOFF_HOURS_MAX: u64 = 24;
+/// Nodes that one job keeps away from because attempts of it failed there.
+pub const AVOIDED_NODES_MAX: usize = 8;
+/// The last finished jobs of a shard of which it remembers how they ended, for those that are
+/// submitted later and depend on them.
+pub const ENDS_REMEMBERED_MAX: usize = 20_000;
 /// Jobs of one gang.
 pub const GANG_CARDINALITY_MAX: u32 = 10_000;
 /// Different shapes of the jobs of one gang.

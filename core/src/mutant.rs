@@ -50,6 +50,12 @@ pub enum Mutant {
     TriesAgain,
     /// A job that was cancelled while it waited goes on waiting.
     LeasesCancelled,
+    /// A job runs although the one before it, which was to end well, did not.
+    StartsAfterFailure,
+    /// Retries are not counted.
+    RetriesForEver,
+    /// More tasks of an array run at once than may.
+    RunsAllTasks,
     /// Ids follow the clock when it goes back.
     IdsGoBack,
     /// An executor starts runs without a look whether there is room.
@@ -62,7 +68,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::AcknowledgesEarly,
         Self::TimeoutIsSuccess,
         Self::TimeoutIsFailure,
@@ -84,6 +90,9 @@ impl Mutant {
         Self::ForgetsAttempt,
         Self::TriesAgain,
         Self::LeasesCancelled,
+        Self::StartsAfterFailure,
+        Self::RetriesForEver,
+        Self::RunsAllTasks,
         Self::IdsGoBack,
         Self::StartsWithoutRoom,
         Self::KeepsOlderAttempt,

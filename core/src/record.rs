@@ -10,6 +10,7 @@ use crate::command::Outcome;
 use crate::id::{CommandId, JobId, JobRef, Position};
 use crate::job::{Counts, Exit, JobState};
 use crate::shape::Shape;
+use crate::terms::Terms;
 use crate::time::Timestamp;
 
 /// One row of the log or of a checkpoint.
@@ -36,6 +37,12 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
+    /// Jobs that were to be tried again, not before that time or an earlier one, stand in the
+    /// orders of their queues.
+    Rested {
+        /// When.
+        at: Timestamp,
+    },
     /// The finished jobs up to a place in the log will be written to history objects with fixed
     /// names.
     HistoryPlanned(HistorySpan),
@@ -45,6 +52,8 @@ pub enum Record {
     Job(Box<LiveJob>),
     /// Checkpoints only: a job set as it stood.
     JobSet(JobSetTotals),
+    /// Checkpoints only: how the jobs ended that finished last, the oldest first.
+    Ends(Vec<(JobId, JobState)>),
     /// Checkpoints only: the last id that was given. Ids rise also when clocks go back.
     LastJob(JobId),
     /// Checkpoints only: a finished job that no history object holds yet.
@@ -91,6 +100,9 @@ pub struct Submitted {
     pub count: Option<u32>,
     /// Whether a lost run means failure, not another attempt.
     pub at_most_once: bool,
+    /// What it asks for beside that, if anything. What it depends on is named by ids; in a
+    /// checkpoint only what has not ended yet.
+    pub terms: Option<Arc<Terms>>,
     /// What the scheduler needs to know.
     pub shape: Arc<Shape>,
     /// What the executor needs to know.
@@ -169,6 +181,8 @@ pub enum Change {
         attempt: u32,
         /// How the run ended, as far as it is known.
         exit: Exit,
+        /// What is different with the next one.
+        next: Next,
     },
     /// On a cluster → queued again, to make room for others; its pod is to be stopped.
     Preempted {
@@ -245,6 +259,19 @@ pub struct Task {
     pub active: Option<(JobState, Run)>,
     /// Runs that ended.
     pub past: Vec<Run>,
+    /// What is different with its next run, or with the one that it has.
+    pub next: Next,
+}
+
+/// What is different with the next attempt at a job or task, if anything is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Next {
+    /// How many retries of its policy were used up so far.
+    pub retries: u32,
+    /// When it stands in the order of its queue again; at once if none is named.
+    pub not_before: Option<Timestamp>,
+    /// Its shape, if that is another than it was submitted with.
+    pub shape: Option<Arc<Shape>>,
 }
 
 /// The live tasks of an array.

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::Name;
 use crate::quantity::Quantity;
 use crate::resources::Resources;
+use crate::{Name, limits};
 
 mod affinity;
 mod gang;
@@ -27,6 +27,8 @@ pub const POOL_LABEL: &str = "muster.dev/pool";
 const AFFINITY: &str = ";a";
 /// The same of the gang, which stands behind it.
 const GANG: &str = ";g";
+/// The same of the nodes that are avoided, which stand behind it.
+const AVOID: &str = ";n";
 
 /// Which taints a pod puts up with, as Kubernetes has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +80,9 @@ pub struct Shape {
     pub class: Name,
     /// Its gang, if it is a member of one.
     pub gang: Option<Gang>,
+    /// Nodes that it keeps away from as long as there is another, (cluster, node) each: attempts
+    /// failed there. In order, none twice.
+    pub avoid: Vec<(Name, Name)>,
 }
 
 /// A shape's identity between processes: the hash of its canonical text.
@@ -96,6 +101,7 @@ impl Shape {
             pool: DEFAULT_POOL.into(),
             class: DEFAULT_CLASS.into(),
             gang: None,
+            avoid: Vec::new(),
         }
     }
 
@@ -141,6 +147,13 @@ impl Shape {
             text.push_str(GANG);
             gang.write(&mut text);
         }
+        if !self.avoid.is_empty() {
+            text.push_str(AVOID);
+            for (cluster, node) in &self.avoid {
+                put(&mut text, cluster);
+                put(&mut text, node);
+            }
+        }
         text
     }
 
@@ -179,8 +192,36 @@ impl Shape {
             rest = behind;
             gang = Some(Gang::read(&mut rest)?);
         }
-        let shape = Self { request, node_selector, affinity, tolerations, pool, class, gang };
+        let mut avoid = Vec::new();
+        if let Some(behind) = rest.strip_prefix(AVOID) {
+            rest = behind;
+            while !rest.is_empty() {
+                avoid.push((take(&mut rest)?, take(&mut rest)?));
+            }
+            if avoid.is_empty() || !avoid.is_sorted_by(|a, b| a < b) {
+                return None;
+            }
+        }
+        let shape =
+            Self { request, node_selector, affinity, tolerations, pool, class, gang, avoid };
         rest.is_empty().then_some(shape)
+    }
+
+    /// Keeps away from one more node; of too many, the ones that come first by name are given up.
+    pub fn keep_away(&mut self, cluster: &Name, node: &Name) {
+        let place = (Name::clone(cluster), Name::clone(node));
+        if let Err(at) = self.avoid.binary_search(&place) {
+            self.avoid.insert(at, place);
+            if self.avoid.len() > limits::AVOIDED_NODES_MAX {
+                self.avoid.remove(usize::from(at == 0));
+            }
+        }
+    }
+
+    /// Whether it keeps away from a node.
+    #[must_use]
+    pub fn keeps_away(&self, cluster: &str, node: &str) -> bool {
+        self.avoid.iter().any(|(c, n)| **c == *cluster && **n == *node)
     }
 
     /// Whether a node of that name with these labels and taints may run it, resources aside.
@@ -222,7 +263,7 @@ fn eat(rest: &mut &str, c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::collection::{btree_map, vec};
+    use proptest::collection::{btree_map, btree_set, vec};
     use proptest::option;
     use proptest::prelude::*;
 
@@ -239,9 +280,10 @@ mod tests {
         let affinity = option::of(affinity::tests::affinity(name().boxed()));
         let gang = (name(), any::<u32>(), option::of(name()))
             .prop_map(|(id, cardinality, uniformity)| Gang { id, cardinality, uniformity });
-        let names = (name(), name(), option::of(gang));
+        let avoid = btree_set((name(), name()), 0..3);
+        let names = (name(), name(), option::of(gang), avoid);
         (request, selector, affinity, vec(toleration, 0..3), names).prop_map(
-            |(request, node_selector, affinity, tolerations, (pool, class, gang))| Shape {
+            |(request, node_selector, affinity, tolerations, (pool, class, gang, avoid))| Shape {
                 request,
                 node_selector,
                 affinity,
@@ -249,6 +291,7 @@ mod tests {
                 pool,
                 class,
                 gang,
+                avoid: avoid.into_iter().collect(),
             },
         )
     }
@@ -278,12 +321,26 @@ mod tests {
         for (text, key) in [(plain, PLAIN_KEY), (full, FULL_KEY)] {
             let shape = Shape::from_canonical(text).unwrap();
             assert_eq!((shape.canonical().as_str(), shape.key()), (text, ShapeKey(key)));
-            assert_eq!((shape.affinity, shape.gang), (None, None));
+            assert_eq!((shape.affinity, shape.gang, shape.avoid), (None, None, Vec::new()));
         }
     }
 
     const PLAIN_KEY: u128 = 327_941_572_202_152_610_621_737_012_434_283_612_060;
     const FULL_KEY: u128 = 287_962_044_954_256_072_467_330_620_620_847_552_314;
+
+    #[test]
+    fn a_shape_keeps_away_from_the_last_nodes_and_from_no_more_than_may_be() {
+        let mut shape = Shape::of_request(Resources::new());
+        let node = |n: usize| Name::from(format!("n{n:03}"));
+        for n in (0..limits::AVOIDED_NODES_MAX + 5).rev() {
+            shape.keep_away(&"c".into(), &node(n));
+            shape.keep_away(&"c".into(), &node(n));
+            assert!(shape.keeps_away("c", &node(n)));
+            assert!(shape.avoid.len() <= limits::AVOIDED_NODES_MAX);
+            assert_eq!(Shape::from_canonical(&shape.canonical()).as_ref(), Some(&shape));
+        }
+        assert!(!shape.keeps_away("d", &node(0)));
+    }
 
     #[test]
     fn a_taint_keeps_away_what_does_not_tolerate_it() {

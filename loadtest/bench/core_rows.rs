@@ -37,6 +37,7 @@ fn submit(shard: &mut Shard, commit: u64, payload: &Payload, records: &mut Vec<R
         priority: 0,
         count: None,
         at_most_once: false,
+        terms: None,
         shape: Arc::clone(&shape),
         payload: payload.clone(),
     });

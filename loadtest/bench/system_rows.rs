@@ -109,6 +109,7 @@ fn parse_floor(clock: &Clock, bodies: &[Bytes]) -> anyhow::Result<(Duration, Vec
                 priority: job.priority,
                 count: None,
                 at_most_once: false,
+                terms: None,
                 shape: Arc::clone(&job.shape.shape),
                 payload: Payload {
                     namespace: "default".into(),

@@ -18,7 +18,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use muster_core::command::NewJob;
 
-use crate::job_text::Job;
+use crate::job_text::{Job, Terms};
 
 mod frames;
 pub mod public;
@@ -78,6 +78,7 @@ struct Row<'a> {
     priority: u32,
     count: Option<u32>,
     at_most_once: bool,
+    terms: &'a str,
     namespace: &'a str,
     labels: &'a [u8],
     annotations: &'a [u8],
@@ -94,6 +95,7 @@ pub struct Builder {
     priority: UInt32Builder,
     count: UInt32Builder,
     at_most_once: BooleanBuilder,
+    terms: StringDictionaryBuilder<Int32Type>,
     namespace: StringDictionaryBuilder<Int32Type>,
     labels: BinaryBuilder,
     annotations: BinaryBuilder,
@@ -128,6 +130,7 @@ impl Builder {
             priority: UInt32Builder::new(),
             count: UInt32Builder::new(),
             at_most_once: BooleanBuilder::new(),
+            terms: StringDictionaryBuilder::new(),
             namespace: StringDictionaryBuilder::new(),
             labels: BinaryBuilder::new(),
             annotations: BinaryBuilder::new(),
@@ -144,6 +147,7 @@ impl Builder {
             priority: job.priority,
             count: job.count,
             at_most_once: job.at_most_once,
+            terms: &Terms::text(job.terms.as_deref()),
             namespace: &job.namespace,
             labels: job.labels.as_bytes(),
             annotations: job.annotations.as_bytes(),
@@ -160,6 +164,7 @@ impl Builder {
             priority: job.priority,
             count: job.count,
             at_most_once: job.at_most_once,
+            terms: &Terms::text(job.terms.as_deref()),
             namespace: &job.payload.namespace,
             labels: &job.payload.labels,
             annotations: &job.payload.annotations,
@@ -204,6 +209,7 @@ impl Builder {
             Arc::new(self.priority.finish()),
             Arc::new(self.count.finish()),
             Arc::new(self.at_most_once.finish()),
+            Arc::new(self.terms.finish()),
             Arc::new(self.namespace.finish()),
             Arc::new(self.labels.finish()),
             Arc::new(self.annotations.finish()),
@@ -224,6 +230,7 @@ impl Builder {
         self.jobs += 1;
         self.bytes += ROW_BYTES
             + row.client_id.map_or(0, str::len)
+            + row.terms.len()
             + row.namespace.len()
             + row.labels.len()
             + row.annotations.len()
@@ -234,6 +241,7 @@ impl Builder {
         self.priority.append_value(row.priority);
         self.count.append_option(row.count);
         self.at_most_once.append_value(row.at_most_once);
+        self.terms.append_value(row.terms);
         self.namespace.append_value(row.namespace);
         self.labels.append_option(Some(row.labels).filter(|labels| !labels.is_empty()));
         self.annotations.append_option(Some(row.annotations).filter(|text| !text.is_empty()));
@@ -245,6 +253,7 @@ impl Builder {
 fn job_bytes(job: &Job<'_>) -> usize {
     ROW_BYTES
         + job.client_id.as_deref().map_or(0, str::len)
+        + Terms::text(job.terms.as_deref()).len()
         + job.namespace.len()
         + job.labels.len()
         + job.annotations.len()
@@ -261,6 +270,7 @@ fn schema() -> SchemaRef {
         Field::new("priority", DataType::UInt32, false),
         Field::new("count", DataType::UInt32, true),
         Field::new("at_most_once", DataType::Boolean, false),
+        Field::new("terms", dictionary(), false),
         Field::new("namespace", dictionary(), false),
         Field::new("labels", DataType::Binary, true),
         Field::new("annotations", DataType::Binary, true),

@@ -21,6 +21,7 @@ use arrow_array::{
     PrimitiveArray, RecordBatch, StringArray,
 };
 use arrow_schema::DataType;
+use serde::de::DeserializeOwned;
 
 use super::Error;
 use super::frames::Reader;
@@ -33,8 +34,18 @@ pub use write::{Row, Writer};
 /// Bytes of one message of the stream.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-const COLUMNS: [&str; 7] =
-    ["client_id", "priority", "count", "namespace", "labels", "annotations", "pod_spec"];
+const COLUMNS: [&str; 10] = [
+    "client_id",
+    "priority",
+    "count",
+    "max_running",
+    "depends_on",
+    "retry",
+    "namespace",
+    "labels",
+    "annotations",
+    "pod_spec",
+];
 
 /// Reads a stream as its bytes come in.
 #[derive(Debug)]
@@ -48,6 +59,9 @@ pub struct Jobs {
     client_id: Option<Texts>,
     priority: Option<Numbers>,
     count: Option<Numbers>,
+    max_running: Option<Numbers>,
+    depends_on: Option<Texts>,
+    retry: Option<Texts>,
     namespace: Option<Texts>,
     labels: Option<Texts>,
     annotations: Option<Texts>,
@@ -143,9 +157,15 @@ impl Jobs {
             client_id: filled(text(&self.client_id, "client_id")?),
             priority: self.priority.as_ref().and_then(|c| c.float(row)).unwrap_or_default(),
             count: match &self.count {
-                Some(column) => column.whole(row)?,
+                Some(column) => column.whole(row, "count")?,
                 None => None,
             },
+            max_running: match &self.max_running {
+                Some(column) => column.whole(row, "max_running")?,
+                None => None,
+            },
+            depends_on: list(text(&self.depends_on, "depends_on")?, "depends_on")?,
+            retry: list(text(&self.retry, "retry")?, "retry")?,
             namespace: filled(text(&self.namespace, "namespace")?),
             labels: text(&self.labels, "labels")?.filter(|text| !text.is_empty()),
             annotations: text(&self.annotations, "annotations")?.filter(|text| !text.is_empty()),
@@ -164,22 +184,31 @@ impl Jobs {
         let texts = |name: &str| batch.column_by_name(name).map(|c| Texts::of(c, name)).transpose();
         let numbers =
             |name: &str| batch.column_by_name(name).map(|c| Numbers::of(c, name)).transpose();
-        let count = numbers("count")?;
-        if matches!(count, Some(Numbers::Float64(_))) {
-            return Err(Error::column("count", "is not of whole numbers"));
-        }
+        let wholes = |name: &str| match numbers(name)? {
+            Some(Numbers::Float64(_)) => Err(Error::column(name, "is not of whole numbers")),
+            column => Ok(column),
+        };
         Ok(Self {
             rows: batch.num_rows(),
             bytes: batch.get_array_memory_size(),
             client_id: texts("client_id")?,
             priority: numbers("priority")?,
-            count,
+            count: wholes("count")?,
+            max_running: wholes("max_running")?,
+            depends_on: texts("depends_on")?,
+            retry: texts("retry")?,
             namespace: texts("namespace")?,
             labels: texts("labels")?,
             annotations: texts("annotations")?,
             pod_spec: texts("pod_spec")?.ok_or_else(|| Error::column("pod_spec", "is missing"))?,
         })
     }
+}
+
+/// The entries of a JSON list.
+fn list<T: DeserializeOwned>(text: Option<&str>, name: &str) -> Result<Vec<T>, job_text::Error> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Vec::new()) };
+    serde_json::from_str(text).map_err(|error| job_text::Error::field(name, error))
 }
 
 impl Texts {
@@ -234,7 +263,7 @@ impl Numbers {
         }
     }
 
-    fn whole(&self, row: usize) -> Result<Option<u64>, job_text::Error> {
+    fn whole(&self, row: usize, name: &str) -> Result<Option<u64>, job_text::Error> {
         let value = match self {
             Self::Int32(c) => c.is_valid(row).then(|| i128::from(c.value(row))),
             Self::Int64(c) => c.is_valid(row).then(|| i128::from(c.value(row))),
@@ -245,6 +274,6 @@ impl Numbers {
         let Some(value) = value else { return Ok(None) };
         u64::try_from(value)
             .map(Some)
-            .map_err(|_| job_text::Error::field("count", format!("{value} is negative")))
+            .map_err(|_| job_text::Error::field(name, format!("{value} is negative")))
     }
 }

@@ -16,6 +16,7 @@ use muster_core::{Name, limits, names};
 
 use super::frames::Reader;
 use super::{Error, schema};
+use crate::job_text::Terms;
 
 /// Jobs of one batch: a streamed submission sends fewer at a time, an all-or-nothing one comes
 /// whole.
@@ -52,6 +53,7 @@ struct Columns<'a> {
     priority: &'a PrimitiveArray<UInt32Type>,
     count: &'a PrimitiveArray<UInt32Type>,
     at_most_once: &'a BooleanArray,
+    terms: Shared<'a, Name>,
     namespace: Shared<'a, Name>,
     labels: &'a BinaryArray,
     annotations: &'a BinaryArray,
@@ -101,6 +103,7 @@ impl<'a> Columns<'a> {
             priority: find(batch, "priority")?.as_primitive(),
             count: find(batch, "count")?.as_primitive(),
             at_most_once: find(batch, "at_most_once")?.as_boolean(),
+            terms: Shared::of(batch, "terms", |text| Ok::<_, String>(Name::from(text)))?,
             namespace: Shared::of(batch, "namespace", namespace)?,
             labels: find(batch, "labels")?.as_binary(),
             annotations: find(batch, "annotations")?.as_binary(),
@@ -118,6 +121,8 @@ impl<'a> Columns<'a> {
         if count.is_some_and(|count| !(1..=limits::ARRAY_COUNT_MAX).contains(&count)) {
             return Err(Error::row(row, "count is out of range"));
         }
+        let terms = Terms::from_text(self.terms.get(row), count);
+        let terms = terms.map_err(|error| Error::row(row, error))?;
         let payload = Payload {
             namespace: self.namespace.get(row).clone(),
             labels: bytes(message, self.labels, row),
@@ -135,6 +140,7 @@ impl<'a> Columns<'a> {
             priority: self.priority.value(row),
             count,
             at_most_once: self.at_most_once.value(row),
+            terms,
             shape: Arc::clone(self.shape.get(row)),
             payload,
         })

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job_text::RetryRule;
+
 /// A queue as it is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -26,6 +28,10 @@ pub struct QueueSettings {
     /// How fast its jobs are placed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// What becomes of its jobs when their runs do not end well, where they do not say it
+    /// themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retry: Vec<RetryRule>,
 }
 
 impl Default for QueueSettings {
@@ -37,6 +43,7 @@ impl Default for QueueSettings {
             limits: Vec::new(),
             jobs_queued_max: None,
             rate: None,
+            retry: Vec::new(),
         }
     }
 }

@@ -19,6 +19,8 @@ mod affinity;
 mod annotations;
 mod json;
 mod pod;
+pub mod retry;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,9 @@ use annotations::Annotated;
 use json::{Object, Pairs, Text};
 
 pub use annotations::{AT_MOST_ONCE_ANNOTATION, POOL_ANNOTATION};
+pub use retry::RetryRule;
+pub use terms::Dependency;
+pub(crate) use terms::Terms;
 
 /// The namespace of a job that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -109,6 +114,8 @@ pub struct Job<'a> {
     pub count: Option<u32>,
     /// Whether a lost run means failure, not another attempt.
     pub at_most_once: bool,
+    /// What it asks for beside that, if anything.
+    pub terms: Option<Arc<muster_core::terms::Terms>>,
     /// The namespace of its pod.
     pub namespace: Cow<'a, str>,
     /// A JSON object, or empty.
@@ -130,6 +137,12 @@ pub struct Parts<'a> {
     pub priority: f64,
     /// How many tasks, for an array.
     pub count: Option<u64>,
+    /// How many tasks of the array run at once.
+    pub max_running: Option<u64>,
+    /// What has to end before.
+    pub depends_on: Vec<Dependency>,
+    /// What becomes of it when a run does not end well.
+    pub retry: Vec<RetryRule>,
     /// [`DEFAULT_NAMESPACE`] if none.
     pub namespace: Option<Cow<'a, str>>,
     /// A JSON object.
@@ -155,6 +168,9 @@ struct Outer<'a> {
     pod_spec: Option<&'a RawValue>,
     pod_specs: Option<Vec<&'a RawValue>>,
     count: Option<u64>,
+    max_running: Option<u64>,
+    depends_on: Option<Vec<Dependency>>,
+    retry: Option<Vec<RetryRule>>,
     ingress: Option<Vec<serde::de::IgnoredAny>>,
     services: Option<Vec<serde::de::IgnoredAny>>,
     scheduler: Option<Text<'a>>,
@@ -224,12 +240,28 @@ impl Parser {
         strings(parts.labels, "labels")?;
         let annotated = annotations::read(parts.annotations)?;
         let at_most_once = annotated.at_most_once;
+        let count = count(parts.count)?;
+        let terms = Terms {
+            max_running: parts.max_running,
+            depends_on: parts.depends_on,
+            retry: parts.retry,
+        };
+        let terms = terms.read(count)?;
+        if annotated.gang.is_some() && terms.is_some() {
+            let reason = "cannot have maxRunning, dependsOn or retry";
+            return Err(Error::field("a member of a gang", reason));
+        }
+        if at_most_once && terms.as_ref().is_some_and(|terms| terms.retry.is_some()) {
+            let reason = format!("not beside the annotation {AT_MOST_ONCE_ANNOTATION}");
+            return Err(Error::field("retry", reason));
+        }
         let shape = self.shape(parts.pod_spec, parts.required_node_labels, annotated)?;
         Ok(Job {
             client_id: parts.client_id,
             priority: priority(parts.priority),
-            count: count(parts.count)?,
+            count,
             at_most_once,
+            terms,
             namespace,
             labels: parts.labels.unwrap_or_default(),
             annotations: parts.annotations.unwrap_or_default(),
@@ -305,6 +337,9 @@ impl<'a> Outer<'a> {
             client_id: json::filled(self.client_id),
             priority: self.priority.unwrap_or_default(),
             count: self.count,
+            max_running: self.max_running,
+            depends_on: self.depends_on.unwrap_or_default(),
+            retry: self.retry.unwrap_or_default(),
             namespace: json::filled(self.namespace),
             labels: text(self.labels),
             annotations: text(self.annotations),

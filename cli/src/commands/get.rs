@@ -68,6 +68,9 @@ fn job_table(context: &Context, job: &Job) -> String {
     if let Some(reason) = &job.reason {
         add("reason", reason.clone());
     }
+    if let Some(held_back) = &job.held_back {
+        add("held back", held_back.detail.clone());
+    }
     let resources: Vec<_> =
         job.resources.iter().map(|(name, amount)| format!("{name} {amount}")).collect();
     add("requests", resources.join(", "));

@@ -39,7 +39,7 @@ pub(crate) struct Create {
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     name: Option<String>,
     /// Queues as YAML or JSON (`name`, `weight`, `labels`, `cordoned`, `limits`, `jobsQueuedMax`,
-    /// `rate`), Armada's queue files too; those that exist are set to what the file says
+    /// `rate`, `retry`), Armada's queue files too; those that exist are set to what the file says
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Its weight: twice the weight, twice the share
@@ -136,6 +136,7 @@ async fn create(context: &Context, arguments: Create) -> anyhow::Result<()> {
         limits: arguments.limit,
         jobs_queued_max: arguments.jobs_queued_max,
         rate: arguments.rate.map(|per_second| rate(per_second, burst)),
+        retry: Vec::new(),
     };
     match context.client.queue(&name).await {
         Err(error) if error.is_not_found() => {}

@@ -74,6 +74,8 @@ pub(crate) fn text(settings: &QueueSettings) -> String {
     }
     parts.extend(settings.jobs_queued_max.map(|max| format!("queued {max}")));
     parts.extend(settings.rate.map(|rate| format!("{}/s burst {}", rate.per_second, rate.burst)));
+    let rules = settings.retry.len();
+    parts.extend((rules > 0).then(|| format!("retry rules {rules}")));
     parts.join(" ")
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
 use muster_api::http::{QueueLimit, QueueSettings, Rate};
+use muster_api::job_text::RetryRule;
 use serde::Deserialize;
 
 use super::jobs::yaml_to_json;
@@ -35,6 +36,8 @@ struct Fields {
     limits: Vec<QueueLimit>,
     jobs_queued_max: Option<u64>,
     rate: Option<Rate>,
+    #[serde(default)]
+    retry: Vec<RetryRule>,
     #[serde(flatten)]
     rest: BTreeMap<String, serde_yaml_ng::Value>,
 }
@@ -81,8 +84,8 @@ fn queue(fields: Fields) -> anyhow::Result<FileQueue> {
         }
         (None, None) => 1.0,
     };
-    let Fields { labels, cordoned, limits, jobs_queued_max, rate, .. } = fields;
-    let settings = QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate };
+    let Fields { labels, cordoned, limits, jobs_queued_max, rate, retry, .. } = fields;
+    let settings = QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate, retry };
     Ok(FileQueue { name: fields.name, settings, ignored: fields.rest.into_keys().collect() })
 }
 

@@ -6,13 +6,13 @@ use super::job::{Active, Array, Body, Extra, Job};
 use super::ranges::Ranges;
 use super::sets::JobSet;
 use super::standing::{self, Standings};
-use super::{Shard, Stop, checkpoint, finished, gangs, sets};
+use super::{Shard, Stop, attempts, checkpoint, dependencies, finished, gangs, sets};
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position, run_digest};
 use crate::job::{Counts, Exit, JobState};
 use crate::limits;
 use crate::mutant::{self, Mutant};
-use crate::record::{Change, Changed, Record, Run, Submitted};
+use crate::record::{Change, Changed, Next, Record, Run, Submitted};
 
 pub(super) fn apply(shard: &mut Shard, position: Position, record: &Record) {
     match record {
@@ -23,6 +23,7 @@ pub(super) fn apply(shard: &mut Shard, position: Position, record: &Record) {
             let closed = shard.closed.entry(queue.clone()).or_default();
             *closed = (*closed).max(*incarnation);
         }
+        Record::Rested { at } => attempts::rested(shard, *at),
         Record::Forgotten { at } => {
             let jobs = &shard.jobs;
             shard.commands.forget(*at, |id| jobs.get(id).is_some_and(|job| job.live() > 0));
@@ -31,6 +32,9 @@ pub(super) fn apply(shard: &mut Shard, position: Position, record: &Record) {
         Record::HistoryPlanned(span) => shard.history_planned = Some(*span),
         Record::HistoryWritten(span) => finished::written(shard, span.through),
         Record::Job(live) => checkpoint::restore(shard, live),
+        Record::Ends(ends) => {
+            ends.iter().for_each(|(id, end)| shard.dependencies.remember(*id, *end));
+        }
         Record::LastJob(id) => shard.last_id = shard.last_id.max(*id),
         Record::JobSet(totals) => checkpoint::restore_set(shard, totals),
         Record::Finished(finished) => finished::keep(shard, Finished::clone(finished)),
@@ -44,7 +48,7 @@ fn submit(shard: &mut Shard, position: Position, submitted: &Submitted) {
             let mut counts = Counts::default();
             counts[JobState::Queued] = u64::from(count);
             let queued = Ranges::up_to(count);
-            Body::Array(Box::new(Array { count, queued, touched: Default::default(), counts }))
+            Body::Array(Box::new(Array { count, queued, counts, ..Array::default() }))
         }
     };
     let waiting = u64::from(submitted.count.unwrap_or(1));
@@ -75,18 +79,16 @@ pub(super) fn insert(
 ) -> (u32, u32) {
     let queue = shard.names.take(&submitted.queue, 1);
     let job_set = shard.names.take(&submitted.job_set, 1);
-    let shape = match shard.shapes.number(&submitted.shape) {
-        Some(_) => shard.shapes.take(&submitted.shape, 1),
-        None => {
-            let number = shard.shapes.take(&submitted.shape, 1);
-            shard.shape_keys.insert(submitted.shape.key(), number);
-            number
-        }
-    };
-    let plain = submitted.client_id.is_none() && !submitted.at_most_once && past.is_empty();
+    let shape = attempts::take_shape(shard, &submitted.shape);
+    let plain = submitted.client_id.is_none()
+        && !submitted.at_most_once
+        && submitted.terms.is_none()
+        && past.is_empty();
     let extra = (!plain).then(|| {
         let client_id = submitted.client_id.clone();
-        Box::new(Extra { client_id, at_most_once: submitted.at_most_once, past })
+        let terms = submitted.terms.as_ref().map(|terms| Box::new((**terms).clone()));
+        let at_most_once = submitted.at_most_once;
+        Box::new(Extra { client_id, at_most_once, past, terms, ..Extra::default() })
     });
     let job = Job {
         queue,
@@ -112,6 +114,7 @@ pub(super) fn insert(
     if let Some(gang) = gangs::key_of(shard, submitted.job) {
         gangs::update(shard, gang, submitted.job);
     }
+    dependencies::wait(shard, submitted.job);
     (queue, job_set)
 }
 
@@ -120,9 +123,9 @@ pub(super) fn drop_job(shard: &mut Shard, id: JobId) {
     if let Some(job) = shard.jobs.remove(id) {
         shard.names.give_back(job.queue, 1);
         shard.names.give_back(job.job_set, 1);
-        let shape = shard.shapes.value(job.shape).clone();
-        if shard.shapes.give_back(job.shape, 1) {
-            shard.shape_keys.remove(&shape.key());
+        let submitted = job.extra.as_ref().and_then(|extra| extra.submitted_shape);
+        for shape in [Some(job.shape), submitted].into_iter().flatten() {
+            attempts::give_back_shape(shard, shape);
         }
     }
 }
@@ -148,7 +151,8 @@ fn change(shard: &mut Shard, position: Position, changed: &Changed) {
             end_run(shard, position, changed, JobState::Succeeded, Some(exit));
         }
         Change::Failed { exit, .. } => {
-            if is_to_be_stopped(exit) {
+            // Runs that made room, or that go with their gang, do not know yet.
+            if is_to_be_stopped(exit) || exit.is_preempted() {
                 stop(shard, target);
             }
             end_run(shard, position, changed, JobState::Failed, Some(exit))
@@ -173,7 +177,7 @@ fn lease(shard: &mut Shard, changed: &Changed, run: Run) {
     let target = changed.job;
     let job = shard.jobs.get(target.job).expect("only live jobs are leased");
     let set = (job.queue, job.job_set);
-    let key = (run.cluster.clone(), job.shape);
+    let key = (run.cluster.clone(), attempts::shape_of(shard, job, target.index));
     let queue = shard.queues.get_mut(&job.queue).expect("a job's queue is known");
     *queue.held.entry(key).or_default() += 1;
     let cluster = shard.clusters.entry(run.cluster.clone()).or_default();
@@ -181,7 +185,7 @@ fn lease(shard: &mut Shard, changed: &Changed, run: Run) {
     cluster.digest ^= run_digest(target, run.attempt);
     standing::change(shard, target.job, |job| match (&mut job.body, target.index) {
         (Body::Array(array), Some(index)) => {
-            array.queued.remove(index);
+            array.leave(index);
             array.counts.shift(JobState::Queued, JobState::Leased, 1);
             let task = array.touched.entry(index).or_default();
             task.attempts = run.attempt;
@@ -253,12 +257,20 @@ fn end_run(
     release(shard, target, &run);
     let job = shard.jobs.get_mut(target.job).expect("it was there a moment ago");
     let runs = past_runs(job, target.index, run);
+    if !to.is_final() {
+        let next = next(job, target.index, &changed.change);
+        attempts::set(shard, target, next);
+    }
+    let own =
+        shard.jobs.get(target.job).and_then(|job| attempts::own_shape(shard, job, target.index));
+    let job = shard.jobs.get_mut(target.job).expect("it was there a moment ago");
+    let rests = job.next(target.index).is_some_and(|next| next.not_before.is_some());
     let mut after = Standings::NONE;
     match (&mut job.body, target.index) {
         (Body::Array(array), Some(index)) => {
             array.counts.shift(from, to, 1);
             if !to.is_final() {
-                array.queued.insert(index);
+                array.enter(index, own, rests);
             }
             after = job.standings();
         }
@@ -270,9 +282,17 @@ fn end_run(
     if to.is_final() {
         let finished = finished::of(shard, position, changed, to, target, 1, runs);
         finished::keep(shard, finished);
-        finish(shard, target, 1);
+        finish(shard, target, 1, to);
     } else {
         keep_past(shard, target, runs);
+    }
+}
+
+/// What is different with the next attempt: as the change says, or as it was with the one before.
+fn next(job: &Job, index: Option<u32>, change: &Change) -> Next {
+    match change {
+        Change::Requeued { next, .. } => next.clone(),
+        _ => Next { not_before: None, ..job.next(index).cloned().unwrap_or_default() },
     }
 }
 
@@ -303,9 +323,9 @@ fn keep_past(shard: &mut Shard, target: JobRef, runs: Vec<Run>) {
 /// A run ended: its cluster and queue hold it no longer.
 fn release(shard: &mut Shard, target: JobRef, run: &Run) {
     let job = shard.jobs.get(target.job).expect("a run's job is live");
+    let key = (run.cluster.clone(), attempts::shape_of(shard, job, target.index));
     let queue = shard.queues.get_mut(&job.queue).expect("a job's queue is known");
     shard.changed.insert(job.queue);
-    let key = (run.cluster.clone(), job.shape);
     let held = queue.held.get_mut(&key).expect("what is released was held");
     *held -= 1;
     if *held == 0 {
@@ -338,7 +358,7 @@ fn cancel(shard: &mut Shard, position: Position, changed: &Changed) {
     let (before, mut after) = (job.standings(), Standings::NONE);
     let runs = match (&mut job.body, target.index) {
         (Body::Array(array), Some(index)) => {
-            array.queued.remove(index);
+            array.leave(index);
             array.counts.shift(JobState::Queued, JobState::Cancelled, 1);
             let runs = array.touched.get_mut(&index).map(|task| std::mem::take(&mut task.past));
             after = job.standings();
@@ -351,7 +371,7 @@ fn cancel(shard: &mut Shard, position: Position, changed: &Changed) {
     let runs = runs.unwrap_or_default();
     let finished = finished::of(shard, position, changed, JobState::Cancelled, target, 1, runs);
     finished::keep(shard, finished);
-    finish(shard, target, 1);
+    finish(shard, target, 1, JobState::Cancelled);
 }
 
 /// Cancels every task of an array that waits.
@@ -364,7 +384,12 @@ fn cancel_waiting_tasks(shard: &mut Shard, position: Position, changed: &Changed
     let job = shard.jobs.get_mut(id).expect("it was there a moment ago");
     let (set, before) = ((job.queue, job.job_set), job.standings());
     let Body::Array(array) = &mut job.body else { return };
-    let queued = std::mem::take(&mut array.queued);
+    let mut queued = std::mem::take(&mut array.queued);
+    let apart = std::mem::take(&mut array.apart).into_values().flatten();
+    let rest: Vec<u32> = apart.chain(std::mem::take(&mut array.resting)).collect();
+    for index in rest {
+        queued.insert(index);
+    }
     array.counts.shift(JobState::Queued, JobState::Cancelled, waiting);
     // Tasks that ran before have a story of their own; the others go by ranges.
     let mut parts: Vec<(u32, u32, Vec<Run>)> = Vec::new();
@@ -381,9 +406,16 @@ fn cancel_waiting_tasks(shard: &mut Shard, position: Position, changed: &Changed
             parts.push((from, end - from, Vec::new()));
         }
     }
-    array.touched.retain(|_, task| task.active.is_some());
+    let over = array.touched.iter().filter(|(_, task)| task.active.is_none());
+    let over: Vec<u32> = over.map(|(index, _)| *index).collect();
     let after = job.standings();
     standing::settle(shard, id, &before, &after);
+    for index in over {
+        attempts::forget(shard, JobRef::task(id, index));
+        if let Some(Body::Array(array)) = shard.jobs.get_mut(id).map(|job| &mut job.body) {
+            array.touched.remove(&index);
+        }
+    }
     shard.sets.shift(set, JobState::Queued, JobState::Cancelled, waiting, changed.at);
     for (first, count, runs) in parts {
         let task = JobRef::task(id, first);
@@ -391,34 +423,43 @@ fn cancel_waiting_tasks(shard: &mut Shard, position: Position, changed: &Changed
         let finished = finished::of(shard, position, changed, state, task, count, runs);
         finished::keep(shard, finished);
     }
-    finish(shard, changed.job, waiting);
+    finish(shard, changed.job, waiting, JobState::Cancelled);
 }
 
 fn reprioritize(shard: &mut Shard, id: JobId, priority: u32) {
     standing::change(shard, id, |job| job.priority = priority);
 }
 
-/// `n` jobs or tasks are done: a job leaves the table, a task its array.
-fn finish(shard: &mut Shard, target: JobRef, n: u64) {
+/// `n` jobs or tasks ended in that state: a job leaves the table, a task its array.
+fn finish(shard: &mut Shard, target: JobRef, n: u64, end: JobState) {
+    attempts::forget(shard, target);
     let job = shard.jobs.get_mut(target.job).expect("what finishes was live");
     let queue = shard.queues.get_mut(&job.queue).expect("a job's queue is known");
     queue.live -= n;
     shard.changed.insert(job.queue);
-    let is_done = match &job.body {
-        Body::Array(array) => array.counts.live() == 0,
-        Body::Queued | Body::Active(_) => true,
+    let (is_done, end) = match &job.body {
+        Body::Array(array) => (array.counts.live() == 0, JobState::of_array(&array.counts)),
+        Body::Queued | Body::Active(_) => (true, end),
     };
     if is_done && let Some(client_id) = job.client_id() {
         let key = client_key(shard.names.value(job.queue), client_id);
         shard.commands.finished(key, target.job);
     }
-    match (&mut job.body, target.index) {
-        // An array stays until history has all of it, so that it can be read as a whole; see
-        // `finished::written`.
+    // An array stays until history has all of it, so that it can be read as a whole; see
+    // `finished::written`.
+    let stays = match (&mut job.body, target.index) {
         (Body::Array(array), Some(index)) => {
             array.touched.remove(&index);
+            true
         }
-        (Body::Array(_), None) => {}
-        (Body::Queued | Body::Active(_), _) => drop_job(shard, target.job),
+        (Body::Array(_), None) => true,
+        (Body::Queued | Body::Active(_), _) => false,
+    };
+    if is_done {
+        dependencies::leave(shard, target.job);
+        if !stays {
+            drop_job(shard, target.job);
+        }
+        dependencies::ended(shard, target.job, end);
     }
 }

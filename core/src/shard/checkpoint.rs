@@ -1,13 +1,15 @@
 //! The state as records: what a checkpoint holds, and what makes the same state again.
 
+use std::sync::Arc;
+
 use super::job::{Active, Array, Body, Job};
 use super::ranges::Ranges;
 use super::sets::JobSet;
-use super::{Shard, apply, finished};
+use super::{Shard, apply, attempts, finished, standing};
 use crate::id::{JobId, JobRef, Position, run_digest};
 use crate::mutant::{self, Mutant};
 use crate::record::{ArrayTasks, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted};
-use crate::record::{Run, Task};
+use crate::record::{Next, Run, Task};
 use crate::time::Timestamp;
 
 impl Shard {
@@ -36,7 +38,9 @@ impl Shard {
         let written = Record::HistoryWritten(HistorySpan { after: through, through });
         let planned = self.history_planned.map(Record::HistoryPlanned);
         let last = Record::LastJob(self.last_id);
-        let history = [last, written].into_iter().chain(planned);
+        let ends = self.dependencies.ends();
+        let ends = (!ends.is_empty()).then_some(Record::Ends(ends));
+        let history = [last, written].into_iter().chain(planned).chain(ends);
         history
             .chain(sets)
             .chain(closed)
@@ -59,7 +63,8 @@ impl Shard {
             priority: job.priority,
             count,
             at_most_once: job.at_most_once(),
-            shape: self.shapes.value(job.shape).clone(),
+            terms: job.terms().filter(|terms| !terms.is_empty()).cloned().map(Arc::new),
+            shape: self.shapes.value(job.submitted_shape()).clone(),
             payload: Payload::default(),
         };
         let spec: Position = job.spec();
@@ -78,7 +83,8 @@ impl Shard {
         };
         let is_forgetful = mutant::is(Mutant::CheckpointForgetsAttempts);
         let attempts = if is_forgetful { 0 } else { job.attempts };
-        LiveJob { submitted, spec, task: Task { attempts, active, past }, array }
+        let next = job.next(None).cloned().unwrap_or_default();
+        LiveJob { submitted, spec, task: Task { attempts, active, past, next }, array }
     }
 }
 
@@ -92,6 +98,7 @@ pub(super) fn restore(shard: &mut Shard, live: &LiveJob) {
             queued: Ranges::from_pairs(&tasks.queued).unwrap_or_default(),
             touched: tasks.touched.iter().cloned().collect(),
             counts: tasks.counts,
+            ..Array::default()
         })),
         (None, Some((state, run))) => {
             Body::Active(Box::new(Active { state: *state, run: run.clone() }))
@@ -106,21 +113,51 @@ pub(super) fn restore(shard: &mut Shard, live: &LiveJob) {
     }
     let task = &live.task;
     apply::insert(shard, submitted, live.spec, task.attempts, body, task.past.clone());
+    restore_next(shard, live);
     let whole = live.task.active.iter().map(|(_, run)| (JobRef::whole(id), run));
     let touched = live.array.iter().flat_map(|tasks| &tasks.touched);
     let tasks = touched.filter_map(|(index, task): &(u32, Task)| {
         task.active.as_ref().map(|(_, run)| (JobRef::task(id, *index), run))
     });
     let runs: Vec<(JobRef, &Run)> = whole.chain(tasks).collect();
-    let shape = shard.jobs.get(id).map(|job| (job.queue, job.shape));
-    let (queue, shape) = shape.expect("it was just put in");
     for (target, run) in runs {
+        let job = shard.jobs.get(id).expect("it was just put in");
+        let (queue, shape) = (job.queue, attempts::shape_of(shard, job, target.index));
         let queue = shard.queues.get_mut(&queue).expect("a job's queue is known");
         *queue.held.entry((run.cluster.clone(), shape)).or_default() += 1;
         let cluster = shard.clusters.entry(run.cluster.clone()).or_default();
         cluster.runs.insert(target);
         cluster.digest ^= run_digest(target, run.attempt);
     }
+}
+
+/// What is different with the next attempts at a job or its tasks, and where it stands by that.
+fn restore_next(shard: &mut Shard, live: &LiveJob) {
+    let id = live.submitted.job;
+    let Some(before) = shard.jobs.get(id).map(Job::standings) else { return };
+    let tasks = live.array.iter().flat_map(|tasks| &tasks.touched);
+    let tasks = tasks.map(|(index, task)| (JobRef::task(id, *index), task));
+    let whole = live.array.is_none().then_some((JobRef::whole(id), &live.task));
+    for (target, task) in tasks.chain(whole).filter(|(_, task)| task.next != Next::default()) {
+        // What `insert` put in by itself did not count its shape.
+        if let Some(Body::Array(array)) = shard.jobs.get_mut(id).map(|job| &mut job.body)
+            && let Some(task) = target.index.and_then(|index| array.touched.get_mut(&index))
+        {
+            task.next = Next::default();
+        }
+        attempts::set(shard, target, task.next.clone());
+        let Some(job) = shard.jobs.get(id) else { return };
+        let own = attempts::own_shape(shard, job, target.index);
+        let waits = task.active.is_none();
+        let Some(Body::Array(array)) = shard.jobs.get_mut(id).map(|job| &mut job.body) else {
+            continue;
+        };
+        if let Some(index) = target.index.filter(|index| waits && !array.queued.contains(*index)) {
+            array.enter(index, own, task.next.not_before.is_some());
+        }
+    }
+    let after = shard.jobs.get(id).map(Job::standings).unwrap_or_default();
+    standing::settle(shard, id, &before, &after);
 }
 
 /// Puts a job set back as it stood.

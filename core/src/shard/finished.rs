@@ -33,7 +33,7 @@ pub(super) fn of(
         job_set: changed.job_set.clone(),
         client_id: job.client_id().cloned(),
         priority: job.priority,
-        shape: shard.shapes.value(job.shape).clone(),
+        shape: shard.shapes.value(job.submitted_shape()).clone(),
         state,
         finished_at: changed.at,
         reason,

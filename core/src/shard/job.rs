@@ -4,8 +4,10 @@ use super::ranges::Ranges;
 use crate::Name;
 use crate::id::Position;
 use crate::job::{Counts, JobState};
-use crate::record::{Run, Task};
-use std::collections::BTreeMap;
+use crate::mutant::{self, Mutant};
+use crate::record::{Next, Run, Task};
+use crate::terms::{Dependency, HeldBack, Terms};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A live job, or an array with live tasks. Texts and shape are numbers of interners.
 #[derive(Debug)]
@@ -42,16 +44,81 @@ pub(super) struct Extra {
     pub(super) client_id: Option<Name>,
     pub(super) at_most_once: bool,
     pub(super) past: Vec<Run>,
+    /// What it depends on and has not ended yet, and all other terms.
+    pub(super) terms: Option<Box<Terms>>,
+    /// What is different with the next attempt, of a job that is no array; `shape` says if the
+    /// shape is.
+    pub(super) next: Next,
+    /// The shape that it was submitted with, if that of its attempts is another by now.
+    pub(super) submitted_shape: Option<u32>,
 }
 
 /// The live tasks of an array.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Array {
     pub(super) count: u32,
+    /// Tasks that wait, but for those of `apart` and `resting`.
     pub(super) queued: Ranges,
+    /// Tasks that wait with a shape of their own, by its number.
+    pub(super) apart: BTreeMap<u32, BTreeSet<u32>>,
+    /// Tasks that are tried again, and not at once.
+    pub(super) resting: BTreeSet<u32>,
     /// Live tasks that were leased at least once.
     pub(super) touched: BTreeMap<u32, Task>,
     pub(super) counts: Counts,
+}
+
+impl Array {
+    /// A task begins to wait: not at once, or with a shape of its own, or like most.
+    pub(super) fn enter(&mut self, index: u32, shape: Option<u32>, rests: bool) {
+        match shape {
+            _ if rests => {
+                self.resting.insert(index);
+            }
+            Some(shape) => {
+                self.apart.entry(shape).or_default().insert(index);
+            }
+            None => {
+                self.queued.insert(index);
+            }
+        }
+    }
+
+    /// A task waits no longer.
+    pub(super) fn leave(&mut self, index: u32) {
+        if self.queued.remove(index) || self.resting.remove(&index) {
+            return;
+        }
+        self.apart.retain(|_, tasks| {
+            tasks.remove(&index);
+            !tasks.is_empty()
+        });
+    }
+
+    /// The first task that stands in the order with that shape, none for that of most.
+    pub(super) fn first(&self, shape: Option<u32>) -> Option<u32> {
+        match shape {
+            None => self.queued.first(),
+            Some(shape) => self.apart.get(&shape)?.first().copied(),
+        }
+    }
+
+    /// How many tasks stand in the order that have the shape of most, and how many of each other
+    /// shape, if clusters take no more than `room`. Those that were tried before come first.
+    pub(super) fn standing(&self, mut room: u64) -> (u64, Vec<(u32, u64)>) {
+        let mut sets: Vec<(&u32, &BTreeSet<u32>)> = self.apart.iter().collect();
+        sets.sort_by_key(|(_, tasks)| tasks.first());
+        let mut take = |waiting: u64| {
+            let taken = waiting.min(room);
+            room -= taken;
+            taken
+        };
+        let apart: u64 = sets.iter().map(|(_, tasks)| tasks.len() as u64).sum();
+        let plain = self.counts[JobState::Queued] - self.resting.len() as u64 - apart;
+        let sets = sets.into_iter().map(|(shape, tasks)| (*shape, take(tasks.len() as u64)));
+        let sets = sets.filter(|(_, jobs)| *jobs > 0).collect();
+        (take(plain), sets)
+    }
 }
 
 impl Job {
@@ -61,6 +128,11 @@ impl Job {
 
     pub(super) fn at_most_once(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.at_most_once)
+    }
+
+    /// The shape that it was submitted with.
+    pub(super) fn submitted_shape(&self) -> u32 {
+        self.extra.as_ref().and_then(|extra| extra.submitted_shape).unwrap_or(self.shape)
     }
 
     pub(super) fn client_id(&self) -> Option<&Name> {
@@ -76,10 +148,48 @@ impl Job {
         }
     }
 
-    /// How many of its tasks stand in the order of its queue: of those that wait, all that nothing
-    /// holds back.
-    pub(super) fn ready(&self) -> u64 {
-        self.waiting()
+    /// Why it, a task of it, or nothing of an array as a whole stands in the order of its queue
+    /// though it waits.
+    pub(super) fn held_back(&self, index: Option<u32>) -> Option<HeldBack> {
+        if !self.after().is_empty() {
+            return Some(HeldBack::After(self.after().to_vec()));
+        }
+        if let Some(until) = self.next(index).and_then(|next| next.not_before) {
+            return Some(HeldBack::Until(until));
+        }
+        let running_max = self.terms()?.running_max?;
+        (self.room() == 0).then_some(HeldBack::ArrayFull { running_max })
+    }
+
+    /// What is different with the next attempt, or with the one at hand.
+    pub(super) fn next(&self, index: Option<u32>) -> Option<&Next> {
+        match (&self.body, index) {
+            (Body::Array(array), Some(index)) => Some(&array.touched.get(&index)?.next),
+            (Body::Array(_), None) => None,
+            (Body::Queued | Body::Active(_), _) => Some(&self.extra.as_ref()?.next),
+        }
+    }
+
+    pub(super) fn terms(&self) -> Option<&Terms> {
+        self.extra.as_ref()?.terms.as_deref()
+    }
+
+    pub(super) fn terms_mut(&mut self) -> Option<&mut Terms> {
+        self.extra.as_mut()?.terms.as_deref_mut()
+    }
+
+    /// What it depends on and has not ended yet.
+    pub(super) fn after(&self) -> &[Dependency] {
+        self.terms().map_or(&[], |terms| &terms.after)
+    }
+
+    /// How many more of its tasks clusters may hold.
+    pub(super) fn room(&self) -> u64 {
+        let max = self.terms().and_then(|terms| terms.running_max);
+        let Some(max) = max.filter(|_| !mutant::is(Mutant::RunsAllTasks)) else { return u64::MAX };
+        let Body::Array(array) = &self.body else { return u64::MAX };
+        let on_clusters = JobState::ALL.into_iter().filter(|state| state.is_on_cluster());
+        u64::from(max).saturating_sub(on_clusters.map(|state| array.counts[state]).sum())
     }
 
     /// How many of its tasks live.
@@ -100,7 +210,8 @@ impl Job {
                 Some(JobState::Queued)
             }
             (Body::Array(array), Some(index)) => {
-                array.touched.get(&index)?.active.as_ref().map(|(state, _)| *state)
+                let active = array.touched.get(&index)?.active.as_ref();
+                Some(active.map_or(JobState::Queued, |(state, _)| *state))
             }
             (Body::Queued | Body::Active(_), Some(_)) | (Body::Array(_), None) => None,
         }

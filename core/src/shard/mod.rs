@@ -7,9 +7,11 @@
 //! durable.
 
 mod apply;
+mod attempts;
 mod checkpoint;
 mod commands;
 mod decide;
+mod dependencies;
 mod finished;
 mod gangs;
 mod in_use;
@@ -37,6 +39,7 @@ use crate::history::Finished;
 use crate::id::{CommandId, JobId, JobRef, Position, ShardId};
 use crate::mutant::{self, Mutant};
 use crate::record::{HistorySpan, Record};
+use crate::retry::Policy;
 use crate::shape::{Shape, ShapeKey};
 use crate::time::Timestamp;
 
@@ -47,6 +50,9 @@ pub use running::RunningJobs;
 /// How much longer than it must be something may be remembered, so that forgetting is one record
 /// for much and not one for each.
 const FORGET_SLACK: Duration = Duration::from_secs(60);
+
+/// Retry policies by queue.
+pub type Policies = BTreeMap<Name, Arc<Policy>>;
 
 /// The state of one shard.
 #[derive(Debug)]
@@ -64,6 +70,12 @@ pub struct Shard {
     gangs: gangs::Gangs,
     clusters: BTreeMap<Name, Cluster>,
     commands: commands::Commands,
+    dependencies: dependencies::Dependencies,
+    /// Jobs and tasks that are tried again, and not at once, by when.
+    resting: BTreeSet<(Timestamp, JobRef)>,
+    /// What queues say of retries, as it was told last: as the time, what commands are decided by,
+    /// and no part of the state.
+    policies: Arc<Policies>,
     /// The highest incarnation of each queue that was closed.
     closed: BTreeMap<Name, u64>,
     /// Finished jobs that no history object holds yet.
@@ -140,6 +152,9 @@ impl Shard {
             gangs: gangs::Gangs::default(),
             clusters: BTreeMap::new(),
             commands: commands::Commands::default(),
+            dependencies: dependencies::Dependencies::default(),
+            resting: BTreeSet::new(),
+            policies: Arc::default(),
             closed: BTreeMap::new(),
             finished: BTreeMap::new(),
             finished_at: BTreeSet::new(),
@@ -181,8 +196,15 @@ impl Shard {
             writer.write(self, Record::Forgotten { at: ctx.now });
             position.row += 1;
         }
+        if self.is_rest_over(ctx.now) {
+            let mut writer = Writer { base: records.len(), position, records };
+            writer.write(self, Record::Rested { at: ctx.now });
+            position.row += 1;
+        }
         let mut writer = Writer { base: records.len(), position, records };
-        decide::decide(self, id, command, ctx, &mut writer)
+        let outcome = decide::decide(self, id, command, ctx, &mut writer);
+        decide::cancel_doomed(self, ctx, &mut writer);
+        outcome
     }
 
     /// Applies a record that stands at `position`: of the log, or of a checkpoint.
@@ -196,6 +218,19 @@ impl Shard {
     fn is_forgetting_due(&self, now: Timestamp) -> bool {
         self.commands.is_forgetting_due(now, FORGET_SLACK)
             || self.sets.is_forgetting_due(now, FORGET_SLACK)
+    }
+
+    /// Whether the time of a job has come that is tried again, and was not to be at once. It is
+    /// said by a record, with the next command: whoever drives the shard sees to it that there is
+    /// one.
+    #[must_use]
+    pub fn is_rest_over(&self, now: Timestamp) -> bool {
+        self.resting.first().is_some_and(|(at, _)| *at <= now)
+    }
+
+    /// Has retries be decided by these policies of queues from now on, where a job has none.
+    pub fn retry_by(&mut self, policies: Arc<Policies>) {
+        self.policies = policies;
     }
 
     /// The pods to be stopped since this was last asked.

@@ -239,6 +239,7 @@ mod tests {
             priority: *priority,
             count: None,
             at_most_once: false,
+            terms: None,
             shape: Arc::new(shape(*cpu, pool, class)),
             payload: Payload::default(),
         };

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::Shard;
 use super::job::{Body, Job};
+use super::{Shard, attempts};
 use crate::Name;
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position};
 use crate::job::{Counts, JobState, StateSet};
 use crate::record::{HistorySpan, Run};
 use crate::shape::{Shape, ShapeKey};
+use crate::terms::HeldBack;
 
 /// A live job, task or array.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,8 @@ pub struct JobView {
     pub runs: Vec<Run>,
     /// Tasks, and how many are in each state, of an array as a whole.
     pub array: Option<(u32, Counts)>,
+    /// Why it is not in the order of its queue though it waits, if that is so.
+    pub held_back: Option<HeldBack>,
     /// Where its payload lies in the log.
     pub spec: Position,
 }
@@ -168,11 +171,11 @@ impl Shard {
             .filter(|_| states.contains(JobState::Queued))
             .flat_map(|(start, end)| start.max(from)..end.max(from))
             .take(room);
-        let active = array.touched.range(from..).filter_map(|(index, task)| {
-            let (state, _) = task.active.as_ref()?;
-            states.contains(*state).then_some(*index)
+        let touched = array.touched.range(from..).filter_map(|(index, task)| {
+            let state = task.active.as_ref().map_or(JobState::Queued, |(state, _)| *state);
+            (states.contains(state) && !array.queued.contains(*index)).then_some(*index)
         });
-        let mut indices: Vec<u32> = queued.chain(active.take(room)).collect();
+        let mut indices: Vec<u32> = queued.chain(touched.take(room)).collect();
         indices.sort_unstable();
         for index in indices.into_iter().take(room) {
             let state = job.state(Some(index)).expect("it was found by its state");
@@ -192,9 +195,12 @@ impl Shard {
             client_id: found.client_id().cloned(),
             state,
             priority: found.priority,
-            shape: self.shapes.value(found.shape).clone(),
+            shape: self.shapes.value(attempts::shape_of(self, found, job.index)).clone(),
             runs,
             array,
+            held_back: Some(found)
+                .filter(|_| state == JobState::Queued)
+                .and_then(|found| found.held_back(job.index)),
             spec: found.spec(),
         }
     }
@@ -275,7 +281,7 @@ impl Shard {
         jobs.filter_map(|&job| {
             let found = self.jobs.get(job.job)?;
             let (state, run) = found.active(job.index)?;
-            let shape = self.shapes.value(found.shape).clone();
+            let shape = self.shapes.value(attempts::shape_of(self, found, job.index)).clone();
             Some(RunView { job, state, attempt: run.attempt, node: run.node.clone(), shape })
         })
         .collect()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Shard;
+use super::{Shard, attempts};
 use crate::Name;
 use crate::shape::{Shape, ShapeKey};
 use crate::time::Timestamp;
@@ -50,11 +50,12 @@ impl Shard {
             let runs = self.clusters.get(cluster).map(|cluster| &cluster.runs);
             for target in runs.into_iter().flatten() {
                 let Some(job) = self.jobs.get(target.job) else { continue };
-                if !shapes.contains(&job.shape) || job.at_most_once() {
+                let shape = attempts::shape_of(self, job, target.index);
+                if !shapes.contains(&shape) || job.at_most_once() {
                     continue;
                 }
                 let Some((_, run)) = job.active(target.index) else { continue };
-                let key = (job.queue, job.shape, &run.node);
+                let key = (job.queue, shape, &run.node);
                 let (count, youngest) = counts.entry(key).or_insert((0, run.leased_at));
                 *count += 1;
                 *youngest = run.leased_at.max(*youngest);

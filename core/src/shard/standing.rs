@@ -5,7 +5,7 @@
 //! else ever enters or leaves them, but gangs: these do so as a whole, see [`super::gangs`].
 
 use super::Shard;
-use super::job::Job;
+use super::job::{Body, Job};
 use super::order::Place;
 use crate::id::JobId;
 
@@ -13,11 +13,13 @@ use crate::id::JobId;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Standings {
     place: Option<(Place, u64)>,
+    /// Those of tasks with shapes of their own.
+    apart: Vec<(Place, u64)>,
 }
 
 impl Standings {
     /// Nowhere.
-    pub(super) const NONE: Self = Self { place: None };
+    pub(super) const NONE: Self = Self { place: None, apart: Vec::new() };
 
     /// With how many tasks it stands at a place.
     pub(super) fn at(&self, place: Place) -> u64 {
@@ -25,15 +27,25 @@ impl Standings {
     }
 
     fn iter(&self) -> impl Iterator<Item = (Place, u64)> {
-        self.place.into_iter()
+        self.place.into_iter().chain(self.apart.iter().copied())
     }
 }
 
 impl Job {
     /// Where it stands in the order of its queue.
     pub(super) fn standings(&self) -> Standings {
-        let place = Place { priority: self.priority, shape: self.shape };
-        Standings { place: Some((place, self.ready())).filter(|(_, jobs)| *jobs > 0) }
+        let is_resting = self.next(None).is_some_and(|next| next.not_before.is_some());
+        if !self.after().is_empty() || is_resting {
+            return Standings::NONE;
+        }
+        let (plain, apart) = match &self.body {
+            Body::Queued => (1, Vec::new()),
+            Body::Active(_) => (0, Vec::new()),
+            Body::Array(array) => array.standing(self.room()),
+        };
+        let at = |(shape, jobs)| (Place { priority: self.priority, shape }, jobs);
+        let place = (plain > 0).then(|| at((self.shape, plain)));
+        Standings { place, apart: apart.into_iter().map(at).collect() }
     }
 }
 

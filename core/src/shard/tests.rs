@@ -2,7 +2,9 @@
 
 mod examples;
 mod gangs;
+mod held_back;
 mod preemption;
+mod retries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,19 +12,22 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Context, JobFilter, Shard};
+use super::job::Body;
+use super::{Context, JobFilter, Shard, dependencies};
 use crate::Name;
 use crate::command::{
     Command, Lease, NewJob, Outcome, Pick, Preempt, PreemptedRun, Refusal, Report, RunStatus,
     Submit, Target, Verdict, Victims,
 };
-use crate::id::{CommandId, JobRef, Position, ShardId};
+use crate::id::{CommandId, JobId, JobRef, Position, ShardId};
 use crate::job::{Counts, Exit, JobState, StateSet};
 use crate::limits;
 use crate::quantity::Quantity;
 use crate::record::{HistorySpan, Payload, Record};
-use crate::resources::Resources;
-use crate::shape::Shape;
+use crate::resources::{MEMORY, Resources};
+use crate::retry::{Action, Backoff, Growth, Policy, Reason, Retry, Rule};
+use crate::shape::{Shape, ShapeKey};
+use crate::terms::{Dependency, On, Terms, When};
 use crate::time::Timestamp;
 
 /// A shard with its log: what a worker does, without any IO.
@@ -171,13 +176,12 @@ impl Driven {
     }
 
     fn lease(&mut self, queue: &str, cpu: i64, count: u32) -> Vec<(JobRef, u32)> {
-        let pick = Pick {
-            queue: queue.into(),
-            priority: 0,
-            shape: shape(cpu).key(),
-            node: "n".into(),
-            count,
-        };
+        self.lease_shape(queue, shape(cpu).key(), count)
+    }
+
+    fn lease_shape(&mut self, queue: &str, shape: ShapeKey, count: u32) -> Vec<(JobRef, u32)> {
+        let (queue, node) = (queue.into(), "n".into());
+        let pick = Pick { queue, priority: 0, shape, node, count };
         match self.run(Command::Lease(Lease { cluster: "c".into(), picks: vec![pick] })) {
             Outcome::Leased(runs) => runs.iter().map(|run| (run.job, run.attempt)).collect(),
             other => panic!("{other:?}"),
@@ -230,6 +234,7 @@ fn new_job(line: u64, cpu: i64, priority: u32, count: Option<u32>) -> NewJob {
         priority,
         count,
         at_most_once: false,
+        terms: None,
         shape: shape(cpu),
         payload: Payload { namespace: "default".into(), ..Payload::default() },
     }
@@ -255,7 +260,7 @@ fn picture(shard: &Shard) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         (shard.live_jobs(&filter, None, usize::MAX), finished),
         (sets, offers),
-        shard.last_id,
+        (shard.last_id, shard.dependencies.ends(), shard.resting.clone()),
         shard.cluster_runs("c"),
         shard.runs("c", None, usize::MAX),
         (shard.history_through(), shard.history_planned(), shard.live(), shard.table_len()),
@@ -359,13 +364,29 @@ struct RandomJob {
     priority: u8,
     count: Option<u8>,
     at_most_once: bool,
+    /// How many tasks run at once; what it depends on, by its place among all, and how.
+    running_max: Option<u8>,
+    after: Option<(u8, u8)>,
+    /// Which of a few policies it has.
+    retry: Option<u8>,
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let after = prop::option::weighted(0.2, (any::<u8>(), 0u8..3));
+    let terms = (prop::option::of(1u8..3), after, prop::option::weighted(0.3, 0u8..3));
     let job =
-        (0u8..3, 0u8..3, prop::option::weighted(0.2, 1u8..6), prop::bool::weighted(0.2)).prop_map(
-            |(cpu, priority, count, at_most_once)| RandomJob { cpu, priority, count, at_most_once },
-        );
+        (0u8..3, 0u8..3, prop::option::weighted(0.2, 1u8..6), prop::bool::weighted(0.2), terms)
+            .prop_map(|(cpu, priority, count, at_most_once, (running_max, after, retry))| {
+                RandomJob {
+                    cpu,
+                    priority,
+                    count,
+                    at_most_once,
+                    running_max: running_max.filter(|_| count.is_some()),
+                    after,
+                    retry,
+                }
+            });
     let key = prop::option::weighted(0.3, 0u8..3);
     let client = prop::option::weighted(0.3, 0u8..4);
     prop_oneof![
@@ -401,6 +422,11 @@ fn exit() -> Exit {
     Exit { code: Some(0), ..Exit::default() }
 }
 
+/// A node had no room after all, and nobody keeps away from it.
+fn no_room() -> Exit {
+    Exit { reason: Some("DoesNotFit".into()), ..Exit::default() }
+}
+
 fn queue(n: u8) -> Name {
     format!("q{n}").into()
 }
@@ -410,7 +436,7 @@ fn incarnation(shard: &Shard, queue: &Name) -> u64 {
     shard.closed.get(queue).copied().unwrap_or_default() + 1
 }
 
-fn submission(shard: &Shard, step: &Step) -> Option<Submit> {
+fn submission(shard: &Shard, step: &Step, ids: &[JobRef]) -> Option<Submit> {
     let Step::Submit { queue: q, set, jobs, key, client } = step else { return None };
     let jobs = jobs.iter().enumerate().map(|(line, job)| {
         // The lines of a key are the same whenever it comes, and may be cut off anywhere.
@@ -421,6 +447,7 @@ fn submission(shard: &Shard, step: &Step) -> Option<Submit> {
         NewJob {
             client_id: client.filter(|_| line == 0).map(|c| format!("client-{c}").into()),
             at_most_once: job.at_most_once,
+            terms: terms(shard, &queue(*q), &job, ids),
             ..new_job(
                 line as u64,
                 i64::from(job.cpu) + 1,
@@ -449,7 +476,87 @@ fn submission(shard: &Shard, step: &Step) -> Option<Submit> {
 }
 
 impl RandomJob {
-    const PLAIN: Self = Self { cpu: 0, priority: 0, count: None, at_most_once: false };
+    const PLAIN: Self = Self {
+        cpu: 0,
+        priority: 0,
+        count: None,
+        at_most_once: false,
+        running_max: None,
+        after: None,
+        retry: None,
+    };
+}
+
+/// Tried again at once, after a while, or with more memory each time.
+fn policy(which: u8) -> Arc<Policy> {
+    let backoff = Backoff { base_ms: 400, factor_millis: 3000, max_ms: 900_000 };
+    let memory = Growth { factor_millis: 2000, max: Quantity::from_units(1 << 20) };
+    let retry = Retry {
+        limit: 1 + u32::from(which),
+        backoff: (which > 0).then_some(backoff),
+        other_node: false,
+        memory: (which > 1).then_some(memory),
+    };
+    let rule =
+        |reasons, action| Rule { exit_codes: Vec::new(), signals: Vec::new(), reasons, action };
+    let lost = vec![Reason::Lost, Reason::Error];
+    let rules = vec![
+        rule(vec![Reason::Preempted], Action::Retry(retry.clone())),
+        rule(lost, Action::Retry(retry)),
+        rule(vec![Reason::LeaseExpired], Action::Fail),
+    ];
+    Arc::new(Policy { rules })
+}
+
+/// What the job depends on is a job that its queue knows.
+fn terms(shard: &Shard, queue: &Name, job: &RandomJob, ids: &[JobRef]) -> Option<Arc<Terms>> {
+    let known: Vec<JobId> = ids
+        .iter()
+        .map(|job| job.job)
+        .filter(|id| dependencies::end_of(shard, queue, *id).is_ok())
+        .collect();
+    let after = job.after.filter(|_| !known.is_empty()).map(|(which, when)| Dependency {
+        on: On::Job(known[usize::from(which) % known.len()]),
+        when: When::ALL[usize::from(when)],
+    });
+    let running_max = job.running_max.map(u32::from);
+    let after = after.into_iter().collect();
+    Some(Arc::new(Terms { running_max, after, retry: job.retry.map(policy) }))
+}
+
+/// Nothing is leased before what it depends on has ended as it should, and no more of an array at
+/// once than may be.
+fn assert_allowed(driven: &Driven) {
+    for (id, job) in driven.shard.jobs.iter_from(JobId::default()) {
+        let held: u64 = JobState::ALL
+            .into_iter()
+            .filter(|state| state.is_on_cluster())
+            .map(|state| match &job.body {
+                Body::Array(array) => array.counts[state],
+                _ => u64::from(job.state(None) == Some(state)),
+            })
+            .sum();
+        assert!(held == 0 || job.after().is_empty(), "{id} runs and waits");
+        for dependency in job.after() {
+            let On::Job(on) = dependency.on else { panic!("{dependency:?}") };
+            let on = driven.shard.jobs.get(on).expect("what is waited for lives");
+            assert!(on.live() > 0, "{id} waits for what has ended");
+        }
+        let limits = job.terms().and_then(|terms| terms.retry.as_ref()).map(|policy| {
+            policy.rules.iter().map(|rule| match &rule.action {
+                Action::Retry(retry) => retry.limit,
+                Action::Fail => 0,
+            })
+        });
+        let limit = limits.and_then(Iterator::max).unwrap_or_default();
+        let used = match &job.body {
+            Body::Array(array) => array.touched.values().map(|task| task.next.retries).max(),
+            _ => job.next(None).map(|next| next.retries),
+        };
+        assert!(used.is_none_or(|used| used <= limit), "{id} was tried again {used:?} times");
+        let max = job.terms().and_then(|terms| terms.running_max);
+        assert!(max.is_none_or(|max| held <= max.into()), "{held} of {id} run, limit is {max:?}");
+    }
 }
 
 /// Carries out one step as a careless world would.
@@ -457,12 +564,20 @@ fn take(driven: &mut Driven, step: &Step, ids: &mut Vec<JobRef>) {
     let pick = |ids: &[JobRef], which: u8| ids.get(usize::from(which) % ids.len().max(1)).copied();
     match step {
         Step::Submit { .. } => {
-            let submit = submission(&driven.shard, step).unwrap();
+            let submit = submission(&driven.shard, step, ids).unwrap();
             ids.extend(jobs_of(&driven.run(Command::Submit(submit))));
         }
         Step::Again { which } => ask_again(driven, *which),
         Step::Lease { queue: q, cpu, count } => {
-            driven.lease(&queue(*q), i64::from(*cpu) + 1, (*count).into());
+            // What was tried before may have another shape than it was submitted with.
+            let cpus = i64::from(*cpu) + 1;
+            let offers = driven.shard.offers_of(&[queue(*q)], 100);
+            let runs = offers.iter().flat_map(|offer| &offer.heads).flat_map(|head| &head.runs);
+            let offered = runs.map(|run| &run.shape);
+            let mut offered =
+                offered.filter(|shape| shape.request.get("cpu").millis_ceil() == cpus);
+            let key = offered.next().map_or(shape(cpus).key(), |shape| shape.key());
+            driven.lease_shape(&queue(*q), key, (*count).into());
         }
         Step::Preempt { queue: q, cpu, count } => {
             preempt(driven, &queue(*q), i64::from(*cpu) + 1, (*count).into());
@@ -584,6 +699,7 @@ proptest! {
         for step in &steps {
             take(&mut driven, step, &mut ids);
             assert_counted(&driven.shard);
+            assert_allowed(&driven);
         }
         prop_assert_eq!(picture(&driven.recovered()), picture(&driven.shard));
         prop_assert_eq!(picture(&driven.replayed(None)), picture(&driven.shard));
@@ -626,8 +742,8 @@ proptest! {
             while let Some(head) = driven.shard.offers_of(&[queue.into()], 100).into_iter().next()
                 .and_then(|offer| offer.heads.into_iter().next()?.runs.into_iter().next())
             {
-                let cpu = head.shape.request.get("cpu").millis_ceil();
-                let leased = driven.lease(queue, cpu, u32::try_from(head.count).unwrap());
+                let count = u32::try_from(head.count).unwrap();
+                let leased = driven.lease_shape(queue, head.shape.key(), count);
                 prop_assert_eq!(leased.len() as u64, head.count);
                 let mut sorted = leased.clone();
                 sorted.sort();

@@ -1,6 +1,7 @@
 //! The queues: control data in the object store, one file an operation.
 
 use muster_api::http::{self, QueueLimit, QueueSettings};
+use muster_api::job_text::retry;
 use muster_core::control::{Amount, Error, Limit, Queue, Rate, weight_millis};
 
 mod delete;
@@ -33,13 +34,14 @@ fn shown(name: &str, queue: &Queue) -> http::Queue {
             per_second: thousandths(rate.per_second_millis),
             burst: rate.burst,
         }),
+        retry: queue.retry.as_deref().map(retry::rules).unwrap_or_default(),
     };
     http::Queue { name: name.to_owned(), settings }
 }
 
 /// The queue behind settings.
 fn set(settings: QueueSettings) -> Result<Queue, Error> {
-    let QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate } = settings;
+    let QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate, retry } = settings;
     let amount = |(name, text): (String, String)| Ok((name, Amount::parse(&text)?));
     let limit = |QueueLimit { class, pool, resources }| {
         let resources = resources.into_iter().map(amount).collect::<Result<_, Error>>()?;
@@ -52,6 +54,7 @@ fn set(settings: QueueSettings) -> Result<Queue, Error> {
         limits: limits.into_iter().map(limit).collect::<Result<_, Error>>()?,
         jobs_queued_max,
         rate: rate.map(|rate| Rate::new(rate.per_second, rate.burst)).transpose()?,
+        retry: retry::policy(&retry).map_err(|(field, reason)| Error::Retry(field, reason))?,
         incarnation: 0,
     })
 }

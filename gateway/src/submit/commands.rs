@@ -30,6 +30,8 @@ pub(super) struct Command {
     pub(super) lines: Vec<(u64, u32)>,
     /// Lines that are no jobs, and why.
     pub(super) rejected: Vec<(u64, Problem)>,
+    /// Whether a job of it depends on another: what was sent before has to be known.
+    pub(super) depends: bool,
 }
 
 impl Command {
@@ -181,6 +183,7 @@ impl Collector {
             self.close();
         }
         self.builder.push(line, job);
+        self.current.depends |= job.terms.as_ref().is_some_and(|terms| !terms.after.is_empty());
         match self.current.lines.last_mut() {
             Some((first, count)) if *first + u64::from(*count) == line => *count += 1,
             _ => self.current.lines.push((line, 1)),

@@ -20,6 +20,7 @@ use crate::problem::{Answer, Failure};
 use crate::routes::{Segments, query};
 
 mod answers;
+mod before;
 pub(crate) mod body;
 mod classes;
 mod commands;

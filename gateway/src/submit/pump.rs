@@ -12,6 +12,7 @@ use muster_runtime::tasks::{BoxError, OnCancel, OnError, Policy};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Target;
+use super::before::Before;
 use super::body::{self, Pieces};
 use super::classes::Classes;
 use super::commands::{self, Answered, Command};
@@ -195,6 +196,7 @@ async fn pump(
 ) {
     let refusals = Arc::new(Semaphore::new(limits::REFUSALS_WAITING_MAX));
     let bytes_max = commands::batch_bytes_max(gateway, target);
+    let before = &Before::default();
     let answers = work(gateway, source)
         .map(|(work, held)| parse(gateway, target, work, held, bytes_max))
         .buffered(limits::PARSES_AHEAD)
@@ -202,8 +204,13 @@ async fn pump(
             let held = Arc::new(held);
             stream::iter(commands).map(move |command| (command, Arc::clone(&held)))
         })
-        .map(|(command, held)| async move {
+        .enumerate()
+        .map(|(place, (command, held))| async move {
+            if command.depends {
+                before.wait_for(place).await;
+            }
             let answered = commands::send(gateway, target, command).await;
+            before.done(place);
             drop(held);
             answered
         })

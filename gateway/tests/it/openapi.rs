@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_api::http::{self, ErrorCode, Problem};
+use muster_api::job_text::Dependency;
+use muster_api::job_text::retry::{ExitCodes, RetryAction, RetryBackoff, RetryMemory, RetryRule};
 use muster_api::request;
 use muster_core::job::JobState;
+use muster_core::retry::Reason;
 use muster_gateway::{API_PREFIX, OPENAPI, ROUTES};
 use serde::Serialize;
 use serde_json::Value;
@@ -129,8 +132,20 @@ fn job() -> http::Job {
         runs: vec![run()],
         count: Some(1),
         counts: Some(BTreeMap::new()),
+        held_back: Some(held_back()),
         spec: Some(spec()),
     }
+}
+
+fn held_back() -> http::HeldBack {
+    let depends_on = vec![Dependency {
+        job_id: Some(String::new()),
+        client_id: Some(String::new()),
+        after: String::new(),
+    }];
+    let kind = http::HeldBackKind::Dependency;
+    let not_before = Some(String::new());
+    http::HeldBack { kind, detail: String::new(), depends_on, max_running: Some(1), not_before }
 }
 
 fn event() -> http::Event {
@@ -170,10 +185,20 @@ fn schemas_of_jobs_have_the_fields_that_are_sent() {
         reason: None,
         count: None,
         counts: None,
+        held_back: None,
         spec: None,
         ..job()
     };
     check("Job", job(), least);
+    let least = http::HeldBack {
+        depends_on: Vec::new(),
+        max_running: None,
+        not_before: None,
+        ..held_back()
+    };
+    check("HeldBack", held_back(), least);
+    let dependency = held_back().depends_on.remove(0);
+    check("Dependency", &dependency, &dependency);
     let page = http::JobPage { jobs: vec![job()], cursor: Some(String::new()) };
     check("JobPage", page, http::JobPage::default());
     let set =
@@ -211,6 +236,7 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
         limits: vec![limit],
         jobs_queued_max: Some(1),
         rate: Some(rate),
+        retry: vec![retry_rule()],
         ..http::QueueSettings::default()
     };
     let least = http::QueueSettings::default();
@@ -248,6 +274,40 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
     check("CordonSettings", http::CordonSettings { reason }, http::CordonSettings::default());
     let list = request::ClusterList { clusters: vec![], cordons: vec![cordon] };
     check("ClusterList", list, request::ClusterList::default());
+}
+
+fn retry_rule() -> RetryRule {
+    RetryRule {
+        exit_codes: vec![ExitCodes::One(1)],
+        signals: vec![9],
+        reasons: vec![String::new()],
+        action: RetryAction::Retry,
+        limit: Some(1),
+        backoff: Some(RetryBackoff { base_seconds: 1.0, factor: 2.0, max_seconds: 3.0 }),
+        other_node: true,
+        memory: Some(RetryMemory { factor: 2.0, max: String::new() }),
+    }
+}
+
+#[test]
+fn schemas_of_retry_policies_have_the_fields_that_are_read() {
+    let rule = retry_rule();
+    let least = RetryRule {
+        exit_codes: Vec::new(),
+        signals: Vec::new(),
+        reasons: Vec::new(),
+        limit: None,
+        backoff: None,
+        other_node: false,
+        memory: None,
+        ..rule.clone()
+    };
+    check("RetryRule", &rule, least);
+    check("RetryBackoff", rule.backoff, rule.backoff);
+    check("RetryMemory", &rule.memory, &rule.memory);
+    let schemas = &document()["components"]["schemas"];
+    let listed = schemas["RetryRule"]["properties"]["reasons"]["items"]["enum"].clone();
+    assert_eq!(listed, serde_json::json!(Reason::ALL.map(Reason::name)));
 }
 
 #[test]
@@ -297,7 +357,8 @@ fn every_field_of_a_job_is_documented_and_taken() {
         };
         let spec =
             if field.starts_with("podSpec") { "" } else { r#","podSpec":{"containers":[{}]}"# };
-        let text = format!(r#"{{"{field}":{value}{spec}}}"#);
+        let count = if field == "maxRunning" { r#","count":1"# } else { "" };
+        let text = format!(r#"{{"{field}":{value}{count}{spec}}}"#);
         parser.parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"));
     }
     // The parser names what it takes in its refusal of anything else.

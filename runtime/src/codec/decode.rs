@@ -14,9 +14,11 @@ use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobId, JobRef, Position};
 use muster_core::job::{Exit, JobState};
 use muster_core::record::{
-    Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted, Task,
+    Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Next, Payload, Record, Submitted,
+    Task,
 };
 use muster_core::shape::Shape;
+use muster_core::terms::Terms;
 use muster_core::time::Timestamp;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -29,6 +31,7 @@ use super::columns::{Column, Dictionary, Interner};
 use super::detail::{JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, from_bytes};
 use super::payload::PayloadBatch;
 use super::schema::{BATCH_ROWS, PAYLOAD, SCHEMA};
+use super::terms::{EndsDetail, NextDetail, TermsDetail};
 use super::{Columns, Error, Header, checksum};
 
 /// Reads an object: its header at once, its records in batches of some thousand rows.
@@ -171,10 +174,12 @@ enum RowKind {
     Command,
     QueueClosed,
     Forgotten,
+    Rested,
     HistoryPlanned,
     HistoryWritten,
     Job,
     JobSet,
+    Ends,
     LastJob,
     Finished,
 }
@@ -194,11 +199,13 @@ impl RowKind {
             "reprioritized" => Self::Reprioritized,
             "command" => Self::Command,
             "queue_closed" => Self::QueueClosed,
+            "rested" => Self::Rested,
             "forgotten" => Self::Forgotten,
             "history_planned" => Self::HistoryPlanned,
             "history_written" => Self::HistoryWritten,
             "job" => Self::Job,
             "job_set" => Self::JobSet,
+            "ends" => Self::Ends,
             "last_job" => Self::LastJob,
             "finished" => Self::Finished,
             _ => return Err(format!("unknown kind `{name}`")),
@@ -290,18 +297,30 @@ impl Rows {
     fn record(&self, row: usize, interner: &mut Interner) -> Result<Record, Error> {
         let attempt = || self.attempt.value(row);
         let change = match self.kind.value(row)? {
-            RowKind::Submitted => return Ok(Record::Submitted(Box::new(self.submitted(row)?))),
+            RowKind::Submitted => {
+                let terms = match self.detail.present(row) {
+                    Some(_) => self.terms(row, Some(self.detail(row)?))?,
+                    None => None,
+                };
+                let submitted = Submitted { terms, ..self.submitted(row)? };
+                return Ok(Record::Submitted(Box::new(submitted)));
+            }
             RowKind::Command => return self.command(row, interner),
             RowKind::QueueClosed => {
                 let (queue, at) = (self.queue.value(row)?, self.at(row)?);
                 let incarnation = self.incarnation.value(row)?;
                 return Ok(Record::QueueClosed { queue, incarnation, at });
             }
+            RowKind::Rested => return Ok(Record::Rested { at: self.at(row)? }),
             RowKind::Forgotten => return Ok(Record::Forgotten { at: self.at(row)? }),
             RowKind::HistoryPlanned => return Ok(Record::HistoryPlanned(self.span(row)?)),
             RowKind::HistoryWritten => return Ok(Record::HistoryWritten(self.span(row)?)),
             RowKind::Job => return self.live(row, interner),
             RowKind::JobSet => return self.job_set(row),
+            RowKind::Ends => {
+                let ends = self.detail::<EndsDetail>(row)?.into_ends();
+                return ends.map(Record::Ends).map_err(|reason| self.detail.wrong(row, reason));
+            }
             RowKind::LastJob => return Ok(Record::LastJob(self.job_id(row)?)),
             RowKind::Finished => return self.finished(row, interner),
             RowKind::Leased => {
@@ -312,7 +331,14 @@ impl Rows {
             RowKind::Running => Change::Running { attempt: attempt()? },
             RowKind::Succeeded => Change::Succeeded { attempt: attempt()?, exit: self.exit(row) },
             RowKind::Failed => Change::Failed { attempt: attempt()?, exit: self.exit(row) },
-            RowKind::Requeued => Change::Requeued { attempt: attempt()?, exit: self.exit(row) },
+            RowKind::Requeued => {
+                let next = match self.detail.present(row) {
+                    Some(_) => self.detail::<NextDetail>(row)?.into_next(interner),
+                    None => Ok(Next::default()),
+                };
+                let next = next.map_err(|reason| self.detail.wrong(row, reason))?;
+                Change::Requeued { attempt: attempt()?, exit: self.exit(row), next }
+            }
             RowKind::Preempted => {
                 Change::Preempted { attempt: attempt()?, reason: self.reason.value(row)? }
             }
@@ -338,6 +364,7 @@ impl Rows {
             priority: self.priority.value(row)?,
             count: self.count.get(row),
             at_most_once: self.at_most_once.need(row)?.value(row),
+            terms: None,
             shape: self.shape.value(row)?,
             payload: self.payload.as_ref().map_or_else(Payload::default, |batch| batch.get(row)),
         })
@@ -361,16 +388,21 @@ impl Rows {
 
     fn live(&self, row: usize, interner: &mut Interner) -> Result<Record, Error> {
         let wrong = |reason| self.detail.wrong(row, reason);
-        let (task, array) = if self.detail.present(row).is_none() {
-            (Task::default(), None)
+        let (task, array, terms) = if self.detail.present(row).is_none() {
+            (Task::default(), None, None)
         } else {
             let detail: LiveDetail = self.detail(row)?;
             let task = detail.task.into_task(interner).map_err(wrong)?;
             let array = detail.array.map(|array| array.into_array(interner));
-            (task, array.transpose().map_err(wrong)?)
+            (task, array.transpose().map_err(wrong)?, self.terms(row, detail.terms)?)
         };
-        let (submitted, spec) = (self.submitted(row)?, self.spec(row)?);
+        let (submitted, spec) = (Submitted { terms, ..self.submitted(row)? }, self.spec(row)?);
         Ok(Record::Job(Box::new(LiveJob { submitted, spec, task, array })))
+    }
+
+    fn terms(&self, row: usize, detail: Option<TermsDetail>) -> Result<Option<Arc<Terms>>, Error> {
+        let terms = detail.map(|terms| terms.into_terms().map(Arc::new)).transpose();
+        terms.map_err(|reason| self.detail.wrong(row, reason))
     }
 
     fn job_set(&self, row: usize) -> Result<Record, Error> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use muster_core::Name;
-use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Verdict};
+use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Unknown, Verdict};
 use muster_core::id::{JobId, JobRef, Position};
 use muster_core::job::{Counts, Exit, JobState};
 use muster_core::record::{ArrayTasks, HistorySpan, Run, Task};
@@ -15,9 +15,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::columns::Interner;
+use super::terms::{NextDetail, OnDetail, TermsDetail};
 
 /// The states in the order in which counts are stored.
-const STATES: [JobState; 7] = [
+pub(super) const STATES: [JobState; 7] = [
     JobState::Queued,
     JobState::Leased,
     JobState::Pending,
@@ -28,7 +29,7 @@ const STATES: [JobState; 7] = [
 ];
 
 type CountsDetail = [u64; STATES.len()];
-type IdDetail = (u64, u64);
+pub(super) type IdDetail = (u64, u64);
 type PositionDetail = (u64, u32);
 type RefDetail = (IdDetail, Option<u32>);
 type ExitDetail = (Option<i32>, Option<i32>, Option<Name>, Option<Name>);
@@ -50,6 +51,8 @@ pub(super) enum OutcomeDetail {
     /// (place of the victims, job, attempt).
     Preempted(Vec<(u32, RefDetail, u32)>),
     RefusedNoMember(u64, Name, Name),
+    /// (line, job, queue, whether it is a later line).
+    RefusedDependencyUnknown(u64, OnDetail, Name, bool),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,6 +70,8 @@ pub(super) struct TaskDetail {
     attempts: u32,
     active: Option<(Name, RunDetail)>,
     past: Vec<RunDetail>,
+    #[serde(default)]
+    next: Option<NextDetail>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +85,8 @@ pub(super) struct ArrayDetail {
 pub(super) struct LiveDetail {
     pub(super) task: TaskDetail,
     pub(super) array: Option<ArrayDetail>,
+    #[serde(default)]
+    pub(super) terms: Option<TermsDetail>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,12 +109,12 @@ pub(super) fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String>
     rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
 }
 
-fn id(job: JobId) -> IdDetail {
+pub(super) fn id(job: JobId) -> IdDetail {
     let value = u128::from_be_bytes(job.to_bytes());
     ((value >> 64) as u64, value as u64)
 }
 
-fn from_id((high, low): IdDetail) -> JobId {
+pub(super) fn from_id((high, low): IdDetail) -> JobId {
     JobId::from_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
 }
 
@@ -181,6 +188,10 @@ impl OutcomeDetail {
             Outcome::Refused(Refusal::NoMember { line, gang, why }) => {
                 ("refused", Self::RefusedNoMember(*line, gang.clone(), why.clone()))
             }
+            Outcome::Refused(Refusal::DependencyUnknown { line, on, queue, reason }) => {
+                let (on, is_later) = (OnDetail::of(on), *reason == Unknown::Later);
+                ("refused", Self::RefusedDependencyUnknown(*line, on, queue.clone(), is_later))
+            }
         }
     }
 
@@ -249,6 +260,11 @@ impl OutcomeDetail {
             Self::RefusedNoMember(line, gang, why) => {
                 Outcome::Refused(Refusal::NoMember { line, gang, why })
             }
+            Self::RefusedDependencyUnknown(line, on, queue, is_later) => {
+                let reason = if is_later { Unknown::Later } else { Unknown::NotThere };
+                let on = on.into_on();
+                Outcome::Refused(Refusal::DependencyUnknown { line, on, queue, reason })
+            }
         })
     }
 }
@@ -291,6 +307,7 @@ impl TaskDetail {
             attempts: task.attempts,
             active: active.map(|(state, run)| (Name::from(state.name()), RunDetail::of(run))),
             past: task.past.iter().map(RunDetail::of).collect(),
+            next: NextDetail::of(&task.next),
         }
     }
 
@@ -303,7 +320,8 @@ impl TaskDetail {
             }
         };
         let past = self.past.into_iter().map(|run| run.into_run(interner)).collect();
-        Ok(Task { attempts: self.attempts, active, past })
+        let next = self.next.unwrap_or_default().into_next(interner)?;
+        Ok(Task { attempts: self.attempts, active, past, next })
     }
 }
 

@@ -25,6 +25,7 @@ use super::detail::{
     to_bytes,
 };
 use super::schema::{self, BATCH_ROWS, Packing, SCHEMA};
+use super::terms::{EndsDetail, NextDetail, TermsDetail};
 use super::{Error, Header, checksum};
 
 /// Rows of a small object.
@@ -158,6 +159,9 @@ impl<'a> Rows<'a> {
             Record::Submitted(submitted) => {
                 self.at(submitted.job.submitted_at());
                 self.submitted("submitted", submitted)?;
+                if let Some(terms) = &submitted.terms {
+                    self.detail(&to_bytes(&TermsDetail::of(terms)));
+                }
             }
             Record::Changed(changed) => self.changed(changed)?,
             Record::Command(done) => self.command(done)?,
@@ -165,6 +169,10 @@ impl<'a> Rows<'a> {
                 self.kind.push(self.row, "queue_closed");
                 self.queue.push(self.row, queue);
                 self.incarnation.reach(self.row).append_value(*incarnation);
+                self.at(*at);
+            }
+            Record::Rested { at } => {
+                self.kind.push(self.row, "rested");
                 self.at(*at);
             }
             Record::Forgotten { at } => {
@@ -175,6 +183,10 @@ impl<'a> Rows<'a> {
             Record::HistoryWritten(span) => self.span("history_written", span),
             Record::Job(live) => self.live(live)?,
             Record::JobSet(totals) => self.job_set(totals),
+            Record::Ends(ends) => {
+                self.kind.push(self.row, "ends");
+                self.detail(&to_bytes(&EndsDetail::of(ends)));
+            }
             Record::LastJob(job) => {
                 self.kind.push(self.row, "last_job");
                 self.job_id(*job)?;
@@ -246,8 +258,11 @@ impl<'a> Rows<'a> {
                 self.exit(*attempt, exit);
                 "failed"
             }
-            Change::Requeued { attempt, exit } => {
+            Change::Requeued { attempt, exit, next } => {
                 self.exit(*attempt, exit);
+                if let Some(next) = NextDetail::of(next) {
+                    self.detail(&to_bytes(&next));
+                }
                 "requeued"
             }
             Change::Preempted { attempt, reason } => {
@@ -295,9 +310,11 @@ impl<'a> Rows<'a> {
             self.node.push(self.row, &run.node);
         }
         // A job that was never leased is the common case, and then its columns say all.
-        if live.task != Task::default() || live.array.is_some() {
+        let terms = live.submitted.terms.as_ref();
+        if live.task != Task::default() || live.array.is_some() || terms.is_some() {
             let array = live.array.as_ref().map(ArrayDetail::of);
-            let detail = LiveDetail { task: TaskDetail::of(&live.task), array };
+            let terms = terms.map(|terms| TermsDetail::of(terms));
+            let detail = LiveDetail { task: TaskDetail::of(&live.task), array, terms };
             self.detail(&to_bytes(&detail));
         }
         Ok(())

@@ -14,7 +14,9 @@ mod detail;
 mod encode;
 mod header;
 mod payload;
+pub(crate) mod policy;
 mod schema;
+mod terms;
 #[cfg(test)]
 mod tests;
 

@@ -45,6 +45,7 @@ fn jobs(count: u64) -> Vec<Record> {
             priority: 1000,
             count: None,
             at_most_once: false,
+            terms: None,
             shape: Arc::clone(&shape),
             payload: Payload {
                 namespace: namespace.clone(),
@@ -68,6 +69,8 @@ fn without_payload(mut records: Vec<Record>) -> Vec<Record> {
             | Record::HistoryPlanned(_)
             | Record::HistoryWritten(_)
             | Record::JobSet(_)
+            | Record::Rested { .. }
+            | Record::Ends(_)
             | Record::LastJob(_)
             | Record::Finished(_) => {}
         }

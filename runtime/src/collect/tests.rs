@@ -25,6 +25,7 @@ fn job(number: u64) -> Record {
         priority: 1,
         count: None,
         at_most_once: false,
+        terms: None,
         shape: Arc::new(Shape::of_request(Resources::new())),
         payload: Payload::default(),
     }))

@@ -112,7 +112,16 @@ fn shape() -> impl Strategy<Value = Arc<Shape>> {
         let toleration = Toleration { key: Some(key), value: None, effect: None };
         let node_selector = BTreeMap::from([(pool.clone(), class.clone())]);
         let (affinity, tolerations, gang) = (None, vec![toleration], None);
-        Arc::new(Shape { request, node_selector, affinity, tolerations, pool, class, gang })
+        Arc::new(Shape {
+            request,
+            node_selector,
+            affinity,
+            tolerations,
+            pool,
+            class,
+            gang,
+            avoid: Vec::new(),
+        })
     })
 }
 

@@ -50,6 +50,7 @@ fn job(number: u64) -> Record {
         priority: 1,
         count: None,
         at_most_once: false,
+        terms: None,
         shape: Arc::new(Shape::of_request(Resources::new())),
         payload: payload(number),
     }))

@@ -37,6 +37,7 @@ fn new_job(line: u64, count: Option<u32>) -> NewJob {
         priority: 0,
         count,
         at_most_once: false,
+        terms: None,
         shape: Arc::new(Shape::of_request(Resources::new())),
         payload: Payload::default(),
     }

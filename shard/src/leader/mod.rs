@@ -1,6 +1,7 @@
 //! Leading a pool: holds the executors' requests until there is work, decides who gets what, and
 //! has the shards commit it before an executor hears of it.
 
+mod avoid;
 mod caps;
 mod commit;
 mod order;

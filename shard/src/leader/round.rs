@@ -17,11 +17,11 @@ use muster_core::time::Timestamp;
 
 use self::gangs::Gangs;
 use self::nodes::Nodes;
-use super::caps;
 use super::order::ordered;
 use super::preempt::{AllVictims, Row, Victims};
 use super::search::Stuck;
 use super::table::Table;
+use super::{avoid, caps};
 
 mod gangs;
 mod nodes;
@@ -224,7 +224,10 @@ impl Round {
             admits: numbers
                 .shapes
                 .iter()
-                .map(|shape| groups.iter().map(|group| group.admits(shape)).collect())
+                .map(|shape| {
+                    let avoids = avoid::has_another(table, control, shape);
+                    groups.iter().map(|group| group.admits(shape, avoids)).collect()
+                })
                 .collect(),
             queues: inputs,
             nodes: node_inputs,

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use muster_api::bus::{self, ShardReply, StopRuns, subject};
 use muster_core::Name;
 use muster_core::command::{Command, Outcome};
+use muster_core::control::Queue;
 use muster_core::id::{CommandId, Position, ShardId};
 use muster_core::mutant::{self, Mutant};
 use muster_core::record::Record;
@@ -140,6 +141,7 @@ impl Owner {
             position: self.next_position(),
         };
         self.deps.metrics.commands.inc();
+        self.look_at_policies();
         let is_urgent = is_urgent(&command);
         let records = self.open.records.len();
         let outcome = self.state.execute(id, command, ctx, &mut self.open.records);
@@ -151,6 +153,19 @@ impl Owner {
         }
         self.open.stops.extend(self.state.take_stops());
         outcome
+    }
+
+    /// Has retries be decided by what the control data says of queues now.
+    fn look_at_policies(&mut self) {
+        let control = self.deps.control.latest();
+        if self.policies_of == Some(control.version) {
+            return;
+        }
+        self.policies_of = Some(control.version);
+        let policy = |(name, queue): (&String, &Queue)| {
+            Some((Name::from(name.as_str()), Arc::clone(queue.retry.as_ref()?)))
+        };
+        self.state.retry_by(Arc::new(control.queues.iter().filter_map(policy).collect()));
     }
 
     /// Sends a reply once everything applied so far is durable.
@@ -322,6 +337,7 @@ fn is_urgent(command: &Command) -> bool {
         | Command::CloseQueue { .. } => true,
         Command::Report { .. }
         | Command::ExpireCluster { .. }
+        | Command::Tick
         | Command::PlanHistory(_)
         | Command::NoteHistory(_) => false,
     }

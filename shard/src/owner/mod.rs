@@ -88,6 +88,8 @@ struct Owner {
     recent: Arc<Recent>,
     /// When each cluster was last heard of.
     contacts: BTreeMap<Name, Duration>,
+    /// The version of the control data by which retries are decided.
+    policies_of: Option<u64>,
     /// When it was last looked after what is due by time.
     ticked_at: Duration,
     offers: offers::Publisher,
@@ -218,6 +220,7 @@ impl Owner {
             durable: Durable::new(taken.log.next_sequence() - 1),
             recent: Arc::new(Recent::default()),
             contacts,
+            policies_of: None,
             ticked_at: now,
             offers: offers::Publisher::default(),
             background,
@@ -331,6 +334,9 @@ impl Owner {
             }
         }
         self.contacts.retain(|_, at| now.saturating_sub(*at) <= timeout * 2);
+        if self.state.is_rest_over(self.deps.clock.now()) {
+            self.execute(Command::Tick);
+        }
         self.plan_history();
         self.collect_garbage();
     }

@@ -57,6 +57,7 @@ pub(crate) fn job(line: u64) -> NewJob {
         priority: 0,
         count: None,
         at_most_once: false,
+        terms: None,
         shape: Arc::new(Shape::of_request(request)),
         payload: Payload {
             namespace: "default".into(),

@@ -25,7 +25,7 @@ const NOW: Timestamp = Timestamp(1_790_000_000_000);
 /// A seed: the target, its name, its bytes.
 pub type Seed = (&'static str, &'static str, Vec<u8>);
 
-const JOBS: [(&str, &str); 5] = [
+const JOBS: [(&str, &str); 6] = [
     (
         "plain",
         r#"{"clientId":"a","podSpec":{"containers":[{"name":"main","image":"busybox","resources":{"requests":{"cpu":"250m","memory":"64Mi"}}}]}}"#,
@@ -39,6 +39,10 @@ const JOBS: [(&str, &str); 5] = [
         r#"{"podSpecs":[{"containers":[{"name":"m"}]}],"scheduler":"x","ingress":[],"services":[]}"#,
     ),
     ("escaped", r#"{"clientId":"\u0061\n","podSpec":{"containers":[{"name":"\ud83d\ude00"}]}}"#),
+    (
+        "terms",
+        r#"{"clientId":"c","count":4,"maxRunning":2,"dependsOn":[{"clientId":"a"},{"jobId":"01m85475ba001k7j7xtxrfrqf3","after":"finish"}],"retry":[{"exitCodes":[1,"64-78"],"action":"fail"},{"reasons":["OOMKilled"],"action":"retry","limit":3,"otherNode":true,"backoff":{"baseSeconds":0.5},"memory":{"factor":1.5,"max":"4Gi"}}],"podSpec":{"containers":[{"name":"m"}]}}"#,
+    ),
     ("nothing", "{}"),
 ];
 

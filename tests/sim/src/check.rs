@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::history::{Books, CancelAsked, Read, Seen, Target};
 use crate::ledger::{Ledger, Standing};
 use crate::world::Shared;
-use crate::{garbage, grants};
+use crate::{garbage, grants, terms};
 
 /// A row of the history.
 pub(crate) struct Row {
@@ -94,6 +94,7 @@ pub(crate) async fn check(shared: &Shared, ledger: &Ledger) -> anyhow::Result<Ve
         cancelled(&books, ledger, &mut findings);
         cancelled_unasked(&books, ledger, &mut findings);
         reads(&books, ledger, &mut findings);
+        terms::check(&books, ledger, &mut findings);
         let gone = garbage::Gone::of(&deleted);
         watched(&books, ledger, &gone, shared.site.plan.shards, &mut findings);
         findings.extend(watchers_behind(&books, ledger, &kept));
@@ -164,8 +165,9 @@ fn cancelled(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
 }
 
 /// Nothing is cancelled but by a cancellation that was under way, and so had not been acknowledged
-/// before: one that comes again later does nothing.
+/// before: one that comes again later does nothing. Or because of what it depends on.
 fn cancelled_unasked(books: &Books, ledger: &Ledger, findings: &mut Vec<String>) {
+    let doomed: BTreeSet<String> = terms::doomed(books, ledger).into_iter().collect();
     for (reference, job, task) in ledger.tasks() {
         let asked = |ask: &CancelAsked| {
             let means = match &ask.target {
@@ -174,7 +176,8 @@ fn cancelled_unasked(books: &Books, ledger: &Ledger, findings: &mut Vec<String>)
             };
             means && ask.asked <= task.at && ask.answered.is_none_or(|at| task.at <= at)
         };
-        if task.standing == Standing::Cancelled && !books.cancels.iter().any(asked) {
+        let is_asked = books.cancels.iter().any(asked) || doomed.contains(&job.tag);
+        if task.standing == Standing::Cancelled && !is_asked {
             findings.push(format!("{reference} is cancelled, and nobody asked then: {task:?}"));
         }
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::history::{CancelAsked, Cancelled, Line, Read, Submission, Target};
 use crate::http::{Answer, Ask, ask};
+use crate::terms::{self, Wishes};
 use crate::trace::note;
 use crate::world::Shared;
 
@@ -27,6 +28,8 @@ pub(crate) struct Client {
     shared: Shared,
     number: usize,
     random: Random,
+    /// For the terms of jobs: whether there are any disturbs nothing else.
+    terms: Random,
     submissions: usize,
 }
 
@@ -40,7 +43,9 @@ pub(crate) fn queue(number: usize) -> String {
 
 impl Client {
     pub(crate) fn new(shared: Shared, number: usize, random: Random) -> Self {
-        Self { shared, number, random, submissions: 0 }
+        let seed = shared.site.plan.manners.terms_in.map_or(0, |(_, seed)| seed);
+        let terms = Random::seeded(seed ^ (number as u64) << 40);
+        Self { shared, number, random, terms, submissions: 0 }
     }
 
     pub(crate) async fn run(mut self) {
@@ -138,16 +143,21 @@ impl Client {
         if let Some(count) = count {
             job["count"] = count.into();
         }
-        (Line { tag, client_id, count, spec, id: None }, job)
+        (Line { tag, client_id, count, spec, wishes: Wishes::default(), id: None }, job)
     }
 
     async fn submit(&mut self) {
         self.submissions += 1;
         let lines = 1 + self.pick(if self.random.below(5) == 0 { 40 } else { 6 });
-        let (lines, jobs): (Vec<_>, Vec<_>) = (0..lines).map(|number| self.line(number)).unzip();
+        let (mut lines, mut jobs): (Vec<_>, Vec<_>) =
+            (0..lines).map(|number| self.line(number)).unzip();
         let is_keyed = self.random.below(self.shared.site.plan.manners.keyless_in) > 0;
         let key = is_keyed.then(|| format!("key-{}-{}", self.number, self.submissions));
         let (queue, job_set) = (self.queue(), self.job_set());
+        if let Some((one_in, _)) = self.shared.site.plan.manners.terms_in {
+            let known = terms::known(&self.shared.history.lock(), &queue);
+            terms::add(&self.terms, one_in, &known, &mut lines, &mut jobs);
+        }
         // Sending again is safe under a key, or when each line has a name of its own.
         let may_repeat = key.is_some() || lines.iter().all(|line| line.client_id.is_some());
         let submission = Submission { queue, job_set, key, lines, sent: 0 };

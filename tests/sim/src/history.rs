@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use muster_core::id::{JobId, JobRef};
 
+use crate::terms::Wishes;
+
 /// A line of a submission.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
@@ -16,6 +18,8 @@ pub(crate) struct Line {
     pub(crate) count: Option<u32>,
     /// The pod spec as it is sent.
     pub(crate) spec: String,
+    /// What it asks for beside what it runs.
+    pub(crate) wishes: Wishes,
     /// What it was answered, and when first.
     pub(crate) id: Option<(JobId, Duration)>,
 }

@@ -66,6 +66,8 @@ impl Standing {
 pub(crate) struct Task {
     pub(crate) standing: Standing,
     attempt: u32,
+    /// How often it was queued again after a run of it ended by itself.
+    pub(crate) retried: u32,
     /// When its last change landed.
     pub(crate) at: Duration,
     /// Where it stood, and since when, from its submission on.
@@ -75,7 +77,7 @@ pub(crate) struct Task {
 impl Task {
     fn new(at: Duration) -> Self {
         let standing = Standing::Queued;
-        Self { standing, attempt: 0, at, stood: vec![(standing, at)] }
+        Self { standing, attempt: 0, retried: 0, at, stood: vec![(standing, at)] }
     }
 
     fn go(&mut self, to: Standing, at: Duration) {
@@ -85,11 +87,21 @@ impl Task {
         (self.standing, self.at) = (to, at);
     }
 
+    /// When it first stood so.
+    pub(crate) fn first(&self, so: Standing) -> Option<Duration> {
+        self.spans(so).map(|(from, _)| from).next()
+    }
+
+    /// From when to when it stood so.
+    pub(crate) fn spans(&self, so: Standing) -> impl Iterator<Item = (Duration, Duration)> {
+        let ends = self.stood.iter().skip(1).map(|(_, end)| *end).chain([Duration::MAX]);
+        let stays = self.stood.iter().zip(ends);
+        stays.filter(move |((standing, _), _)| *standing == so).map(|((_, from), to)| (*from, to))
+    }
+
     /// Whether it stood so, durably, at any moment between two.
     pub(crate) fn stood(&self, so: Standing, from: Duration, to: Duration) -> bool {
-        let ends = self.stood.iter().skip(1).map(|(_, end)| *end).chain([Duration::MAX]);
-        let mut stays = self.stood.iter().zip(ends);
-        stays.any(|((standing, since), end)| *standing == so && *since <= to && end >= from)
+        self.spans(so).any(|(since, end)| since <= to && end >= from)
     }
 }
 
@@ -345,6 +357,9 @@ fn step(task: &mut Task, change: &Change, at: Duration) -> Option<String> {
         Change::Cancelled { .. } => (task.standing, Cancelled, None),
         Change::Reprioritized { .. } => return None,
     };
+    if let Change::Requeued { exit, .. } = change {
+        task.retried += u32::from(exit.code.is_some());
+    }
     let (before, tried) = (task.standing, task.attempt);
     let is_lease = matches!(change, Change::Leased { .. });
     let expected = tried + u32::from(is_lease);

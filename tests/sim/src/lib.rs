@@ -37,6 +37,7 @@ mod process;
 mod profile;
 mod soak;
 mod store;
+mod terms;
 mod trace;
 mod watcher;
 mod world;

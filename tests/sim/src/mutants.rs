@@ -50,9 +50,7 @@ pub fn about(mutant: Mutant) -> About {
         Mutant::ForgetsAnswers => {
             ("forgets-answers", "a takeover does not read what was answered to whom", Some(20))
         }
-        Mutant::TakesOverAtOnce => {
-            ("takes-over-at-once", "a takeover does not wait for the old lease", Some(20))
-        }
+        Mutant::TakesOverAtOnce => ("takes-over-at-once", "a takeover does not wait", Some(20)),
         Mutant::TrustsForEver => {
             ("trusts-for-ever", "trust in a lease does not end with its time", Some(20))
         }
@@ -68,11 +66,9 @@ pub fn about(mutant: Mutant) -> About {
         Mutant::CheckpointLosesJob => {
             ("checkpoint-loses-job", "a checkpoint lacks a job", Some(20))
         }
-        Mutant::CheckpointForgetsAttempts => (
-            "checkpoint-forgets-attempts",
-            "a checkpoint lacks how often jobs were tried",
-            Some(50),
-        ),
+        Mutant::CheckpointForgetsAttempts => {
+            ("checkpoint-forgets-attempts", "a checkpoint lacks how often jobs ran", Some(50))
+        }
         Mutant::CollectsFences => ("collects-fences", "garbage collection deletes fences", Some(5)),
         Mutant::RepeatsEvent => ("repeats-event", "a cursor's own event comes again", Some(5)),
         Mutant::ForgetsAttempt => {
@@ -82,8 +78,11 @@ pub fn about(mutant: Mutant) -> About {
             ("tries-again", "an at-most-once job is tried again when its cluster is lost", Some(10))
         }
         Mutant::LeasesCancelled => {
-            ("leases-cancelled", "a job cancelled while it waited goes on waiting", Some(10))
+            ("leases-cancelled", "a cancelled job goes on waiting", Some(10))
         }
+        Mutant::StartsAfterFailure => ("starts-after-failure", "no job is waited for", Some(10)),
+        Mutant::RetriesForEver => ("retries-for-ever", "retries are not counted", Some(10)),
+        Mutant::RunsAllTasks => ("runs-all-tasks", "arrays run all tasks at once", Some(10)),
         Mutant::IdsGoBack => ("ids-go-back", "ids follow the clock when it goes back", Some(15)),
         Mutant::StartsWithoutRoom => {
             ("starts-without-room", "an executor starts runs that do not fit", Some(10))

@@ -76,6 +76,10 @@ pub(crate) struct Manners {
     pub(crate) at_one_gateway: bool,
     /// Of a hundred operations, so many more cancel a job set.
     pub(crate) cancels: u64,
+    /// One job in so many has terms beside what it runs: it depends on others, or is an array of
+    /// which only some tasks run at once. None does where there is no number. Behind it, the seed
+    /// of what they are.
+    pub(crate) terms_in: Option<(u64, u64)>,
     /// Whether jobs are of several priority classes.
     pub(crate) has_classes: bool,
 }
@@ -92,6 +96,7 @@ impl Default for Manners {
             keyless_in: 3,
             at_one_gateway: false,
             cancels: 0,
+            terms_in: None,
             has_classes: false,
         }
     }
@@ -102,7 +107,7 @@ pub(crate) fn shape(plan: &mut Plan, seed: u64) {
     let draws = Draws(Random::seeded(seed ^ SALT));
     plan.profile = Profile::of(seed);
     match plan.profile {
-        Profile::Plain => {}
+        Profile::Plain => plan.manners.terms_in = Some((4, seed)),
         Profile::Lost => draws.lost(plan),
         Profile::Late => draws.late(plan),
         Profile::History => draws.history(plan),

@@ -128,6 +128,7 @@ impl Site {
             priority: 0,
             count: Some(count),
             at_most_once: false,
+            terms: None,
             shape: Arc::new(Shape::of_request(request)),
             payload: Payload {
                 namespace: "default".into(),

@@ -40,6 +40,27 @@ pub(super) fn cancel(
     result.outcome()
 }
 
+/// Cancels the jobs that wait for what can no longer be, those that wait for them, and so on.
+pub(in crate::shard) fn cancel_doomed(shard: &mut Shard, ctx: Context, writer: &mut Writer<'_>) {
+    while let Some((id, reason)) = shard.dependencies.next_doomed() {
+        cancel_waiting(shard, id, &reason, ctx, writer);
+    }
+}
+
+/// Cancels a job that never ran.
+pub(super) fn cancel_waiting(
+    shard: &mut Shard,
+    id: JobId,
+    reason: &Name,
+    ctx: Context,
+    writer: &mut Writer<'_>,
+) {
+    let change = Change::Cancelled { reason: Some(reason.clone()) };
+    for (part, count) in live_parts(shard, JobRef::whole(id), StateSet::ALL) {
+        write(shard, part, count, change.clone(), ctx, writer);
+    }
+}
+
 pub(super) fn reprioritize(
     shard: &mut Shard,
     target: Target,

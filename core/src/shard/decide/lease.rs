@@ -6,6 +6,7 @@ use super::{Context, Shard, Writer};
 use crate::command::{Lease, LeasedRun, Outcome, Pick};
 use crate::id::JobRef;
 use crate::record::{Change, Changed, Record};
+use crate::shard::attempts;
 use crate::shard::gangs::Key;
 use crate::shard::job::Body;
 use crate::shard::order::Place;
@@ -90,7 +91,10 @@ fn next(shard: &Shard, pick: &Pick) -> Option<JobRef> {
     let id = order.first(place, |id| shard.stands(id, place) > 0)?;
     let job = shard.jobs.get(id)?;
     Some(match &job.body {
-        Body::Array(array) => JobRef::task(id, array.queued.first()?),
+        Body::Array(array) => {
+            let own = Some(shape).filter(|shape| *shape != job.shape);
+            JobRef::task(id, array.first(own)?)
+        }
         Body::Queued | Body::Active(_) => JobRef::whole(id),
     })
 }
@@ -104,7 +108,8 @@ fn lease_one(
     writer: &mut Writer<'_>,
 ) -> Option<LeasedRun> {
     let live = shard.jobs.get(job.job)?;
-    let (attempt, shape) = (live.next_attempt(job.index), live.shape);
+    let attempt = live.next_attempt(job.index);
+    let shape = attempts::shape_of(shard, live, job.index);
     let (queue, job_set) = shard.names_of(job.job)?;
     let shape = shard.shapes.value(shape).clone();
     let (cluster, node) = (lease.cluster.clone(), pick.node.clone());

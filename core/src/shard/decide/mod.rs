@@ -5,7 +5,11 @@ mod gangs;
 mod lease;
 mod preempt;
 mod report;
+mod resolve;
+mod retry;
 mod submit;
+
+pub(super) use cancel::cancel_doomed;
 
 use super::{Context, Shard, Writer};
 use crate::Name;
@@ -48,6 +52,7 @@ pub(super) fn decide(
         Command::CloseQueue { queue, incarnation } => {
             close_queue(shard, id, queue, incarnation, ctx, writer)
         }
+        Command::Tick => Outcome::Noted,
         Command::PlanHistory(span) => plan_history(shard, span, writer),
         Command::NoteHistory(span) => {
             writer.write(shard, Record::HistoryWritten(span));

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, Shard, Writer};
+use super::{Context, Shard, Writer, retry};
 use crate::Name;
 use crate::command::{Outcome, Preempt, PreemptedRun, Victims};
 use crate::id::JobRef;
-use crate::record::{Change, Changed, Record};
+use crate::record::{Changed, Record};
+use crate::shard::attempts;
 use crate::shard::job::Job;
 use crate::time::Timestamp;
 
@@ -26,7 +27,7 @@ pub(super) fn preempt(
         for _ in 0..victims.count {
             let Some((_, job, attempt)) = young.pop() else { break };
             let Some((queue, job_set)) = shard.names_of(job.job) else { break };
-            let change = Change::Preempted { attempt, reason: victims.reason.clone() };
+            let change = retry::preempted(shard, job, attempt, &victims.reason);
             let changed = Changed { job, queue, job_set, at: ctx.now, count: 1, change };
             writer.write(shard, Record::Changed(changed));
             runs.push(PreemptedRun { victims: place, job, attempt });
@@ -44,7 +45,8 @@ fn candidates(shard: &Shard, preempt: &Preempt) -> BTreeMap<(u32, u32, Name), Yo
         let stays = |job: &Job| job.at_most_once() || shard.shapes.value(job.shape).gang.is_some();
         let Some(job) = shard.jobs.get(target.job).filter(|job| !stays(job)) else { continue };
         let Some((_, run)) = job.active(target.index) else { continue };
-        if let Some(young) = found.get_mut(&(job.queue, job.shape, run.node.clone())) {
+        let shape = attempts::shape_of(shard, job, target.index);
+        if let Some(young) = found.get_mut(&(job.queue, shape, run.node.clone())) {
             young.push((run.leased_at, target, run.attempt));
         }
     }

@@ -1,12 +1,13 @@
 //! What clusters say of their runs, and clusters that say nothing any more.
 
-use super::{Context, Shard, Writer, gangs};
+use super::{Context, Shard, Writer, gangs, retry};
 use crate::Name;
 use crate::command::{Outcome, Report, RunStatus, Verdict};
 use crate::id::JobRef;
 use crate::job::{Exit, JobState};
 use crate::mutant::{self, Mutant};
 use crate::record::Change;
+use crate::retry::Ending;
 use crate::time::Timestamp;
 
 pub(super) fn report(
@@ -34,31 +35,18 @@ fn take(
     // The cluster's clock may be off: a run ends neither before it was leased and began, nor in
     // the future.
     let at = at.clamp(since, ctx.now.max(since));
-    let at_most_once = gangs::is_at_most_once(shard, job.job);
+    let over = |ending, exit| retry::ended(shard, job, attempt, (ending, exit), ctx.now);
     let change = match status {
         RunStatus::Pending if state == JobState::Leased => Change::Pending { attempt },
         RunStatus::Running if state != JobState::Running => Change::Running { attempt },
         RunStatus::Pending | RunStatus::Running => return Verdict::Taken,
         RunStatus::Succeeded(exit) => Change::Succeeded { attempt, exit },
-        RunStatus::Failed(exit) => Change::Failed { attempt, exit },
-        RunStatus::Returned(exit) => returned(shard, job, attempt, exit),
-        RunStatus::Lost(exit) => lost(attempt, exit, at_most_once),
+        RunStatus::Failed(exit) => over(Ending::Failed, exit),
+        RunStatus::Returned(exit) => over(Ending::Returned, exit),
+        RunStatus::Lost(exit) => over(Ending::Lost, exit),
     };
     gangs::write(shard, job, at, change, ctx, writer);
     Verdict::Taken
-}
-
-fn lost(attempt: u32, exit: Exit, at_most_once: bool) -> Change {
-    let is_over = at_most_once && !mutant::is(Mutant::TriesAgain);
-    if is_over { Change::Failed { attempt, exit } } else { Change::Requeued { attempt, exit } }
-}
-
-/// A run that never started may start elsewhere; so may a gang of which one member did not, but
-/// not when others of it may run at most once.
-fn returned(shard: &Shard, job: JobRef, attempt: u32, exit: Exit) -> Change {
-    let members = gangs::with_members(shard, job.job).len();
-    let is_over = members > 1 && gangs::is_at_most_once(shard, job.job);
-    if is_over { Change::Failed { attempt, exit } } else { Change::Requeued { attempt, exit } }
 }
 
 /// The state of a run and the last that is known of it, if the system believes in it.
@@ -91,13 +79,12 @@ pub(super) fn expire_cluster(
         let Some(known) = shard.jobs.get(job.job) else { continue };
         let Some((_, run)) = known.active(job.index) else { continue };
         let attempt = run.attempt;
-        let at_most_once = gangs::is_at_most_once(shard, job.job);
         let exit = Exit {
             reason: Some("LeaseExpired".into()),
             message: Some(format!("cluster `{cluster}` was not heard of for too long").into()),
             ..Exit::default()
         };
-        let change = lost(attempt, exit, at_most_once);
+        let change = retry::ended(shard, job, attempt, (Ending::Lost, exit), ctx.now);
         gangs::write(shard, job, ctx.now, change, ctx, writer);
     }
     Outcome::Expired(expired)

@@ -1,6 +1,6 @@
 //! Taking jobs in. A job that came before, by its key and line or by its client id, keeps its id.
 
-use super::{Context, Shard, Writer, gangs};
+use super::{Context, Shard, Writer, cancel, gangs, resolve};
 use crate::Name;
 use crate::command::{IdRun, NewJob, Outcome, Refusal, Submit};
 use crate::id::{CommandId, JobId, JobRef};
@@ -33,12 +33,17 @@ pub(super) fn submit(
     if let Some(refusal) = gangs::misfit(shard, &queue, new) {
         return Outcome::Refused(refusal);
     }
+    let is_new = |job: &NewJob| known(shard, key, &queue, job).is_none();
+    if let Some(refusal) = resolve::refuse_unknown(shard, &queue, &jobs, is_new) {
+        return Outcome::Refused(refusal);
+    }
     let mut runs: Vec<IdRun> = Vec::new();
     for job in jobs {
         let line = job.line;
         let before = known(shard, key, &queue, &job);
         let job_id = before.unwrap_or_else(|| next_id(shard, ctx));
         if before.is_none() {
+            let (terms, doom) = resolve::resolve(shard, &queue, job.terms);
             let submitted = Submitted {
                 job: job_id,
                 queue: queue.clone(),
@@ -47,10 +52,14 @@ pub(super) fn submit(
                 priority: job.priority,
                 count: job.count,
                 at_most_once: job.at_most_once,
+                terms,
                 shape: job.shape,
                 payload: job.payload,
             };
             writer.write(shard, Record::Submitted(Box::new(submitted)));
+            if let Some(reason) = doom {
+                cancel::cancel_waiting(shard, job_id, &reason, ctx, writer);
+            }
         }
         extend(&mut runs, line, job_id);
     }
@@ -105,10 +114,12 @@ fn reused(
         }
         let whole = JobRef::whole(job);
         let is_same = if let Some(live) = shard.job(whole) {
-            let at_most_once = shard.jobs.get(job).is_some_and(|job| job.at_most_once());
+            let known = shard.jobs.get(job);
+            let at_most_once = known.is_some_and(|job| job.at_most_once());
+            let shape = known.map(|job| shard.shapes.value(job.submitted_shape()));
             live.job_set == *job_set
                 && live.client_id == new.client_id
-                && live.shape == new.shape
+                && shape == Some(&new.shape)
                 && live.array.map(|(count, _)| count) == new.count
                 && at_most_once == new.at_most_once
         } else if let Some(done) = shard.finished_of(whole) {

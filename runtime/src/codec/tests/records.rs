@@ -2,16 +2,18 @@
 
 use bytes::Bytes;
 use muster_core::Name;
-use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Verdict};
+use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Unknown, Verdict};
 use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobId, JobRef, Position, ShardId};
 use muster_core::job::{Counts, Exit, JobState};
 use muster_core::quantity::Quantity;
 use muster_core::record::{
-    ArrayTasks, Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Run,
-    Submitted, Task,
+    ArrayTasks, Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Next, Payload, Record,
+    Run, Submitted, Task,
 };
+use muster_core::retry::{Action, Backoff, Growth, Policy, Reason, Retry, Rule};
 use muster_core::shape::{Shape, Toleration};
+use muster_core::terms::{Dependency, On, Terms, When};
 use muster_core::time::Timestamp;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -37,6 +39,8 @@ fn record() -> impl Strategy<Value = Record> {
             at
         }),
         at().prop_map(|at| Record::Forgotten { at }),
+        at().prop_map(|at| Record::Rested { at }),
+        vec((job_id(), state()), 0..3).prop_map(Record::Ends),
         span().prop_map(Record::HistoryPlanned),
         span().prop_map(Record::HistoryWritten),
         live().prop_map(|live| Record::Job(Box::new(live))),
@@ -96,8 +100,17 @@ fn shape() -> impl Strategy<Value = Arc<Shape>> {
     let selector = btree_map(name(), name(), 0..3);
     (request, selector, vec(toleration, 0..2), name(), name()).prop_map(
         |(request, node_selector, tolerations, pool, class)| {
-            let (affinity, gang) = (None, None);
-            Arc::new(Shape { request, node_selector, affinity, tolerations, pool, class, gang })
+            let (affinity, gang, avoid) = (None, None, Vec::new());
+            Arc::new(Shape {
+                request,
+                node_selector,
+                affinity,
+                tolerations,
+                pool,
+                class,
+                gang,
+                avoid,
+            })
         },
     )
 }
@@ -111,9 +124,17 @@ fn submitted() -> impl Strategy<Value = Submitted> {
         (name(), blob(), blob(), blob()).prop_map(|(namespace, labels, annotations, pod_spec)| {
             Payload { namespace, labels, annotations, pod_spec }
         });
-    let numbers = (any::<u32>(), option::of(any::<u32>()), any::<bool>());
+    let numbers = (any::<u32>(), option::of(any::<u32>()), any::<bool>(), terms());
     (job_id(), name(), name(), option::of(name()), numbers, shape(), payload).prop_map(
-        |(job, queue, job_set, client_id, (priority, count, at_most_once), shape, payload)| {
+        |(
+            job,
+            queue,
+            job_set,
+            client_id,
+            (priority, count, at_most_once, terms),
+            shape,
+            payload,
+        )| {
             Submitted {
                 job,
                 queue,
@@ -122,11 +143,50 @@ fn submitted() -> impl Strategy<Value = Submitted> {
                 priority,
                 count,
                 at_most_once,
+                terms,
                 shape,
                 payload,
             }
         },
     )
+}
+
+fn next() -> impl Strategy<Value = Next> {
+    let shape = option::weighted(0.3, shape());
+    let next = (any::<u32>(), option::of(at()), shape)
+        .prop_map(|(retries, not_before, shape)| Next { retries, not_before, shape });
+    prop_oneof![Just(Next::default()), next]
+}
+
+fn policy() -> impl Strategy<Value = Arc<Policy>> {
+    let backoff = any::<(u64, u32, u64)>().prop_map(|(base_ms, factor_millis, max_ms)| Backoff {
+        base_ms,
+        factor_millis,
+        max_ms,
+    });
+    let memory = (any::<u32>(), 0i64..1 << 40)
+        .prop_map(|(factor_millis, max)| Growth { factor_millis, max: Quantity::from_millis(max) });
+    let retry = (any::<u32>(), option::of(backoff), any::<bool>(), option::of(memory)).prop_map(
+        |(limit, backoff, other_node, memory)| Retry { limit, backoff, other_node, memory },
+    );
+    let action = prop_oneof![Just(Action::Fail), retry.prop_map(Action::Retry)];
+    let reasons = vec(proptest::sample::select(&Reason::ALL[..]), 0..3);
+    let rule = (vec(any::<(i32, i32)>(), 0..3), vec(any::<i32>(), 0..3), reasons, action).prop_map(
+        |(exit_codes, signals, reasons, action)| Rule { exit_codes, signals, reasons, action },
+    );
+    vec(rule, 0..3).prop_map(|rules| Arc::new(Policy { rules }))
+}
+
+fn terms() -> impl Strategy<Value = Option<Arc<Terms>>> {
+    let when = proptest::sample::select(&When::ALL[..]);
+    let dependency = (on(), when).prop_map(|(on, when)| Dependency { on, when });
+    let terms = (option::of(any::<u32>()), vec(dependency, 0..3), option::of(policy()))
+        .prop_map(|(running_max, after, retry)| Arc::new(Terms { running_max, after, retry }));
+    option::weighted(0.3, terms)
+}
+
+fn on() -> impl Strategy<Value = On> {
+    prop_oneof![job_id().prop_map(On::Job), name().prop_map(On::Client)]
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
@@ -147,7 +207,11 @@ fn change() -> impl Strategy<Value = Change> {
         attempt().prop_map(|attempt| Change::Running { attempt }),
         (attempt(), exit()).prop_map(|(attempt, exit)| Change::Succeeded { attempt, exit }),
         (attempt(), exit()).prop_map(|(attempt, exit)| Change::Failed { attempt, exit }),
-        (attempt(), exit()).prop_map(|(attempt, exit)| Change::Requeued { attempt, exit }),
+        (attempt(), exit(), next()).prop_map(|(attempt, exit, next)| Change::Requeued {
+            attempt,
+            exit,
+            next
+        }),
         (attempt(), name()).prop_map(|(attempt, reason)| Change::Preempted { attempt, reason }),
         option::of(name()).prop_map(|reason| Change::Cancelled { reason }),
         any::<u32>().prop_map(|priority| Change::Reprioritized { priority }),
@@ -191,6 +255,10 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             .prop_map(|(queue, live)| Outcome::Refused(Refusal::QueueInUse { queue, live })),
         (any::<u64>(), job_id())
             .prop_map(|(line, job)| Outcome::Refused(Refusal::KeyReused { line, job })),
+        (any::<u64>(), on(), name(), any::<bool>()).prop_map(|(line, on, queue, is_later)| {
+            let reason = if is_later { Unknown::Later } else { Unknown::NotThere };
+            Outcome::Refused(Refusal::DependencyUnknown { line, on, queue, reason })
+        }),
         (name(), any::<[u64; 3]>()).prop_map(|(queue, [queued, more, max])| {
             Outcome::Refused(Refusal::QueueFull { queue, queued, more, max })
         }),
@@ -233,8 +301,8 @@ fn run() -> impl Strategy<Value = Run> {
 }
 
 fn task() -> impl Strategy<Value = Task> {
-    (any::<u32>(), option::of((state(), run())), vec(run(), 0..2))
-        .prop_map(|(attempts, active, past)| Task { attempts, active, past })
+    (any::<u32>(), option::of((state(), run())), vec(run(), 0..2), next())
+        .prop_map(|(attempts, active, past, next)| Task { attempts, active, past, next })
 }
 
 fn live() -> impl Strategy<Value = LiveJob> {
@@ -298,6 +366,7 @@ fn fixed_shape() -> Arc<Shape> {
         pool: "default".into(),
         class: "high".into(),
         gang: None,
+        avoid: Vec::new(),
     })
 }
 
@@ -310,6 +379,7 @@ fn fixed_submitted() -> Submitted {
         priority: 1000,
         count: Some(5),
         at_most_once: true,
+        terms: None,
         shape: fixed_shape(),
         payload: Payload {
             namespace: "jobs".into(),
@@ -348,7 +418,7 @@ fn of_a_log() -> Vec<Record> {
         Change::Running { attempt },
         Change::Succeeded { attempt, exit: Exit { code: Some(0), ..Exit::default() } },
         Change::Failed { attempt, exit: exit.clone() },
-        Change::Requeued { attempt, exit },
+        Change::Requeued { attempt, exit, next: Next::default() },
         Change::Cancelled { reason: Some("not wanted".into()) },
         Change::Reprioritized { priority: 7 },
     ];
@@ -399,8 +469,12 @@ fn of_a_checkpoint() -> Vec<Record> {
         counts[state] = n as u64;
     }
     let active = Run { ended: None, ..fixed_run() };
-    let task =
-        Task { attempts: 2, active: Some((JobState::Running, active)), past: vec![fixed_run()] };
+    let task = Task {
+        attempts: 2,
+        active: Some((JobState::Running, active)),
+        past: vec![fixed_run()],
+        next: Next::default(),
+    };
     let array =
         ArrayTasks { queued: vec![(0, 2), (3, 4)], touched: vec![(4, task.clone())], counts };
     let live = |task, array| {

@@ -8,6 +8,8 @@ use muster_core::control::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::codec::policy::{self, RuleDetail};
+
 const FORMAT_VERSION: u32 = 1;
 
 /// The document as it lies in the store.
@@ -73,6 +75,8 @@ struct QueueDocument {
     jobs_queued_max: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rate: Option<RateDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<Vec<RuleDetail>>,
     incarnation: u64,
 }
 
@@ -95,8 +99,17 @@ struct RateDocument {
 
 impl From<Queue> for QueueDocument {
     fn from(queue: Queue) -> Self {
-        let Queue { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, incarnation } =
-            queue;
+        let Queue {
+            weight_millis,
+            labels,
+            cordoned,
+            limits,
+            jobs_queued_max,
+            rate,
+            retry,
+            incarnation,
+        } = queue;
+        let retry = retry.as_deref().map(policy::of_policy);
         let text = |(name, amount): (String, Amount)| (name, amount.to_string());
         let limit = |limit: Limit| LimitDocument {
             class: limit.class,
@@ -105,7 +118,7 @@ impl From<Queue> for QueueDocument {
         };
         let rate = rate.map(Into::into);
         let limits = limits.into_iter().map(limit).collect();
-        Self { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, incarnation }
+        Self { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, retry, incarnation }
     }
 }
 
@@ -120,8 +133,10 @@ impl TryFrom<QueueDocument> for Queue {
             limits,
             jobs_queued_max,
             rate,
+            retry,
             incarnation,
         } = queue;
+        let retry = retry.map(policy::into_policy).transpose()?;
         let amount = |(name, text): (String, String)| {
             Amount::parse(&text).map(|amount| (name, amount)).map_err(|error| error.to_string())
         };
@@ -131,7 +146,16 @@ impl TryFrom<QueueDocument> for Queue {
         };
         let limits = limits.into_iter().map(limit).collect::<Result<_, String>>()?;
         let rate = rate.map(Into::into);
-        Ok(Self { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, incarnation })
+        Ok(Self {
+            weight_millis,
+            labels,
+            cordoned,
+            limits,
+            jobs_queued_max,
+            rate,
+            retry,
+            incarnation,
+        })
     }
 }
 

@@ -140,3 +140,33 @@ fn nothing_is_placed_on_nodes_and_clusters_that_are_cordoned() {
     let elsewhere = control().with_cordon(Place::Cluster("d"), Cordon::default()).unwrap();
     assert_eq!(places(&elsewhere).unwrap().len(), 1);
 }
+
+#[test]
+fn a_job_keeps_away_from_nodes_as_long_as_another_admits_it() {
+    let mut shape = only(Requirement::Exists("zone".into()));
+    for node in ["n0", "n1", "n2"] {
+        shape.keep_away(&"c".into(), &node.into());
+    }
+    let plain = only(Requirement::Exists("zone".into()));
+    let (groups, nodes) = picked(vec![shape.clone(), plain]);
+    assert_eq!((groups, nodes.len(), nodes["0"].as_str()), (4, 2, "n3"));
+    let mut elsewhere = only(Requirement::Exists("zone".into()));
+    elsewhere.keep_away(&"d".into(), &"n0".into());
+    assert_eq!(picked(vec![elsewhere]).0, 1, "the node of another cluster is another node");
+    // The one that is left is too small for it, cordoned, or one that it keeps away from: then
+    // there is none.
+    shape.keep_away(&"c".into(), &"n3".into());
+    assert_eq!(picked(vec![shape.clone()]).1.len(), 1);
+    let mut one = only(Requirement::Named("n1".into()));
+    one.keep_away(&"c".into(), &"n1".into());
+    assert_eq!(picked(vec![one]).1["0"], "n1");
+    let table = table(&["n0", "n1"], vec![only(Requirement::Exists("zone".into()))]);
+    let mut of_two = only(Requirement::Exists("zone".into()));
+    of_two.keep_away(&"c".into(), &"n0".into());
+    assert!(avoid::has_another(&table, &control(), &of_two));
+    let cordon = Place::Node { cluster: "c", node: "n1" };
+    let cordoned = control().with_cordon(cordon, Cordon::default()).unwrap();
+    assert!(!avoid::has_another(&table, &cordoned, &of_two));
+    of_two.request.set("cpu".into(), Quantity::from_units(9));
+    assert!(!avoid::has_another(&table, &control(), &of_two));
+}

@@ -19,11 +19,16 @@ pub(super) struct Group {
     taints: Vec<Taint>,
     /// The name of its only node, where a shape speaks of that.
     name: Option<Name>,
+    /// Cluster and name of its only node, where a shape keeps away from that.
+    avoided: Option<(Name, Name)>,
 }
 
 impl Group {
-    pub(super) fn admits(&self, shape: &Shape) -> bool {
+    /// `avoids` says whether the shape gets its way with the nodes that it keeps away from.
+    pub(super) fn admits(&self, shape: &Shape, avoids: bool) -> bool {
+        let is_avoided = |(cluster, node): &(Name, Name)| avoids && shape.keeps_away(cluster, node);
         shape.admits(self.name.as_deref().unwrap_or_default(), &self.labels, &self.taints)
+            && !self.avoided.as_ref().is_some_and(is_avoided)
     }
 }
 
@@ -46,6 +51,8 @@ impl Nodes {
         let mut known: BTreeMap<Group, u32> = BTreeMap::new();
         let affinities = numbers.shapes.iter().filter_map(|shape| shape.affinity.as_ref());
         let named: BTreeSet<&Name> = affinities.flat_map(Affinity::names).collect();
+        let avoided: BTreeSet<&(Name, Name)> =
+            numbers.shapes.iter().flat_map(|shape| &shape.avoid).collect();
         let clusters = table.clusters.iter().filter(|(name, _)| takes_part(name));
         for (number, (cluster, state)) in (0..).zip(clusters) {
             let untold = state.pending.leased();
@@ -57,6 +64,8 @@ impl Nodes {
                     labels: node.labels.clone(),
                     taints: node.taints.clone(),
                     name: named.get(name).map(|name| Name::clone(name)),
+                    avoided: Some((Name::clone(cluster), Name::clone(name)))
+                        .filter(|place| avoided.contains(place)),
                 };
                 let next = u32::try_from(nodes.groups.len()).expect("fewer than 2^32 groups");
                 let group = *known.entry(key.clone()).or_insert(next);

@@ -22,6 +22,7 @@ pub(crate) mod command_line;
 pub(crate) mod events;
 pub(crate) mod gangs;
 pub(crate) mod garbage;
+pub(crate) mod held_back;
 pub(crate) mod job_files;
 pub(crate) mod jobs;
 pub(crate) mod limits;
@@ -115,6 +116,9 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
         arrays::an_array_is_changed_and_cancelled_as_a_whole,
         gangs::a_gang_starts_with_its_last_member_on_one_cluster,
         gangs::a_gang_fails_with_its_first_member,
+        held_back::a_job_waits_for_others_and_is_cancelled_when_it_waits_in_vain,
+        held_back::a_job_is_tried_again_as_its_policy_or_its_queues_says,
+        held_back::an_array_runs_no_more_tasks_at_once_than_it_may,
         changes::jobs_are_cancelled_by_id,
         changes::a_job_set_is_cancelled_in_the_states_named,
         changes::jobs_are_reprioritized_by_id_and_by_job_set,
