@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod control;
+pub mod fit;
 pub mod history;
 pub mod id;
 pub mod job;

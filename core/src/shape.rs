@@ -11,9 +11,11 @@ use crate::{Name, limits};
 
 mod affinity;
 mod gang;
+mod mismatch;
 
 pub use affinity::{Affinity, Requirement, Term};
 pub use gang::Gang;
+pub use mismatch::Mismatch;
 
 /// The name of the priority class of a job that names none.
 pub const DEFAULT_CLASS: &str = "default";
@@ -222,19 +224,6 @@ impl Shape {
     #[must_use]
     pub fn keeps_away(&self, cluster: &str, node: &str) -> bool {
         self.avoid.iter().any(|(c, n)| **c == *cluster && **n == *node)
-    }
-
-    /// Whether a node of that name with these labels and taints may run it, resources aside.
-    #[must_use]
-    pub fn admits(&self, node: &str, labels: &BTreeMap<Name, Name>, taints: &[Taint]) -> bool {
-        let selected =
-            self.node_selector.iter().all(|(name, value)| labels.get(name) == Some(value));
-        let tolerated = taints.iter().all(|taint| {
-            &*taint.effect == "PreferNoSchedule"
-                || self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
-        });
-        let attracted = self.affinity.as_ref().is_none_or(|affinity| affinity.admits(node, labels));
-        selected && attracted && tolerated
     }
 }
 

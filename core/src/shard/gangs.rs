@@ -47,6 +47,16 @@ struct Member {
 }
 
 impl Gang {
+    /// The first of its members: where all of them stand.
+    pub(super) fn first(&self) -> Option<JobId> {
+        self.members.keys().next().copied()
+    }
+
+    /// How many of its jobs wait, tasks one by one.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
     /// Its live members.
     pub(super) fn members(&self) -> impl Iterator<Item = JobId> {
         self.members.keys().copied()

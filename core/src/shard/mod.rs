@@ -20,6 +20,7 @@ mod job;
 mod lines;
 mod offers;
 mod order;
+mod place;
 mod query;
 mod ranges;
 mod running;
@@ -44,6 +45,8 @@ use crate::shape::{Shape, ShapeKey};
 use crate::time::Timestamp;
 
 pub use in_use::Account;
+pub use order::{Bound, ClassLine};
+pub use place::{Held, Place};
 pub use query::{JobFilter, JobSetView, JobView, RunView};
 pub use running::RunningJobs;
 

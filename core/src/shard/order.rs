@@ -10,6 +10,10 @@ use crate::Name;
 use crate::id::JobId;
 use crate::shape::Shape;
 
+mod ahead;
+
+pub use ahead::{Bound, ClassLine};
+
 /// How many jobs are looked at, at most, to tell how jobs of several shapes follow each other.
 const MERGED_JOBS_MAX: u64 = 4096;
 

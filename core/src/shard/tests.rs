@@ -3,6 +3,7 @@
 mod examples;
 mod gangs;
 mod held_back;
+mod places;
 mod preemption;
 mod retries;
 
@@ -13,7 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::job::Body;
-use super::{Context, JobFilter, Shard, dependencies};
+use super::{Bound, ClassLine, Context, JobFilter, JobView, Shard, dependencies};
 use crate::Name;
 use crate::command::{
     Command, Lease, NewJob, Outcome, Pick, Preempt, PreemptedRun, Refusal, Report, RunStatus,

@@ -10,6 +10,7 @@ mod retry;
 mod submit;
 
 pub(super) use cancel::cancel_doomed;
+pub(super) use submit::{new_jobs, refusal as submit_refusal};
 
 use super::{Context, Shard, Writer};
 use crate::Name;

@@ -15,28 +15,10 @@ pub(super) fn submit(
     ctx: Context,
     writer: &mut Writer<'_>,
 ) -> Outcome {
-    if shard.closed.get(&submit.queue).is_some_and(|closed| *closed >= submit.incarnation) {
-        return Outcome::Refused(Refusal::QueueClosed { queue: submit.queue });
-    }
-    let Submit { queue, job_set, key, jobs, queued_max, .. } = submit;
-    if let Some(key) = key
-        && let Some(refusal) = reused(shard, key, &queue, &job_set, &jobs)
-    {
+    if let Some(refusal) = refusal(shard, &submit, 0) {
         return Outcome::Refused(refusal);
     }
-    if let Some(max) = queued_max
-        && let Some(refusal) = full(shard, key, &queue, &jobs, max)
-    {
-        return Outcome::Refused(refusal);
-    }
-    let new = jobs.iter().filter(|job| known(shard, key, &queue, job).is_none());
-    if let Some(refusal) = gangs::misfit(shard, &queue, new) {
-        return Outcome::Refused(refusal);
-    }
-    let is_new = |job: &NewJob| known(shard, key, &queue, job).is_none();
-    if let Some(refusal) = resolve::refuse_unknown(shard, &queue, &jobs, is_new) {
-        return Outcome::Refused(refusal);
-    }
+    let Submit { queue, job_set, key, jobs, .. } = submit;
     let mut runs: Vec<IdRun> = Vec::new();
     for job in jobs {
         let line = job.line;
@@ -71,6 +53,37 @@ pub(super) fn submit(
     outcome
 }
 
+/// Why these jobs are not taken in, where `before` others of the same submission would be in before
+/// them.
+pub(in crate::shard) fn refusal(shard: &Shard, submit: &Submit, before: u64) -> Option<Refusal> {
+    let Submit { queue, job_set, key, jobs, queued_max, incarnation } = submit;
+    if shard.closed.get(queue).is_some_and(|closed| closed >= incarnation) {
+        return Some(Refusal::QueueClosed { queue: queue.clone() });
+    }
+    let reused = key.and_then(|key| reused(shard, key, queue, job_set, jobs));
+    let full = || full(shard, *key, queue, (jobs, before), (*queued_max)?);
+    let misfit = || {
+        let new = jobs.iter().filter(|job| known(shard, *key, queue, job).is_none());
+        gangs::misfit(shard, queue, new)
+    };
+    let unmet = || {
+        let is_new = |job: &NewJob| known(shard, *key, queue, job).is_none();
+        resolve::refuse_unknown(shard, queue, jobs, is_new)
+    };
+    reused.or_else(full).or_else(misfit).or_else(unmet)
+}
+
+/// How many jobs of a submission, tasks one by one, did not come before.
+pub(in crate::shard) fn new_jobs(
+    shard: &Shard,
+    key: Option<u128>,
+    queue: &Name,
+    jobs: &[NewJob],
+) -> u64 {
+    let new = jobs.iter().filter(|job| known(shard, key, queue, job).is_none());
+    new.map(|job| u64::from(job.count.unwrap_or(1))).sum()
+}
+
 fn known(shard: &Shard, key: Option<u128>, queue: &str, job: &NewJob) -> Option<JobId> {
     let by_line = key.and_then(|key| shard.commands.line(key, job.line));
     by_line.or_else(|| {
@@ -84,14 +97,13 @@ fn full(
     shard: &Shard,
     key: Option<u128>,
     queue: &Name,
-    jobs: &[NewJob],
+    (jobs, before): (&[NewJob], u64),
     max: u64,
 ) -> Option<Refusal> {
-    let new = jobs.iter().filter(|job| known(shard, key, queue, job).is_none());
-    let more: u64 = new.map(|job| u64::from(job.count.unwrap_or(1))).sum();
+    let more = new_jobs(shard, key, queue, jobs);
     let number = shard.names.number(queue);
     let waiting = number.and_then(|number| shard.queues.get(&number));
-    let queued = waiting.map_or(0, |queue| queue.waiting());
+    let queued = waiting.map_or(0, |queue| queue.waiting()).saturating_add(before);
     let is_full = more > 0 && queued.saturating_add(more) > max;
     is_full.then(|| Refusal::QueueFull { queue: queue.clone(), queued, more, max })
 }

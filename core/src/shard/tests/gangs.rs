@@ -349,3 +349,21 @@ proptest! {
         assert_eq!(picture(&driven.recovered()), picture(&driven.shard));
     }
 }
+
+#[test]
+fn members_of_a_gang_stand_where_the_first_does_once_all_have_come_and_are_held_till_then() {
+    use crate::shard::{Bound, Held};
+    let mut driven = Driven::new();
+    let first = driven.submit("q", vec![member(0, 1, "g", 3), new_job(1, 7, 0, None)], None);
+    let second = driven.submit("q", vec![member(0, 2, "g", 3)], None);
+    let held = |live, waiting, is_started| {
+        Some(Held::Gang { id: "g".into(), live, waiting, cardinality: 3, is_started })
+    };
+    assert_eq!(driven.shard.place(first[0]).unwrap().held, held(2, 2, false));
+    let alone = driven.shard.place(first[1]).unwrap();
+    assert_eq!((alone.ahead, alone.held), (Bound::exactly(0), None));
+    driven.submit("q", vec![member(0, 1, "g", 3)], None);
+    let of_member = driven.shard.place(second[0]).unwrap();
+    assert_eq!((of_member.ahead, of_member.held), (Bound::exactly(0), None));
+    assert_eq!(driven.shard.place(first[1]).unwrap().ahead, Bound::exactly(3));
+}
