@@ -10,7 +10,7 @@ use muster_core::job::{Counts, Exit, JobState, StateSet};
 use muster_core::record::{Change, Changed, Record, Run, Submitted};
 use muster_core::resources::Resources;
 use muster_core::shape::ShapeKey;
-use muster_core::shard::{JobSetView, JobView, RunView};
+use muster_core::shard::{ClassLine, Held, JobSetView, JobView, Place, RunView};
 use muster_core::terms::HeldBack;
 use muster_core::time::Timestamp;
 
@@ -423,6 +423,45 @@ pub fn believed_run(run: RunView) -> bus::BelievedRun {
         run: bus::LeasedRun { job, attempt, node, shape: ShapeText(run.shape) },
         state,
     }
+}
+
+/// A job's place on the wire.
+#[must_use]
+pub fn job_place(place: Place) -> bus::JobPlace {
+    bus::JobPlace {
+        shape: ShapeText(place.shape),
+        priority: place.priority,
+        classes: class_lines(place.classes),
+        ahead: (place.ahead.least, place.ahead.most),
+        held: place.held.into_iter().map(held).collect(),
+    }
+}
+
+/// What keeps a job from its queue's line, as it is shown.
+fn held(held: Held) -> http::Blocker {
+    match held {
+        Held::Gang { id, live, waiting, cardinality, .. } => {
+            http::Blocker::GangWaiting { gang: id.to_string(), live, waiting, cardinality }
+        }
+    }
+}
+
+/// Lines of classes on the wire.
+#[must_use]
+pub fn class_lines(lines: Vec<ClassLine>) -> Vec<bus::ClassLine> {
+    let line = |line: ClassLine| bus::ClassLine {
+        class: line.class.to_string(),
+        before: line.before,
+        same: line.same,
+        all: line.all,
+    };
+    lines.into_iter().map(line).collect()
+}
+
+/// Why a command was refused.
+#[must_use]
+pub fn refusal(refusal: &Refusal) -> Problem {
+    refused(refusal)
 }
 
 /// A shape's key on the wire.

@@ -7,10 +7,15 @@ use serde_json::value::RawValue;
 
 mod control;
 mod held_back;
+mod why;
 
 pub use control::{
     Cordon, CordonSettings, PoolSettings, PriorityClass, PriorityClassList, PriorityClassSettings,
     Queue, QueueLimit, QueueList, QueueSettings, Rate,
+};
+pub use why::{
+    Blocker, ClusterFit, Estimate, LinePlace, PoolWhy, QueueBefore, RuledOut, ShapeFit, ShareWhy,
+    Why,
 };
 
 pub use held_back::{HeldBack, HeldBackKind};
@@ -439,6 +444,14 @@ pub struct QueueShare {
     /// where the past does not count (`shard.usage_half_life`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub decayed_usage: BTreeMap<String, String>,
+    /// The part that all it holds and waits for would take: above 1 when the pool is too small for
+    /// it.
+    #[serde(default)]
+    pub demand_share: f64,
+    /// Jobs of it that were told to make room for others, in the last hour that the pool's leader
+    /// has seen.
+    #[serde(default)]
+    pub preempted_last_hour: u64,
 }
 
 /// A cluster.

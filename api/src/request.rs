@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::http::{Cluster, Cordon, Pool, Problem};
+use crate::http::{Cluster, Cordon, Pool, Problem, ShapeFit};
 
 /// `POST /queues/{queue}/jobs` as `application/json`: all of it, or nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,6 +60,24 @@ pub struct LineError {
     pub line: u64,
     /// Why.
     pub error: Problem,
+}
+
+/// The answer to a submission with `dryRun=true`: what it would come to. Nothing is written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    /// Jobs that would be kept; an array is one.
+    pub accepted: u64,
+    /// Jobs that would not.
+    pub rejected: u64,
+    /// The first few refusals: the line, from 1, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<LineError>,
+    /// The jobs that would be kept, by what they ask for and their priority, and where they could
+    /// run: the first few.
+    pub shapes: Vec<ShapeFit>,
+    /// How many jobs, tasks one by one, are of none of these.
+    pub others: u64,
 }
 
 /// `POST /cancel`: `jobIds`, or `queue` and `jobSet`.

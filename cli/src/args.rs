@@ -92,6 +92,8 @@ pub(crate) enum Command {
     Reprioritize(commands::reprioritize::Arguments),
     /// Print what a job printed
     Logs(commands::logs::Arguments),
+    /// Say why a job does not run
+    Why(commands::why::Arguments),
     /// Show how a pool is shared between queues
     Shares(commands::shares::Arguments),
     /// Show the clusters

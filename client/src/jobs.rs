@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use muster_api::http::{Applied, Job, JobPage};
+use muster_api::http::{Applied, Job, JobPage, Why};
 use muster_api::request::{CancelRequest, ReprioritizeRequest};
 use reqwest::Method;
 
@@ -60,6 +60,14 @@ impl Client {
             Output::State => self.get(&["jobs", id], &[]).await,
             Output::StateAndSpec => self.get(&["jobs", id], &[("spec", "true")]).await,
         }
+    }
+
+    /// Why a job does not run.
+    ///
+    /// # Errors
+    /// Those of [`Error`].
+    pub async fn why(&self, id: &str) -> Result<Why, Error> {
+        self.get(&["jobs", id, "why"], &[]).await
     }
 
     /// A page of jobs, by rising id; `cursor` is that of the page before.

@@ -6,7 +6,7 @@ use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use bytes::Bytes;
 use futures::Stream;
 use muster_api::http::Problem;
-use muster_api::request::{SubmitAnswer, SubmitAnswers, SubmitSummary};
+use muster_api::request::{DryRun, SubmitAnswer, SubmitAnswers, SubmitSummary};
 use reqwest::{Method, Response};
 use tokio::io::AsyncWriteExt;
 use url::Url;
@@ -50,6 +50,15 @@ pub enum Answers {
     Summary,
 }
 
+/// What a request to submit is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The jobs are kept.
+    Keep,
+    /// It is only asked what would come of it.
+    Try,
+}
+
 /// One submission. The body is a list of pieces so that it can be sent again without a copy.
 #[derive(Debug, Clone, Default)]
 pub struct Submission {
@@ -87,7 +96,7 @@ impl Client {
     /// are kept; the same call with the same key finds out.
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, Error> {
         let key = submission.key.clone().unwrap_or_else(|| self.new_key());
-        let request = self.submit_request(submission, Some(&key))?;
+        let request = self.submit_request(submission, Some(&key), Purpose::Keep)?;
         let mut attempts = self.attempts();
         loop {
             let failure = match self.submit_once(submission, &request, attempts).await {
@@ -96,6 +105,30 @@ impl Client {
             };
             self.try_again(&mut attempts, failure).await?;
         }
+    }
+
+    /// Asks what a submission would come to; nothing of it is kept. Its answers are those of
+    /// [`DryRun`], whatever it asks for.
+    ///
+    /// # Errors
+    /// Those of [`Error`].
+    pub async fn try_submit(&self, submission: &Submission) -> Result<DryRun, Error> {
+        let mut request =
+            self.submit_request(submission, submission.key.as_deref(), Purpose::Try)?;
+        request.patience = Patience::Stream;
+        let mut attempts = self.attempts();
+        loop {
+            let failure = match self.try_once(&request, attempts).await {
+                Ok(found) => return Ok(found),
+                Err(failure) => failure,
+            };
+            self.try_again(&mut attempts, failure).await?;
+        }
+    }
+
+    async fn try_once(&self, request: &Request, to: Attempts) -> Result<DryRun, Failure> {
+        let (url, body) = whole(self.send_once(request, to).await?).await?;
+        Ok(parse(&url, &body)?)
     }
 
     /// Submits a body that can be read only once: nothing is sent again. `submission.body` is not
@@ -111,7 +144,8 @@ impl Client {
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
-        let mut request = self.submit_request(submission, submission.key.as_deref())?;
+        let key = submission.key.as_deref();
+        let mut request = self.submit_request(submission, key, Purpose::Keep)?;
         // The body may be silent for as long as it likes, and its answers with it.
         request.patience = Patience::Stream;
         let response = self.send_body(&request, reqwest::Body::wrap_stream(body)).await?;
@@ -119,8 +153,16 @@ impl Client {
         read.map_err(|failure| failure.error)
     }
 
-    fn submit_request(&self, submission: &Submission, key: Option<&str>) -> Result<Request, Error> {
+    fn submit_request(
+        &self,
+        submission: &Submission,
+        key: Option<&str>,
+        purpose: Purpose,
+    ) -> Result<Request, Error> {
         let mut query = vec![("jobSet", submission.job_set.as_str())];
+        if purpose == Purpose::Try {
+            query.push(("dryRun", "true"));
+        }
         if submission.answers == Answers::Summary {
             query.push(("ids", "none"));
         }

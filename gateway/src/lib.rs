@@ -14,6 +14,7 @@ mod gateway;
 mod health;
 mod job_sets;
 mod jobs;
+mod leaders;
 pub mod limits;
 mod metrics;
 mod observe;

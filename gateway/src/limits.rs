@@ -40,5 +40,12 @@ pub const LONG_POLL: Duration = Duration::from_secs(10);
 pub const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How long one attempt to ask a shard waits for an answer.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Kinds of jobs that the answer to a dry run tells of.
+pub const KINDS_MAX: usize = 100;
+/// Questions that one request asks leaders of pools at once.
+pub const QUESTIONS_AT_ONCE: usize = 4;
+/// How long the leader of a pool has for an answer: between two of its turns it may wait for
+/// shards.
+pub const LEADER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a request is tried again with a shard that says that it is overloaded.
 pub const OVERLOAD_WAIT: Duration = Duration::from_secs(5);

@@ -75,6 +75,7 @@ pub(crate) struct UnsentLabels {
 pub(crate) enum Unsent {
     LeaseAnswer,
     Offers,
+    PoolAnswer,
     PoolStatus,
     Reply,
     StopOrder,

@@ -15,6 +15,7 @@ mod lease;
 mod offer;
 mod pool;
 mod preempt;
+mod question;
 pub(crate) mod runs;
 pub mod subject;
 
@@ -25,6 +26,9 @@ pub use offer::{Behind, GetWindows, Head, Offers, PoolOffer, QueueOffer, QueueWi
 pub use pool::{pool_from_parts, pool_parts};
 pub use preempt::{
     GetRunning, Preempt, Preempted, PreemptedRun, Running, RunningKey, RunningRow, Victims,
+};
+pub use question::{
+    ClassLine, GetPlace, GetWhy, JobPlace, PoolReply, PoolRequest, Tried, TriedKind, TrySubmit,
 };
 
 /// A message that cannot be read.
@@ -86,6 +90,10 @@ pub enum ShardRequest {
     Running(GetRunning),
     /// Give up runs to make room; answered with [`ShardReply::Preempted`].
     Preempt(Preempt),
+    /// Where a job stands in its queue's line; answered with [`ShardReply::Place`].
+    Place(GetPlace),
+    /// What a submission would come to; answered with [`ShardReply::Tried`].
+    Try(TrySubmit),
 }
 
 /// The answer of the owner of a shard.
@@ -119,6 +127,10 @@ pub enum ShardReply {
     Running(Running),
     /// The runs that were given up.
     Preempted(Preempted),
+    /// Where the job stands, if it waits.
+    Place(Option<Box<JobPlace>>),
+    /// What the submission would come to.
+    Tried(Tried),
     /// It was refused or failed.
     Error(http::Problem),
 }

@@ -29,6 +29,12 @@ pub fn pool(pool: &str) -> String {
     format!("muster.pool.{pool}")
 }
 
+/// Questions to the leader of a pool.
+#[must_use]
+pub fn pool_questions(pool: &str) -> String {
+    format!("muster.pool-questions.{pool}")
+}
+
 /// Stop orders for the runs of a cluster.
 #[must_use]
 pub fn cluster_stop(cluster: &str) -> String {

@@ -17,6 +17,7 @@ pub(crate) mod simulate;
 pub(crate) mod submit;
 pub(crate) mod target;
 pub(crate) mod watch;
+pub(crate) mod why;
 
 use crate::args::{Cli, Command, Global};
 use crate::context::{Context, write_out};
@@ -70,6 +71,7 @@ async fn remote(global: &Global, command: Command) -> anyhow::Result<Outcome> {
         Command::Cancel(arguments) => cancel::run(&context, arguments).await,
         Command::Reprioritize(arguments) => reprioritize::run(&context, arguments).await,
         Command::Logs(arguments) => logs::run(&context, &arguments).await,
+        Command::Why(arguments) => why::run(&context, &arguments).await,
         Command::Shares(arguments) => shares::run(&context, &arguments).await,
         Command::Cluster(command) => cordon::cluster(&context, command).await,
         Command::Node(command) => cordon::node(&context, command).await,

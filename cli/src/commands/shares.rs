@@ -54,7 +54,18 @@ pub(crate) fn table(context: &Context, pool: &Pool) -> String {
         of("memory"),
         ago(context.clock.now(), &pool.at),
     );
-    let header = ["QUEUE", "WEIGHT", "QUEUED", "RUNNING", "CPU", "MEMORY", "IDEAL", "ACTUAL"];
+    let header = [
+        "QUEUE",
+        "WEIGHT",
+        "QUEUED",
+        "RUNNING",
+        "CPU",
+        "MEMORY",
+        "DEMAND",
+        "FAIR",
+        "ACTUAL",
+        "PREEMPTED",
+    ];
     let mut rows = Rows::new(context.colour, &header);
     for queue in &pool.queues {
         rows.add([
@@ -64,8 +75,10 @@ pub(crate) fn table(context: &Context, pool: &Pool) -> String {
             queue.running.to_string(),
             amount(&queue.allocated, "cpu"),
             amount(&queue.allocated, "memory"),
+            percent(queue.demand_share),
             percent(queue.ideal_share),
             percent(queue.actual_share),
+            queue.preempted_last_hour.to_string(),
         ]);
     }
     text += &rows.text();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_api::http::Problem;
-use muster_api::request::SubmitAnswer;
+use muster_api::request::{DryRun, SubmitAnswer};
 use muster_client::{Answers, Submission, Submitted};
 
 use crate::context::Context;
@@ -25,6 +25,10 @@ const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 const REQUEST_JOBS_MAX: usize = 10_000;
 /// Jobs that have waited so long for more are sent.
 const LINGER: Duration = Duration::from_millis(200);
+mod dry;
+
+use dry::Tried;
+
 const BAR_PERIOD: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +49,9 @@ pub(crate) struct Arguments {
     /// Print no ids
     #[arg(long)]
     quiet: bool,
+    /// Submit nothing: show what would be accepted, where it could run, and what stands before it
+    #[arg(long, conflicts_with = "quiet")]
+    dry_run: bool,
     /// Submitting the same jobs again with the same key submits them once (for 24 hours)
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -60,6 +67,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         batch: Batch::default(),
         sent: 0,
         tally: Tally::default(),
+        tried: Tried::default(),
     };
     let result = submitter.run(source).await;
     let tally = submitter.tally;
@@ -69,6 +77,9 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             show::note(&format!("{} jobs were submitted before the failure", tally.accepted));
         }
         return Err(error);
+    }
+    if arguments.dry_run {
+        return submitter.tried.show(context);
     }
     let seconds = bar.elapsed().as_secs_f64();
     let rate = (tally.accepted + tally.rejected) as f64 / seconds.max(1e-3);
@@ -106,8 +117,14 @@ struct Batch {
 }
 
 struct Answered {
-    submitted: Result<Submitted, muster_client::Error>,
+    submitted: Result<Came, muster_client::Error>,
     places: Vec<String>,
+}
+
+/// What came of one request.
+enum Came {
+    Submitted(Submitted),
+    Tried(DryRun),
 }
 
 type InFlight<'a> = Pin<Box<dyn Future<Output = Answered> + Send + 'a>>;
@@ -119,6 +136,7 @@ struct Submitter<'a> {
     batch: Batch,
     sent: u64,
     tally: Tally,
+    tried: Tried,
 }
 
 /// What happened next.
@@ -207,12 +225,26 @@ impl<'a> Submitter<'a> {
         let body: Vec<Bytes> = vec![body.freeze()];
         let submission = Submission { queue, job_set, key, answers, body, ..Submission::default() };
         let client = self.context.client.clone();
-        Box::pin(async move { Answered { submitted: client.submit(&submission).await, places } })
+        let is_dry = self.arguments.dry_run;
+        Box::pin(async move {
+            let submitted = if is_dry {
+                client.try_submit(&submission).await.map(Came::Tried)
+            } else {
+                client.submit(&submission).await.map(Came::Submitted)
+            };
+            Answered { submitted, places }
+        })
     }
 
     fn answered(&mut self, answered: Answered) -> anyhow::Result<()> {
         match answered.submitted? {
-            Submitted::Each(answers) => {
+            Came::Tried(found) => {
+                for error in &found.errors {
+                    self.reject(place_of(&answered.places, error.line), &error.error);
+                }
+                self.tried.add(found);
+            }
+            Came::Submitted(Submitted::Each(answers)) => {
                 anyhow::ensure!(
                     answers.len() == answered.places.len(),
                     "the deployment gave {} answers to {} jobs",
@@ -230,7 +262,7 @@ impl<'a> Submitter<'a> {
                     }
                 }
             }
-            Submitted::Summary(summary) => {
+            Came::Submitted(Submitted::Summary(summary)) => {
                 let answered_for = summary.accepted + summary.rejected;
                 anyhow::ensure!(
                     answered_for == answered.places.len() as u64,
@@ -240,9 +272,7 @@ impl<'a> Submitter<'a> {
                 self.tally.accepted += summary.accepted;
                 self.tally.rejected += summary.rejected;
                 for error in &summary.errors {
-                    let at = usize::try_from(error.line.saturating_sub(1)).unwrap_or(usize::MAX);
-                    let place = answered.places.get(at).map_or("?", String::as_str);
-                    self.reject(place, &error.error);
+                    self.reject(place_of(&answered.places, error.line), &error.error);
                 }
             }
         }
@@ -276,6 +306,12 @@ impl<'a> Submitter<'a> {
         }
         self.bar.suspend(|| crate::context::write_out(&text))
     }
+}
+
+/// Where the line of a request, from 1, comes from.
+fn place_of(places: &[String], line: u64) -> &str {
+    let at = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    places.get(at).map_or("?", String::as_str)
 }
 
 impl Batch {

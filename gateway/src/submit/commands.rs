@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use muster_api::batch::{Builder, public};
-use muster_api::bus::{self, IdRun, ShardReply, ShardRequest, encode};
+use muster_api::bus::{self, IdRun, ShardReply, ShardRequest, Tried, TrySubmit, encode};
 use muster_api::http::{ErrorCode, Problem};
 use muster_api::job_text::{self, Job, Parser};
 use muster_core::limits::{JOBS_PER_COMMAND_MAX, LINE_BYTES_MAX};
@@ -114,8 +114,48 @@ pub(super) async fn submit(
     target: &Target,
     batch: Bytes,
 ) -> Result<Vec<IdRun>, Failure> {
+    match ask(gateway, target, batch, ShardRequest::Submit).await? {
+        ShardReply::Submitted(runs) => Ok(runs),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Asks the shard what the batch would come to, where `before` jobs of the submission were in
+/// before it.
+pub(super) async fn try_submit(
+    gateway: &Gateway,
+    target: &Target,
+    batch: Bytes,
+    before: u64,
+) -> Result<Tried, Failure> {
+    let request = |submit| ShardRequest::Try(TrySubmit { submit, before });
+    match ask(gateway, target, batch, request).await? {
+        ShardReply::Tried(tried) => Ok(tried),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Asks the shard about a batch; once more, where the queue is there again as another.
+async fn ask(
+    gateway: &Gateway,
+    target: &Target,
+    batch: Bytes,
+    request: impl Fn(bus::Submit) -> ShardRequest,
+) -> Result<ShardReply, Failure> {
+    let asked = async |incarnation: u64, batch: Bytes| {
+        let request = encode(&request(bus::Submit {
+            command: gateway.command_id(),
+            queue: target.queue.clone(),
+            incarnation,
+            job_set: target.job_set.clone(),
+            key: target.key(),
+            batch,
+        }));
+        let timeout = gateway.write_timeout();
+        gateway.ask(target.shard, request, timeout, limits::ATTEMPT_TIMEOUT).await
+    };
     let incarnation = target.incarnation.load(Ordering::Relaxed);
-    let answer = ask(gateway, target, incarnation, batch.clone()).await;
+    let answer = asked(incarnation, batch.clone()).await;
     let Err(failure) = &answer else { return answer };
     if failure.0.code != ErrorCode::QueueNotFound {
         return answer;
@@ -123,30 +163,9 @@ pub(super) async fn submit(
     match queues::incarnation_behind(gateway, &target.queue, incarnation).await? {
         Some(newer) => {
             target.incarnation.fetch_max(newer, Ordering::Relaxed);
-            ask(gateway, target, newer, batch).await
+            asked(newer, batch).await
         }
         None => answer,
-    }
-}
-
-async fn ask(
-    gateway: &Gateway,
-    target: &Target,
-    incarnation: u64,
-    batch: Bytes,
-) -> Result<Vec<IdRun>, Failure> {
-    let request = encode(&ShardRequest::Submit(bus::Submit {
-        command: gateway.command_id(),
-        queue: target.queue.clone(),
-        incarnation,
-        job_set: target.job_set.clone(),
-        key: target.key(),
-        batch,
-    }));
-    let timeout = gateway.write_timeout();
-    match gateway.ask(target.shard, request, timeout, limits::ATTEMPT_TIMEOUT).await? {
-        ShardReply::Submitted(runs) => Ok(runs),
-        other => Err(unexpected(&other)),
     }
 }
 

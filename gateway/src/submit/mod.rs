@@ -24,6 +24,7 @@ mod before;
 pub(crate) mod body;
 mod classes;
 mod commands;
+mod dry;
 pub mod lines;
 mod pump;
 mod whole;
@@ -35,6 +36,9 @@ struct Parameters {
     job_set: Option<String>,
     #[serde(default)]
     ids: Ids,
+    /// Whether it is only tried out.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// Whether every job is answered.
@@ -89,8 +93,7 @@ pub(crate) async fn submit(
         looked: OnceCell::new(),
     };
     if form == Form::Whole {
-        let ids = parameters.ids;
-        return whole::submit(&gateway, target, &head.headers, body, ids, place).await;
+        return whole::submit(&gateway, target, &head.headers, body, parameters, place).await;
     }
     names::job_set(&target.job_set)
         .map_err(|error| Failure::bad_request(format!("parameter jobSet: {error}")))?;
@@ -100,6 +103,9 @@ pub(crate) async fn submit(
         Form::Lines => pump::Source::lines(pieces, gateway.bus().payload_bytes_max()),
         Form::Whole | Form::Arrow => pump::Source::arrow(pieces),
     };
+    if parameters.dry_run {
+        return dry::of_stream(&gateway, &target, work).await;
+    }
     let answered = pump::start(&gateway, Arc::new(target), work, place);
     answers::respond(&gateway, answered, parameters.ids).await
 }

@@ -62,7 +62,7 @@ impl Held {
 }
 
 /// A part of a submission.
-enum Work {
+pub(super) enum Work {
     Lines(Block),
     Rows {
         line: u64,
@@ -90,7 +90,7 @@ impl Source {
     }
 
     /// The next part; `None` at the end.
-    async fn next(&mut self, gateway: &Gateway) -> Option<Work> {
+    pub(super) async fn next(&mut self, gateway: &Gateway) -> Option<Work> {
         let work = match &mut self.form {
             Form::Lines(lines) if !self.ended => {
                 match next_lines(
@@ -141,7 +141,7 @@ impl Source {
 }
 
 impl Work {
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Lines(block) => block.bytes.len(),
             Self::Rows { rows, .. } => rows.bytes(),
@@ -243,7 +243,7 @@ fn work(
 
 /// The commands of a part. Where a job names a class that is not known here, it is read again with
 /// the newest control data.
-async fn parse(
+pub(super) async fn parse(
     gateway: &Gateway,
     target: &Target,
     work: Work,

@@ -17,8 +17,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::answers::{Line, each};
 use super::classes::Classes;
-use super::commands::{self, Answered};
-use super::{Ids, Target, body, response};
+use super::commands::{self, Answered, Command};
+use super::dry::Trial;
+use super::{Ids, Parameters, Target, body, response};
 use crate::admission::Place;
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
@@ -28,7 +29,7 @@ pub(super) async fn submit(
     mut target: Target,
     headers: &HeaderMap,
     body: Body,
-    ids: Ids,
+    Parameters { ids, dry_run: is_dry, .. }: Parameters,
     place: Arc<Place>,
 ) -> Answer {
     let (bytes, held) = read(gateway, headers, body, place).await?;
@@ -50,6 +51,14 @@ pub(super) async fn submit(
             batch.len()
         );
         return Err(Failure::new(ErrorCode::PayloadTooLarge, detail));
+    }
+    if is_dry {
+        let lines = vec![(0, jobs)];
+        let command = Command { batch: Some(batch), lines, ..Command::default() };
+        let mut trial = Trial::default();
+        trial.add(gateway, &target, command).await?;
+        drop(held);
+        return trial.answer(gateway).await;
     }
     let runs = commands::submit(gateway, &target, batch).await?;
     drop(held);

@@ -7,3 +7,4 @@ mod harness;
 mod http;
 mod openapi;
 mod submit;
+mod why;

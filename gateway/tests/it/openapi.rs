@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_api::http::{self, ErrorCode, Problem};
+use muster_api::http::{self, Blocker, ErrorCode, Problem};
 use muster_api::job_text::Dependency;
 use muster_api::job_text::retry::{ExitCodes, RetryAction, RetryBackoff, RetryMemory, RetryRule};
 use muster_api::request;
@@ -311,6 +311,65 @@ fn schemas_of_retry_policies_have_the_fields_that_are_read() {
 }
 
 #[test]
+fn schemas_of_explanations_have_the_fields_that_are_sent() {
+    let some = || Some(String::new());
+    let place = http::LinePlace { ahead_max: Some(1), ..http::LinePlace::default() };
+    check("LinePlace", &place, http::LinePlace::default());
+    check("ShareWhy", http::ShareWhy::default(), http::ShareWhy::default());
+    let before = http::QueueBefore { class: some(), ..http::QueueBefore::default() };
+    check("QueueBefore", before, http::QueueBefore::default());
+    let none = http::RuledOut::default;
+    let full = http::RuledOut { what: some(), has: some(), lacks: some(), ..none() };
+    check("RuledOut", full, none());
+    let full = http::ClusterFit { cordoned: some(), ..http::ClusterFit::default() };
+    check("ClusterFit", full, http::ClusterFit::default());
+    let full = http::Estimate { seconds: Some(1), ..http::Estimate::default() };
+    check("Estimate", full, http::Estimate::default());
+    check("PoolWhy", http::PoolWhy::default(), http::PoolWhy::default());
+    let full = http::ShapeFit { fits_ever: Some(true), ..http::ShapeFit::default() };
+    check("ShapeFit", full, http::ShapeFit::default());
+    let pool = Some(http::PoolWhy::default());
+    let full = http::Why { place: Some(place), pool, ..http::Why::default() };
+    check("Why", full, http::Why::default());
+}
+
+#[test]
+fn every_kind_of_blocker_is_documented_with_its_fields() {
+    let text = String::new;
+    let (pool, queue, resource, limit, held) = (text(), text(), text(), text(), text());
+    let blockers = [
+        Blocker::QueueCordoned { queue },
+        Blocker::NoCluster { pool: pool.clone() },
+        Blocker::NeverFits { pool: pool.clone() },
+        Blocker::NodesClosed { nodes: 1 },
+        Blocker::Limit { class: Some(text()), resource, limit, held, requested: text() },
+        Blocker::Floating { resource: text(), limit: text(), held: text(), requested: text() },
+        Blocker::Rate { per_second: 1.0, burst: 1 },
+        Blocker::PoolRate { pool: pool.clone(), per_second: 1.0, burst: 1 },
+        Blocker::GangWaiting { gang: text(), live: 1, waiting: 1, cardinality: 1 },
+        Blocker::GangRoom { gang: text(), cardinality: 1, uniform: Some(text()) },
+        Blocker::RoomKept { queues: 1 },
+        Blocker::NoRoom { nodes: 1 },
+        Blocker::Claimed { cluster: text(), node: text(), preempting: true },
+        Blocker::Line { jobs: 1, higher_queues: 1, lower_queues: 1 },
+        Blocker::NextRound,
+        Blocker::NotOffered { pool: pool.clone() },
+        Blocker::NoLeader { pool, detail: text() },
+        Blocker::Starting { cluster: text(), node: text() },
+    ];
+    let schema = &document()["components"]["schemas"]["Blocker"]["properties"];
+    let mut sent = BTreeSet::new();
+    let mut kinds = Vec::new();
+    for blocker in blockers {
+        let value = serde_json::to_value(blocker).unwrap();
+        kinds.push(value["kind"].clone());
+        sent.extend(value.as_object().unwrap().keys().cloned());
+    }
+    assert_eq!(schema["kind"]["enum"], Value::Array(kinds));
+    assert_eq!(sent, schema.as_object().unwrap().keys().cloned().collect());
+}
+
+#[test]
 fn schemas_of_requests_have_the_fields_that_are_read() {
     let submit = request::SubmitRequest { job_set: Some(String::new()), jobs: vec![raw("{}")] };
     check("SubmitRequest", &submit, request::SubmitRequest { job_set: None, jobs: vec![] });
@@ -318,6 +377,8 @@ fn schemas_of_requests_have_the_fields_that_are_read() {
     check("LineProblem", &problem, &problem);
     let error = request::LineError { line: 1, error: problem };
     check("LineError", &error, &error);
+    let dry = request::DryRun { errors: vec![error.clone()], ..Default::default() };
+    check("DryRun", dry, request::DryRun::default());
     let summary = request::SubmitSummary { errors: vec![error], ..Default::default() };
     check("SubmitSummary", summary, request::SubmitSummary::default());
     check("SubmitAnswers", request::SubmitAnswers::default(), request::SubmitAnswers::default());

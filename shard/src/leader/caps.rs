@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use muster_core::Name;
 use muster_core::control::{Amount, Control, Limit, Rate};
-use muster_core::resources::{Resources, dense};
+use muster_core::quantity::Quantity;
+use muster_core::resources::{Resources, dense, from_dense};
+use muster_core::shape::Shape;
 use muster_core::solve::{CapIn, Problem, QueueIn};
 
 use super::round::{Numbers, ordinal};
@@ -21,12 +23,22 @@ const WHOLE: i128 = 100_000;
 const JOB: u64 = 1_000_000;
 
 /// A pool as limits see it.
-struct Pool<'a> {
+pub(super) struct Pool<'a> {
     /// Its name.
-    name: &'a str,
+    pub(super) name: &'a str,
     /// Its resources, and how much it has of each.
-    resources: &'a [Name],
-    total: &'a [i64],
+    pub(super) resources: &'a [Name],
+    pub(super) total: &'a [i64],
+}
+
+/// A limit that leaves no room for one more job.
+pub(super) struct Binding {
+    /// The class that it is for, if it is for one only.
+    pub(super) class: Option<String>,
+    pub(super) resource: Name,
+    pub(super) limit: Quantity,
+    pub(super) held: Quantity,
+    pub(super) requested: Quantity,
 }
 
 /// What a queue's limits leave in a pool: for a class, or for all of the queue.
@@ -47,6 +59,41 @@ fn caps_of(queue: &QueueState, limits: &[Limit], pool: &Pool<'_>) -> Vec<(Option
         (limit.class.as_deref().map(Name::from), CapIn { left })
     };
     limits.iter().filter(counts_here).map(cap).collect()
+}
+
+/// Limits of a queue that leave no room for one more job of a shape.
+pub(super) fn binding(
+    queue: &QueueState,
+    limits: &[Limit],
+    pool: &Pool<'_>,
+    shape: &Shape,
+) -> Vec<Binding> {
+    let mut found = Vec::new();
+    let of_class = |class: &String| **class == *shape.class;
+    for limit in limits.iter().filter(|limit| limit.class.as_ref().is_none_or(of_class)) {
+        for (_, cap) in caps_of(queue, std::slice::from_ref(limit), pool) {
+            let left = pool.resources.iter().zip(&cap.left);
+            let asked =
+                left.map(|(name, left)| (name, dense(name, shape.request.get(name)), *left));
+            for (name, asked, left) in asked.filter(|(_, asked, left)| *asked > 0 && left < asked) {
+                let held = match &limit.class {
+                    None => queue.holds.get(name),
+                    Some(class) => {
+                        let class = queue.classes.get(class.as_str());
+                        class.map_or(Quantity::ZERO, |class| class.holds.get(name))
+                    }
+                };
+                found.push(Binding {
+                    class: limit.class.clone(),
+                    resource: Arc::clone(name),
+                    limit: from_dense(name, left.saturating_add(dense(name, held))),
+                    held,
+                    requested: from_dense(name, asked),
+                });
+            }
+        }
+    }
+    found
 }
 
 /// Puts queues under the caps that their limits leave, and gives the caps.
@@ -218,7 +265,6 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use muster_core::control::Queue;
-    use muster_core::quantity::Quantity;
 
     use super::super::table::ClassState;
     use super::*;

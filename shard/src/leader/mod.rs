@@ -4,9 +4,12 @@
 mod avoid;
 mod caps;
 mod commit;
+mod explain;
 mod order;
+mod pace;
 mod pending;
 mod preempt;
+mod questions;
 mod round;
 mod search;
 mod status;
@@ -29,7 +32,9 @@ use crate::config::Config;
 use crate::metrics::Unsent;
 use crate::send;
 use crate::worker::Deps;
-use round::{Kept, Round, Terms};
+use pace::Paces;
+use questions::Questions;
+use round::{Claims, Kept, Round, Terms};
 use search::Stuck;
 use table::{Table, Taken};
 use usage::Usage;
@@ -89,6 +94,10 @@ struct Leader<'a> {
     rate_due: Option<Duration>,
     /// Rises whenever there may be more room than before.
     chance: u64,
+    /// For which jobs the last round makes room.
+    claims: Claims,
+    paces: Paces,
+    questions: Questions,
     pools: std::sync::Arc<dyn KeyValue>,
 }
 
@@ -104,6 +113,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
     let mut offers = deps.bus.subscribe(subject::OFFERS, None).await?;
     let mut requests = deps.bus.subscribe(&subject::pool(pool), None).await?;
     let mut stops = deps.bus.subscribe(subject::CLUSTER_STOPS, None).await?;
+    let mut questions = deps.bus.subscribe(&subject::pool_questions(pool), None).await?;
     let mut leader = Leader {
         deps,
         table: Table::new(pool),
@@ -123,6 +133,9 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         rates: caps::Rates::default(),
         rate_due: None,
         chance: 0,
+        claims: Claims::new(),
+        paces: Paces::new(deps.clock.monotonic()),
+        questions: Questions::default(),
         pools: deps.bus.key_value(subject::POOLS_BUCKET, None).await?,
     };
     tracing::info!(pool, session = %leader.session, "leading pool");
@@ -136,6 +149,9 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
             message = offers.next() => leader.on_offers(&message.ok_or(Error::Closed)?).await?,
             message = requests.next() => leader.on_request(message.ok_or(Error::Closed)?).await,
             message = stops.next() => leader.on_stops(&message.ok_or(Error::Closed)?),
+            message = questions.next() => {
+                leader.on_question(message.ok_or(Error::Closed)?).await;
+            }
             () = deps.clock.sleep_until(wake) => {}
         }
         leader.drain(&mut offers, &mut requests, &mut stops).await?;
@@ -145,6 +161,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         }
         leader.preempt().await;
         leader.release_overdue().await;
+        leader.answer_questions().await;
         leader.publish_status().await;
     }
     leader.release_all().await;
@@ -155,8 +172,9 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
 impl Leader<'_> {
     fn next_wake(&self) -> Duration {
         let held = self.held.values().map(|held| held.until).min();
+        let questions = self.questions.is_any().then_some(Duration::ZERO);
         let search = self.stuck.as_ref().map(|_| self.search_due);
-        [held, search, self.rate_due, self.preempt_wake()]
+        [held, search, self.rate_due, self.preempt_wake(), questions]
             .into_iter()
             .flatten()
             .fold(self.status_due, Duration::min)
@@ -314,8 +332,10 @@ impl Leader<'_> {
         let Some((round, plan)) = self.solved(round).await else { return };
         self.stuck = round.stuck(&plan);
         self.is_short |= Round::is_short(&plan);
+        self.claims = round.claims(&plan);
         for (queue, jobs) in round.placed_jobs(&plan) {
             self.rates.placed(&queue, jobs);
+            self.paces.placed(&queue, jobs, now);
         }
         let is_paced = paced.is_some_and(|left| plan.figures.placed >= left);
         let wait_of_pool = self.rates.wait_of_pool(rate_of_pool).filter(|_| is_paced);
@@ -421,12 +441,15 @@ impl Leader<'_> {
         self.table.forget_clusters(now, CLUSTER_SILENT);
         let half_life = self.deps.config.usage_half_life.0;
         self.usage.advance(&self.table, self.deps.clock.now(), half_life);
+        self.paces.sweep(now);
         if !self.status_changed && !now.as_secs().is_multiple_of(STATUS_INTERVAL_IDLE.as_secs()) {
             return;
         }
         self.status_changed = false;
         let at = time_text(self.deps.clock.now());
-        let status = status::status(&self.table, &self.deps.control.latest(), &self.usage, &at);
+        let control = self.deps.control.latest();
+        let told = (&self.usage, &self.paces, now);
+        let status = status::status(&self.table, &control, told, &at);
         for (key, value) in bus::pool_parts(status, self.deps.bus.payload_bytes_max()) {
             if let Err(error) = self.pools.put(&key, value.into()).await {
                 send::unsent(&self.deps.metrics, Unsent::PoolStatus, &error);

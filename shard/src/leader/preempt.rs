@@ -187,6 +187,7 @@ impl Leader<'_> {
     }
 
     fn given_up(&mut self, cluster: &Name, victims: &[Victims], preempted: bus::Preempted) {
+        let now = self.deps.clock.monotonic();
         self.table.offers_of_reply(preempted.offers);
         self.dirty = true;
         self.status_changed = true;
@@ -195,6 +196,7 @@ impl Leader<'_> {
         for bus::PreemptedRun(place, job, attempt) in preempted.runs {
             let Some(victims) = victims.get(place as usize) else { continue };
             self.deps.metrics.preempted(victims.cause);
+            self.paces.preempted(&Name::from(victims.told.queue.as_str()), 1, now);
             let node = Name::from(victims.told.node.as_str());
             known.stopping.entry(node).or_default().add(&victims.shape.request);
             stops.push((job.to_string(), attempt));

@@ -26,6 +26,12 @@ use super::{avoid, caps};
 mod gangs;
 mod nodes;
 
+mod claims;
+
+#[cfg(test)]
+pub(super) use claims::Claimed;
+pub(super) use claims::Claims;
+
 /// A problem with the names behind its numbers.
 pub(super) struct Round {
     problem: Problem,

@@ -1,6 +1,7 @@
 //! The pool as it is shown. No IO, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use muster_api::convert;
 use muster_api::http;
@@ -9,12 +10,18 @@ use muster_core::control::Control;
 use muster_core::resources::{Resources, from_dense};
 use muster_core::solve;
 
+use super::pace::Paces;
 use super::round::{Numbers, total};
 use super::table::{ClusterState, QueueState, Table};
 use super::usage::{Usage, WHOLE};
 
 /// The pool as it is shown: capacity, shares, clusters.
-pub(super) fn status(table: &Table, control: &Control, usage: &Usage, at: &str) -> http::Pool {
+pub(super) fn status(
+    table: &Table,
+    control: &Control,
+    (usage, paces, now): (&Usage, &Paces, Duration),
+    at: &str,
+) -> http::Pool {
     let numbers = Numbers::new(table);
     let total = total(table, &numbers);
     let mut all_held = Resources::new();
@@ -41,10 +48,13 @@ pub(super) fn status(table: &Table, control: &Control, usage: &Usage, at: &str) 
             demand: convert::quantities(&demand),
             ideal_share: 0.0,
             decayed_usage: convert::quantities(&usage.of(name, WHOLE)),
+            demand_share: 0.0,
+            preempted_last_hour: paces.preempted_of(name, now),
         });
     }
     for (row, share) in rows.iter_mut().zip(solve::fair_shares(&total, &demands)) {
         row.ideal_share = share.ideal;
+        row.demand_share = share.demand;
     }
     let clusters = table.clusters.iter().map(|(name, c)| cluster_status(&table.pool, name, c));
     http::Pool {
@@ -59,7 +69,7 @@ pub(super) fn status(table: &Table, control: &Control, usage: &Usage, at: &str) 
 }
 
 #[expect(clippy::cast_precision_loss, reason = "weights are at most 10^9 thousandths")]
-fn thousandths(weight: u64) -> f64 {
+pub(super) fn thousandths(weight: u64) -> f64 {
     weight as f64 / 1000.0
 }
 
@@ -88,8 +98,6 @@ fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState) -> http::Clus
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use muster_api::bus;
     use muster_core::time::Timestamp;
 
@@ -107,12 +115,10 @@ mod tests {
             wait_ms: 0,
         };
         assert!(table.request(&request, Duration::from_secs(1), Timestamp(5_000)));
-        let shown = status(
-            &table,
-            &Control::default(),
-            &Usage::default(),
-            &http::time_text(Timestamp(9_000)),
-        );
+        let (usage, paces) = (Usage::default(), Paces::new(Duration::ZERO));
+        let told = (&usage, &paces, Duration::from_secs(1));
+        let at = http::time_text(Timestamp(9_000));
+        let shown = status(&table, &Control::default(), told, &at);
         assert_eq!(shown.clusters[0].last_contact, http::time_text(Timestamp(5_000)));
     }
 }

@@ -14,6 +14,7 @@ mod garbage;
 mod offers;
 mod pace;
 mod preempt;
+mod questions;
 mod reads;
 mod requests;
 

@@ -7,7 +7,7 @@ use muster_api::bus::{self, Room, ShardReply, ShardRequest};
 use muster_api::convert;
 use muster_api::http::{ErrorCode, JobSetPage, Problem};
 use muster_core::Name;
-use muster_core::command::{Command, NewJob, Outcome, Submit};
+use muster_core::command::{Command, Outcome};
 use muster_core::id::{CommandId, JobRef, Position};
 use muster_core::mutant::{self, Mutant};
 use muster_core::shape::ShapeKey;
@@ -73,6 +73,8 @@ impl Owner {
             }
             ShardRequest::Running(get) => self.running(to, &get).await,
             ShardRequest::Preempt(preempt) => self.preempt(to, preempt).await,
+            ShardRequest::Place(get) => self.place(to, &get).await,
+            ShardRequest::Try(asked) => self.try_submit(to, asked).await,
         }
     }
 
@@ -105,22 +107,9 @@ impl Owner {
             return;
         }
         self.open.bytes += submit.batch.len();
-        let jobs: Result<Vec<NewJob>, Problem> = muster_api::batch::read(submit.batch)
-            .map_err(|error| Problem::new(ErrorCode::BadRequest, error.to_string()));
-        let control = self.deps.control.latest();
-        let settings = control.queues.get(&submit.queue);
-        let queued_max = settings.and_then(|queue| queue.jobs_queued_max);
-        let command = jobs.map(|jobs| {
-            Command::Submit(Submit {
-                queued_max,
-                queue: submit.queue.into(),
-                incarnation: submit.incarnation,
-                job_set: submit.job_set.into(),
-                key: submit.key.map(|key| key.0),
-                jobs,
-            })
-        });
-        self.command(to, submit.command, command).await;
+        let id = submit.command;
+        let command = self.read_submit(submit).map(Command::Submit);
+        self.command(to, id, command).await;
     }
 
     /// Leases no more than the answer has room for: what is leased is told.

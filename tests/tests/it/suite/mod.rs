@@ -19,6 +19,7 @@ pub(crate) mod arrays;
 pub(crate) mod audit;
 pub(crate) mod changes;
 pub(crate) mod command_line;
+pub(crate) mod dry_runs;
 pub(crate) mod events;
 pub(crate) mod gangs;
 pub(crate) mod garbage;
@@ -37,6 +38,7 @@ pub(crate) mod problems;
 pub(crate) mod queues;
 pub(crate) mod store;
 pub(crate) mod submit;
+pub(crate) mod why;
 
 /// How long anything may take that these suites wait for.
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
@@ -106,6 +108,7 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
         submit::every_format_and_coding_is_taken_with_ids_and_without,
         submit::lines_stand_alone_and_a_document_stands_whole,
         submit::the_same_key_means_the_same_jobs,
+        dry_runs::what_a_submission_would_come_to_is_told_and_nothing_is_written,
         submit::a_client_id_stands_for_one_job_of_its_queue,
         jobs::a_pod_spec_comes_back_byte_for_byte,
         jobs::listings_show_every_job_once_page_by_page,
@@ -130,6 +133,9 @@ fn api_themes(site: &Site) -> Vec<Theme<'_>> {
         observe::pools_and_clusters_tell_what_there_is,
         observe::health_metrics_and_the_document_are_served,
         observe::an_answer_names_its_request,
+        why::a_job_that_could_never_run_is_told_what_nodes_lack,
+        why::what_is_set_for_a_queue_is_named_with_its_figures,
+        why::a_task_in_the_middle_of_an_array_knows_its_place,
         problems::what_is_wrong_is_a_problem_with_a_code,
         problems::a_body_that_is_no_stream_of_columns_is_refused,
         limits::a_job_is_taken_at_each_limit_and_refused_one_past_it,
@@ -150,6 +156,8 @@ pub(crate) async fn command_line(mut site: Site) {
         command_line::jobs_are_submitted_shown_changed_and_cancelled,
         command_line::what_runs_is_watched_read_and_counted,
         command_line::a_stream_on_standard_input_is_submitted_as_it_comes,
+        why::what_keeps_a_job_is_told_on_the_command_line,
+        dry_runs::a_submission_is_tried_out_from_the_command_line,
         command_line::completions_are_scripts_and_colours_are_for_terminals,
         job_files::job_files_of_armada_are_submitted_as_they_are,
         job_files::what_armada_does_and_we_do_not_is_said,
