@@ -57,6 +57,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     settings.shard.exclusive = true;
     settings.shard.commit_interval = HumanDuration::millis(20);
     settings.shard.lease_ttl = HumanDuration::secs(5);
+    settings.shard.rounds_interval = HumanDuration::secs(10);
     settings.gateway.insecure = args.insecure;
     settings.executor.state_dir = data.join("executor");
     settings.executor.local.cpu = args.cpu.clone().unwrap_or_default();

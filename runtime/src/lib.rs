@@ -15,6 +15,7 @@ pub mod open_files;
 pub mod owners;
 pub mod random;
 pub mod retry;
+pub mod rounds;
 pub mod signal;
 pub mod store;
 pub mod tasks;

@@ -52,10 +52,12 @@ pub struct Config {
     pub usage_half_life: HumanDuration,
     /// How much the past counts beside what is held now.
     pub usage_weight: f64,
+    /// How often a pool's leader writes what its rounds came to; 0 writes nothing.
+    pub rounds_interval: HumanDuration,
     /// How long a log object stays at least. So long can events be read again, and pod specs of
     /// jobs that have finished.
     pub log_grace: HumanDuration,
-    /// Days that the history keeps; 0 keeps all of it.
+    /// Days that the history and the records of rounds keep; 0 keeps all of it.
     pub history_days: u32,
     /// Objects that a shard lets go in a second, at most; 0 lets go of none.
     pub deletes_per_second: u32,
@@ -85,6 +87,7 @@ impl Default for Config {
             reserve_after: HumanDuration::secs(600),
             usage_half_life: HumanDuration::secs(0),
             usage_weight: 1.0,
+            rounds_interval: HumanDuration::secs(60),
             log_grace: HumanDuration::secs(24 * 3600),
             history_days: 90,
             deletes_per_second: 100,
@@ -144,7 +147,10 @@ impl Config {
                 "log_grace",
                 "how long a log object stays at least: so long can events be read again, and pod specs of finished jobs",
             ),
-            FieldDoc::new("history_days", "days that the history keeps; 0 keeps all of it"),
+            FieldDoc::new(
+                "history_days",
+                "days that history and records of rounds stay; 0 for ever",
+            ),
             FieldDoc::new(
                 "deletes_per_second",
                 "objects that a shard lets go in a second, at most; 0 lets go of none",
@@ -177,6 +183,7 @@ impl Config {
                 "in what time what a queue used counts half when shares are compared, so that who used much waits behind who did not; 0: the past does not count",
             ),
             FieldDoc::new("usage_weight", "how much the past counts beside what is held now"),
+            FieldDoc::new("rounds_interval", "how often rounds are recorded; 0 for never"),
         ]
     }
 

@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     pub(crate) pools_led: Gauge,
     pub(crate) rounds: Counter,
     pub(crate) round_seconds: Histogram,
+    pub(crate) round_records_lost: Counter,
     pub(crate) leases: Counter,
     pub(crate) preemptions: Family<PreemptionLabels, Counter>,
     pub(crate) expired_runs: Counter,
@@ -52,6 +53,7 @@ enum GarbageLabel {
     Checkpoint,
     History,
     Log,
+    Rounds,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -103,6 +105,7 @@ impl Metrics {
             pools_led: Gauge::default(),
             rounds: Counter::default(),
             round_seconds: seconds(),
+            round_records_lost: Counter::default(),
             leases: Counter::default(),
             preemptions: Family::default(),
             expired_runs: Counter::default(),
@@ -137,6 +140,11 @@ impl Metrics {
                 &m.checkpoints_broken,
             ),
             ("rounds", "scheduling rounds", &m.rounds),
+            (
+                "round_records_lost",
+                "rows of the records of rounds that were not written",
+                &m.round_records_lost,
+            ),
             ("leases", "jobs leased", &m.leases),
             ("expired_runs", "runs given up because their cluster was silent", &m.expired_runs),
         ] {
@@ -212,6 +220,7 @@ impl Metrics {
         let kind = match kind {
             Garbage::Checkpoint => GarbageLabel::Checkpoint,
             Garbage::History => GarbageLabel::History,
+            Garbage::Rounds => GarbageLabel::Rounds,
             Garbage::Log => GarbageLabel::Log,
         };
         let labels = GarbageLabels { kind };

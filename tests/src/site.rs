@@ -19,10 +19,11 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const SIZE: Size = Size { gateways: 2, shards: 2, executors: 2 };
 /// What would keep a suite waiting with the defaults. And patience with headers: all themes of a
 /// suite share one thread, which is busy for seconds on a machine with other work.
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
     ("MUSTER_GATEWAY__HEADER_TIMEOUT", "20s"),
     ("MUSTER_SHARD__HISTORY_INTERVAL", "1s"),
     ("MUSTER_SHARD__CHECKPOINT_RECORDS", "5000"),
+    ("MUSTER_SHARD__ROUNDS_INTERVAL", "1s"),
 ];
 
 /// What runs the jobs of a site.

@@ -2,6 +2,7 @@
 
 use muster_runtime::collect::{self, Collector, Garbage, Mode};
 use muster_runtime::history::History;
+use muster_runtime::rounds::Rounds;
 use muster_runtime::store::{self, Store};
 use muster_runtime::verify::{self, Report};
 use muster_runtime::{Blocking, Clock};
@@ -13,6 +14,8 @@ use crate::exit::Outcome;
 use crate::roles::StoreArgs;
 use crate::settings::Settings;
 use crate::show::{self, Rows};
+
+mod rounds;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -26,6 +29,10 @@ pub(crate) enum Command {
     /// Shard workers do this by themselves; the deployment may run meanwhile. How long things are
     /// kept is set by `shard.log_grace` and `shard.history_days`.
     Gc(GcArgs),
+    /// Show what the last scheduling rounds came to
+    ///
+    /// Leaders of pools write that every `shard.rounds_interval`, of rounds that did something.
+    Rounds(rounds::RoundsArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +60,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<Out
             print(global.output, &collected, table)?;
             Ok(if collected.unreadable.is_empty() { Outcome::Done } else { Outcome::Failed })
         }
+        Command::Rounds(arguments) => rounds::run(global, arguments).await,
     }
 }
 
@@ -119,6 +127,14 @@ async fn gc(settings: &Settings, store: &Store, mode: Mode) -> anyhow::Result<Co
         };
         history.expire(&clock, days, pass.deletes_per_second, mode, count).await?;
         collected.objects.push(Line { shard: None, kind: "history", objects, bytes: sum });
+        let rounds = Rounds::new(store.clone(), Blocking::per_core());
+        let (mut objects, mut sum) = (0, 0);
+        let count = |bytes| {
+            objects += 1;
+            sum += bytes;
+        };
+        rounds.expire(&clock, days, pass.deletes_per_second, mode, count).await?;
+        collected.objects.push(Line { shard: None, kind: "rounds", objects, bytes: sum });
     }
     Ok(collected)
 }

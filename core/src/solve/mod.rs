@@ -7,6 +7,7 @@
 //! names the properties that its tests hold it to.
 
 mod caps;
+mod digest;
 mod fill;
 mod later;
 mod nodes;
@@ -25,7 +26,7 @@ pub use tree::{Group, Leaf, fair_shares_in_tree};
 /// What there is to decide in one round. Shapes, classes, groups, queues, caps and nodes are
 /// ordinals: positions in their vectors. Amounts are in the smallest unit of their resource
 /// (milli-cpu, bytes, pieces).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Problem {
     /// Capacity of the whole pool, by resource. A resource of which there is none counts in no
     /// share.
@@ -61,14 +62,14 @@ pub struct Problem {
 }
 
 /// A priority class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClassIn {
     /// Higher goes first, whatever the shares of the queues.
     pub priority: i32,
 }
 
 /// A shape: what each of its jobs takes from a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ShapeIn {
     /// By resource, none negative. A resource of which nothing is requested is not looked at.
     pub request: Vec<i64>,
@@ -80,7 +81,7 @@ pub struct ShapeIn {
 }
 
 /// Jobs that run together or not at all, on one cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GangIn {
     /// How many there must be.
     pub cardinality: u64,
@@ -90,14 +91,14 @@ pub struct GangIn {
 
 /// A limit to what several jobs take together: of one queue, of one of its classes, or of all
 /// (licences of a pool).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CapIn {
     /// By resource, what may be taken in this round; `i64::MAX` where there is no limit.
     pub left: Vec<i64>,
 }
 
 /// A queue: its claim, what it holds and what it has waiting.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct QueueIn {
     /// In thousandths, more than 0.
     pub weight: u64,
@@ -118,7 +119,7 @@ pub struct QueueIn {
 }
 
 /// Jobs next to each other in a queue's order that are equal to the solver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RunIn {
     /// Their shape.
     pub shape: u32,
@@ -130,7 +131,7 @@ pub struct RunIn {
 }
 
 /// Jobs on a node that may be preempted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RunningIn {
     /// Their queue.
     pub queue: u32,
@@ -145,7 +146,7 @@ pub struct RunningIn {
 }
 
 /// A node that can take jobs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct NodeIn {
     /// Its group.
     pub group: u32,

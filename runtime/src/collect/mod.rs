@@ -79,6 +79,8 @@ pub enum Garbage {
     History,
     /// A log object.
     Log,
+    /// A record of rounds.
+    Rounds,
 }
 
 /// What came of a pass.

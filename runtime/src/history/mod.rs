@@ -36,6 +36,9 @@ use crate::store::Store;
 use crate::{Blocking, Clock, blocking};
 use listing::Listings;
 
+pub(crate) use expire::expire_days;
+pub(crate) use name::{Day, Tree};
+
 /// Version of the format, in the footer of every object.
 pub const FORMAT_VERSION: u32 = 1;
 

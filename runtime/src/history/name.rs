@@ -12,12 +12,19 @@ use muster_core::record::HistorySpan;
 use muster_core::time::Timestamp;
 use object_store::path::Path;
 
-const ROOT: &str = "history";
-const DAY_PREFIX: &str = "finished_date=";
+/// Where history lies.
+pub(super) const TREE: Tree = Tree { root: "history", day: "finished_date=" };
+
+/// Objects by days: where they begin, and what stands before the day in its directory's name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tree {
+    pub(crate) root: &'static str,
+    pub(crate) day: &'static str,
+}
 
 /// A day of the calendar (UTC), in days since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Day(pub(super) i64);
+pub(crate) struct Day(pub(super) i64);
 
 /// An object's key, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +37,25 @@ pub(super) struct Name {
     pub(super) last: JobRef,
 }
 
+impl Tree {
+    /// The directory of a day.
+    pub(crate) fn prefix(self, day: Day) -> Path {
+        Path::from_iter([self.root.to_owned(), format!("{}{day}", self.day)])
+    }
+
+    /// The day of a directory.
+    pub(crate) fn day(self, prefix: &Path) -> Option<Day> {
+        Day::parse(prefix.filename()?.strip_prefix(self.day)?)
+    }
+}
+
 impl Day {
-    pub(super) fn of(at: Timestamp) -> Self {
+    pub(crate) fn of(at: Timestamp) -> Self {
         Self(at.days())
     }
 
     pub(super) fn prefix(self) -> Path {
-        Path::from_iter([ROOT.to_owned(), format!("{DAY_PREFIX}{self}")])
+        TREE.prefix(self)
     }
 
     /// Where the objects of `shard` begin in a listing of the day.
@@ -45,7 +64,7 @@ impl Day {
     }
 
     pub(super) fn from_prefix(prefix: &Path) -> Option<Self> {
-        Self::parse(prefix.filename()?.strip_prefix(DAY_PREFIX)?)
+        TREE.day(prefix)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -93,7 +112,7 @@ impl Name {
     pub(super) fn parse(key: &Path) -> Option<Self> {
         let parts: Vec<_> = key.parts().collect();
         let [.., day, name] = parts.as_slice() else { return None };
-        let day = Day::parse(day.as_ref().strip_prefix(DAY_PREFIX)?)?;
+        let day = Day::parse(day.as_ref().strip_prefix(TREE.day)?)?;
         let fields: Vec<&str> = name.as_ref().strip_suffix(".parquet")?.split('-').collect();
         let [shard, after, after_row, through, through_row, part, first, last] = fields[..] else {
             return None;
@@ -117,7 +136,7 @@ impl Name {
 
 /// The prefix of all history.
 pub(super) fn root() -> Path {
-    Path::from(ROOT)
+    Path::from(TREE.root)
 }
 
 struct Place(Position);

@@ -10,6 +10,7 @@ mod pace;
 mod pending;
 mod preempt;
 mod questions;
+mod records;
 mod round;
 mod search;
 mod status;
@@ -24,8 +25,10 @@ use muster_api::bus::{self, LeaseReply, subject};
 use muster_api::http::{ErrorCode, Problem, time_text};
 use muster_core::Name;
 use muster_core::solve::Plan;
+use muster_core::time::Timestamp;
 use muster_runtime::bus::{KeyValue, Message, ReplyTo, Subscription};
 use muster_runtime::clock::Stopwatch;
+use muster_runtime::rounds::Kind;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -34,7 +37,8 @@ use crate::send;
 use crate::worker::Deps;
 use pace::Paces;
 use questions::Questions;
-use round::{Claims, Kept, Round, Terms};
+use records::Records;
+use round::{About, Claims, Cost, Kept, Round, Terms};
 use search::Stuck;
 use table::{Table, Taken};
 use usage::Usage;
@@ -98,6 +102,7 @@ struct Leader<'a> {
     claims: Claims,
     paces: Paces,
     questions: Questions,
+    records: Records,
     pools: std::sync::Arc<dyn KeyValue>,
 }
 
@@ -136,6 +141,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         claims: Claims::new(),
         paces: Paces::new(deps.clock.monotonic()),
         questions: Questions::default(),
+        records: Records::default(),
         pools: deps.bus.key_value(subject::POOLS_BUCKET, None).await?,
     };
     tracing::info!(pool, session = %leader.session, "leading pool");
@@ -162,9 +168,11 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         leader.preempt().await;
         leader.release_overdue().await;
         leader.answer_questions().await;
+        leader.write_records();
         leader.publish_status().await;
     }
     leader.release_all().await;
+    leader.flush_records().await;
     tracing::info!(pool, "no longer leading pool");
     Ok(())
 }
@@ -174,7 +182,7 @@ impl Leader<'_> {
         let held = self.held.values().map(|held| held.until).min();
         let questions = self.questions.is_any().then_some(Duration::ZERO);
         let search = self.stuck.as_ref().map(|_| self.search_due);
-        [held, search, self.rate_due, self.preempt_wake(), questions]
+        [held, search, self.rate_due, self.preempt_wake(), questions, self.records_due()]
             .into_iter()
             .flatten()
             .fold(self.status_due, Duration::min)
@@ -329,7 +337,10 @@ impl Leader<'_> {
         let round = Round::new(&self.table, &control, &clusters, &terms);
         let Some(mut round) = round else { return };
         self.charge(&mut round);
-        let Some((round, plan)) = self.solved(round).await else { return };
+        let at = self.deps.clock.now();
+        let Some((round, plan, cost)) = self.solved(round).await else { return };
+        let about = self.about(at, Kind::Lease);
+        self.keep_record(round.record(&plan, cost, about));
         self.stuck = round.stuck(&plan);
         self.is_short |= Round::is_short(&plan);
         self.claims = round.claims(&plan);
@@ -352,14 +363,21 @@ impl Leader<'_> {
         self.answer_leased().await;
     }
 
-    /// A round with what was decided.
-    async fn solved(&self, round: Round) -> Option<(Round, Plan)> {
+    /// What a record says of a round beside what was decided.
+    fn about(&self, at: Timestamp, kind: Kind) -> About<'_> {
+        About { pool: &self.table.pool, at, kind, fair: &self.records.fair }
+    }
+
+    /// A round with what was decided, and what that took.
+    async fn solved(&self, round: Round) -> Option<(Round, Plan, Cost)> {
         let began = Stopwatch::start();
+        let is_kept = self.keeps_records();
         let solved = self.deps.blocking.run(move || {
             let plan = round.solve();
-            (round, plan)
+            let digest = if is_kept { round.digest() } else { 0 };
+            (round, plan, digest)
         });
-        let solved = match solved.await {
+        let (round, plan, digest) = match solved.await {
             Ok(solved) => solved,
             Err(error) => {
                 tracing::error!(%error, "a round could not be solved");
@@ -372,7 +390,7 @@ impl Leader<'_> {
         if let Some(watch) = &self.deps.rounds {
             watch(took);
         }
-        Some(solved)
+        Some((round, plan, Cost { digest, took }))
     }
 
     /// Takes over what a leader before published of the past.
@@ -450,6 +468,7 @@ impl Leader<'_> {
         let control = self.deps.control.latest();
         let told = (&self.usage, &self.paces, now);
         let status = status::status(&self.table, &control, told, &at);
+        self.records.published(&status.queues);
         for (key, value) in bus::pool_parts(status, self.deps.bus.payload_bytes_max()) {
             if let Err(error) = self.pools.put(&key, value.into()).await {
                 send::unsent(&self.deps.metrics, Unsent::PoolStatus, &error);

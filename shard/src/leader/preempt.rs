@@ -15,6 +15,7 @@ use muster_core::id::CommandId;
 use muster_core::shape::{DEFAULT_CLASS, Shape};
 use muster_core::solve::Cause;
 use muster_core::time::Timestamp;
+use muster_runtime::rounds::Kind;
 
 use super::Leader;
 use super::commit::ask;
@@ -93,7 +94,10 @@ impl Leader<'_> {
         let round = Round::to_preempt(&self.table, &control, &running, limits);
         let Some(mut round) = round else { return };
         self.charge(&mut round);
-        let Some((round, plan)) = self.solved(round).await else { return };
+        let at = self.deps.clock.now();
+        let Some((round, plan, cost)) = self.solved(round).await else { return };
+        let about = self.about(at, Kind::Preempt);
+        self.keep_record(round.record(&plan, cost, about));
         let kept = round.kept(&plan);
         self.dirty |= kept != self.kept;
         self.kept = kept;

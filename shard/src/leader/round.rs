@@ -23,14 +23,15 @@ use super::search::Stuck;
 use super::table::Table;
 use super::{avoid, caps};
 
+mod claims;
 mod gangs;
 mod nodes;
-
-mod claims;
+mod record;
 
 #[cfg(test)]
 pub(super) use claims::Claimed;
 pub(super) use claims::Claims;
+pub(super) use record::{About, Cost};
 
 /// A problem with the names behind its numbers.
 pub(super) struct Round {

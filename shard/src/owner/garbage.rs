@@ -1,4 +1,5 @@
-//! When an owner collects the garbage of its shard, and the owner of the first shard old history.
+//! When an owner collects the garbage of its shard, and the owner of the first shard old history
+//! and old records of rounds.
 //!
 //! Log objects and checkpoints become garbage with a checkpoint, so a pass follows each checkpoint,
 //! one follows a takeover, for what the owner before did not get to, and one comes when what was
@@ -11,6 +12,7 @@ use muster_core::id::ShardId;
 use muster_core::shard::Shard;
 use muster_runtime::collect::{self, Bounds, Collector, Garbage, Mode, Passed};
 use muster_runtime::log::TakenOver;
+use muster_runtime::rounds::Rounds;
 use muster_runtime::tasks::Policy;
 
 use super::Owner;
@@ -167,12 +169,21 @@ impl Owner {
         let config = &self.deps.config;
         let (days, per_second) = (config.history_days, config.deletes_per_second);
         let (history, clock) = (self.deps.history.clone(), self.deps.clock.clone());
+        let rounds = Rounds::new(self.deps.store.clone(), self.deps.blocking.clone());
         let metrics = self.deps.metrics.clone();
         let sender = self.background.sender();
         self.deps.tasks.spawn_once("expire".to_owned(), Policy::DETACHED, move |_| async move {
-            let deleted = |bytes| metrics.deleted(Garbage::History, bytes);
-            let expired = history.expire(&clock, days, per_second, Mode::Delete, deleted).await;
-            let expired = expired.map_err(|error| error.to_string());
+            let of_history = |bytes| metrics.deleted(Garbage::History, bytes);
+            let of_rounds = |bytes| metrics.deleted(Garbage::Rounds, bytes);
+            let expired = async {
+                let mode = Mode::Delete;
+                let first = history.expire(&clock, days, per_second, mode, of_history).await;
+                let first = first.map_err(|error| error.to_string())?;
+                let second = rounds.expire(&clock, days, per_second, mode, of_rounds).await;
+                let second = second.map_err(|error| error.to_string())?;
+                Ok(first.into_iter().chain(second).min())
+            };
+            let expired = expired.await;
             drop(sender.send(Done::Expired(expired)).await);
             Ok::<(), std::convert::Infallible>(())
         });

@@ -25,6 +25,7 @@ use muster_core::time::Timestamp;
 use muster_runtime::Bus;
 use muster_runtime::bus::memory::Memory;
 use muster_runtime::config::HumanDuration;
+use muster_shard::Config;
 
 use site::{Site, job};
 
@@ -359,7 +360,8 @@ async fn an_idle_shard_asks_the_store_for_nothing() {
     site.report(&leases, RunStatus::Succeeded).await;
     site.history_written(1).await;
     assert!(site.job(ids[0], false).await.is_some());
-    site.clock.sleep(Duration::from_secs(5)).await;
+    // What its last rounds came to is written when the interval is over.
+    site.clock.sleep(Config::default().rounds_interval.0 + Duration::from_secs(5)).await;
     let before = site.store.requests();
     site.clock.sleep(Duration::from_secs(60)).await;
     assert_eq!(site.store.requests(), before);

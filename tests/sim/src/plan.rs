@@ -147,6 +147,8 @@ impl Plan {
             offer_interval: millis(10, 100),
             offer_runs_max: count(2, 100),
             round_jobs_max: between(3, 200),
+            // Nothing is decided by the records of rounds.
+            rounds_interval: HumanDuration::millis(0),
             ..muster_shard::Config::default()
         };
         let gateway = muster_gateway::Config {

@@ -36,6 +36,7 @@ pub(crate) mod preemption;
 pub(crate) mod priority_classes;
 pub(crate) mod problems;
 pub(crate) mod queues;
+pub(crate) mod rounds;
 pub(crate) mod store;
 pub(crate) mod submit;
 pub(crate) mod why;
@@ -194,6 +195,7 @@ pub(crate) async fn preemption(site: Site) {
 /// What `muster admin` promises to whoever runs a deployment.
 pub(crate) async fn admin(site: Site) {
     all_hold_in_turn(themes![&site;
+        rounds::what_rounds_came_to_is_recorded,
         garbage::what_nobody_needs_goes_and_only_when_it_is_told_to,
         garbage::damage_is_named_and_gone_when_it_is_mended,
     ])
