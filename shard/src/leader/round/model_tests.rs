@@ -79,6 +79,7 @@ fn job(shape: Arc<Shape>, priority: u32) -> NewJob {
         priority,
         count: None,
         at_most_once: false,
+        terms: None,
         shape,
         payload: Payload::default(),
     }
