@@ -193,7 +193,7 @@ fn lines_of(template: &Template, place: usize) -> impl Iterator<Item = String> {
         if let Some(annotations) = job.get_mut("annotations") {
             annotations[JOB_ANNOTATION] = json!(format!("{place}/{first}"));
             if template.gang.is_some() {
-                annotations[GANG_ID] = json!(format!("{}-{}", template.id, first / of_gang));
+                annotations[GANG_ID] = json!(format!("{place}-{}", first / of_gang));
             }
         }
         if per_line > 1 {

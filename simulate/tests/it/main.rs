@@ -70,6 +70,18 @@ fn higher_classes_preempt_queues_get_their_shares_and_who_depends_comes_last() {
 }
 
 #[test]
+fn gangs_start_beside_a_stream_of_small_jobs() {
+    let report = run(read("clusters-small.yaml", "gangs.yaml", None), 4, None);
+    assert_eq!(report.end, End::Finished);
+    for queue in &report.queues {
+        assert_eq!((queue.succeeded, queue.failed), (queue.jobs, 0), "{queue:?}");
+    }
+    let wait = queue(&report, "training").wait_seconds.unwrap();
+    // Ten nodes of a cluster hold one gang at a time; six gangs in two clusters take turns.
+    assert!((1_200.0..=4_800.0).contains(&wait.max), "{wait:?}");
+}
+
+#[test]
 fn jobs_that_fit_nowhere_end_a_simulation_that_has_nothing_else_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let workload = directory.path().join("w.yaml");

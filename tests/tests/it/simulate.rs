@@ -94,7 +94,7 @@ fn every_example_is_in_order() {
     let clusters = scenarios.join("clusters-day.yaml");
     let program = Program::built("muster").unwrap().arg("simulate").arg(&clusters);
     let config = scenarios.join("config.yaml");
-    for name in ["day.yaml", "three-queues.yaml", "preemption.yaml"] {
+    for name in ["day.yaml", "three-queues.yaml", "preemption.yaml", "gangs.yaml"] {
         let run = program.clone().arg(scenarios.join(name)).arg("--config").arg(&config);
         let shown = run.args(["--until", "1s", "--step", "1s", "-o", "json"]).output().unwrap();
         assert_eq!(shown.status.code(), Some(0), "{name}: {}", text(&shown.stderr));
