@@ -1,8 +1,9 @@
 //! Where jobs stand in their queue's line.
 
 use super::*;
+use crate::shard::job::Body;
 
-/// The waiting jobs of a queue and how many of them stand before each, counted one by one.
+/// The jobs of a queue that stand in line and how many stand before each, counted one by one.
 fn standing(shard: &Shard, queue: &Name) -> Vec<(JobRef, u64)> {
     let filter = JobFilter {
         queue: Some(queue.clone()),
@@ -11,13 +12,27 @@ fn standing(shard: &Shard, queue: &Name) -> Vec<(JobRef, u64)> {
     };
     let mut waiting = shard.live_jobs(&filter, None, usize::MAX);
     waiting.retain(|view| view.state == JobState::Queued && view.array.is_none());
+    waiting.retain(|view| view.held_back.is_none());
     waiting.sort_by_key(|view| (view.priority, view.job));
     let line = |view: &JobView| (view.shape.pool.clone(), view.shape.class.clone());
     let before = |at: usize| {
-        let of_line = waiting[..at].iter().filter(|other| line(other) == line(&waiting[at]));
-        of_line.count() as u64
+        let mine = &waiting[at];
+        let of_line = waiting[..at].iter().filter(|other| line(other) == line(mine));
+        let (own, others): (Vec<_>, Vec<_>) =
+            of_line.partition(|other| other.job.job == mine.job.job);
+        let mut jobs: BTreeMap<JobId, u64> = BTreeMap::new();
+        others.iter().for_each(|other| *jobs.entry(other.job.job).or_default() += 1);
+        // Of an array no more tasks stand than may run.
+        let room = |id: &JobId| shard.jobs.get(*id).unwrap().room();
+        own.len() as u64 + jobs.iter().map(|(id, jobs)| room(id).min(*jobs)).sum::<u64>()
     };
-    (0..waiting.len()).map(|at| (waiting[at].job, before(at))).collect()
+    // Of an array that has tasks of several shapes, the place is that of those like most.
+    let is_plain = |view: &JobView| match &shard.jobs.get(view.job.job).unwrap().body {
+        Body::Array(array) => array.apart.is_empty() && array.resting.is_empty(),
+        Body::Queued | Body::Active(_) => true,
+    };
+    let plain = (0..waiting.len()).filter(|at| is_plain(&waiting[*at]));
+    plain.map(|at| (waiting[at].job, before(at))).collect()
 }
 
 proptest! {
