@@ -443,6 +443,7 @@ fn held(held: Held) -> http::Blocker {
         Held::Gang { id, live, waiting, cardinality, .. } => {
             http::Blocker::GangWaiting { gang: id.to_string(), live, waiting, cardinality }
         }
+        Held::Back(back) => http::Blocker::HeldBack { detail: held_back(&back).detail },
     }
 }
 

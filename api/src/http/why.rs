@@ -99,6 +99,11 @@ pub enum Blocker {
         /// Jobs at once.
         burst: u32,
     },
+    /// It is held back: see `heldBack` of the job.
+    HeldBack {
+        /// By what, as a sentence.
+        detail: String,
+    },
     /// Not all members of its gang are there and wait.
     GangWaiting {
         /// The gang.

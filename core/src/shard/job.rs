@@ -95,6 +95,20 @@ impl Array {
         });
     }
 
+    /// How many tasks before that one wait, but for those that rest.
+    pub(super) fn standing_below(&self, index: u32) -> u64 {
+        let below = |(start, end): (u32, u32)| u64::from(end.min(index) - start.min(index));
+        let apart = self.apart.values().map(|tasks| tasks.range(..index).count() as u64);
+        self.queued.iter().map(below).chain(apart).sum()
+    }
+
+    /// The first task that waits.
+    pub(super) fn first_waiting(&self) -> Option<u32> {
+        let apart = self.apart.values().filter_map(BTreeSet::first);
+        let first = [self.queued.first(), self.resting.first().copied()];
+        apart.copied().chain(first.into_iter().flatten()).min()
+    }
+
     /// The first task that stands in the order with that shape, none for that of most.
     pub(super) fn first(&self, shape: Option<u32>) -> Option<u32> {
         match shape {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::gangs::Gang;
 use super::job::Body;
 use super::order::{self, Bound, ClassLine};
-use super::{Shard, decide};
+use super::{Shard, attempts, decide};
 use crate::Name;
 use crate::command::{Refusal, Submit};
 use crate::id::{JobId, JobRef};
 use crate::job::JobState;
 use crate::shape::Shape;
+use crate::terms::HeldBack;
 
 /// Where a waiting job stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +45,8 @@ pub enum Held {
         /// Whether it ran before: then those that are left make it whole.
         is_started: bool,
     },
+    /// It is held back itself.
+    Back(HeldBack),
 }
 
 impl Shard {
@@ -72,19 +75,20 @@ impl Shard {
     pub fn place(&self, job: JobRef) -> Option<Place> {
         let found = self.jobs.get(job.job)?;
         let index = match (&found.body, job.index) {
-            (Body::Array(array), None) => Some(array.queued.first()?),
+            (Body::Array(array), None) => Some(array.first_waiting()?),
             (_, index) => index,
         };
         if found.state(index) != Some(JobState::Queued) {
             return None;
         }
-        let (shape, priority) = (self.shapes.value(found.shape), found.priority);
+        let number = attempts::shape_of(self, found, index);
+        let (shape, priority) = (self.shapes.value(number), found.priority);
         let orders = &self.queues.get(&found.queue)?.orders;
         let classes = orders.lines(&shape.pool, priority);
         let own = classes.iter().find(|line| line.class == shape.class);
         let mut ahead = Bound::exactly(own.map_or(0, |line| line.before));
         if let Some(order) = orders.of(shape) {
-            let place = order::Place { priority, shape: found.shape };
+            let place = order::Place { priority, shape: number };
             let stands =
                 |id: JobId, place| self.jobs.get(id).map_or(0, |job| job.standings().at(place));
             let first = |shape: u32| self.gang_of(found.queue, self.shapes.value(shape))?.first();
@@ -92,10 +96,10 @@ impl Shard {
             ahead = ahead.plus(order.ahead_of(place, id, stands, first));
         }
         if let (Body::Array(array), Some(index), None) = (&found.body, index, &shape.gang) {
-            let below = |(start, end): (u32, u32)| u64::from(end.min(index) - start.min(index));
-            ahead = ahead.plus(Bound::exactly(array.queued.iter().map(below).sum()));
+            ahead = ahead.plus(Bound::exactly(array.standing_below(index)));
         }
         let held = self.held_back(found.queue, shape);
+        let held = held.or_else(|| found.held_back(index).map(Held::Back));
         Some(Place { shape: Arc::clone(shape), priority, classes, ahead, held })
     }
 

@@ -346,6 +346,7 @@ fn every_kind_of_blocker_is_documented_with_its_fields() {
         Blocker::Floating { resource: text(), limit: text(), held: text(), requested: text() },
         Blocker::Rate { per_second: 1.0, burst: 1 },
         Blocker::PoolRate { pool: pool.clone(), per_second: 1.0, burst: 1 },
+        Blocker::HeldBack { detail: text() },
         Blocker::GangWaiting { gang: text(), live: 1, waiting: 1, cardinality: 1 },
         Blocker::GangRoom { gang: text(), cardinality: 1, uniform: Some(text()) },
         Blocker::RoomKept { queues: 1 },

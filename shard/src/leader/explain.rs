@@ -331,6 +331,7 @@ fn is_lasting(blocker: &Blocker) -> bool {
         | Blocker::NeverFits { .. }
         | Blocker::NodesClosed { .. }
         | Blocker::NotOffered { .. }
+        | Blocker::HeldBack { .. }
         | Blocker::GangWaiting { .. } => true,
         Blocker::Limit { .. }
         | Blocker::Floating { .. }

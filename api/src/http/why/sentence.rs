@@ -48,6 +48,7 @@ impl Why {
             | Blocker::Floating { .. }
             | Blocker::Rate { .. }
             | Blocker::PoolRate { .. }
+            | Blocker::HeldBack { .. }
             | Blocker::GangWaiting { .. }
             | Blocker::GangRoom { .. }
             | Blocker::RoomKept { .. }
@@ -92,6 +93,7 @@ impl Blocker {
             Self::PoolRate { pool, per_second, burst } => format!(
                 "the rate of pool `{pool}`, {per_second} jobs a second ({burst} at once), is used up"
             ),
+            Self::HeldBack { detail } => detail.clone(),
             Self::GangWaiting { gang, live, waiting, cardinality } => format!(
                 "its gang `{gang}` is not whole: {waiting} of {live} members that are there wait, and \
                  there must be {cardinality}"

@@ -1,6 +1,7 @@
 //! Jobs that wait and are held back: by what they depend on, by the limit of their array.
 
 use super::*;
+use crate::shard::place::Held;
 use crate::terms::{Dependency, HeldBack, On, Terms, When};
 
 fn depends(line: u64, on: &[(On, When)]) -> NewJob {
@@ -62,6 +63,8 @@ fn a_job_is_leased_only_when_all_that_it_depends_on_has_ended_as_it_should() {
     let held = driven.shard.job(last).unwrap().held_back.unwrap();
     let HeldBack::After(after) = held else { panic!("{held:?}") };
     assert_eq!(after.len(), 2);
+    let place = driven.shard.place(last).unwrap();
+    assert_eq!(place.held, Some(Held::Back(HeldBack::After(after))));
     end(&mut driven, first[0], RunStatus::Succeeded(exit()));
     assert!(driven.lease("q", 1, 9).is_empty());
     driven.store();

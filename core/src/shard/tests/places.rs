@@ -41,8 +41,12 @@ proptest! {
     #[test]
     fn a_job_is_told_how_many_stand_before_it(steps in vec(step(), 1..60)) {
         let (mut driven, mut ids) = (Driven::new(), Vec::new());
-        for step in &steps {
-            take(&mut driven, step, &mut ids);
+        for mut step in steps {
+            // Which tasks of an array stand that may not all do so is told of none of them.
+            if let Step::Submit { jobs, .. } = &mut step {
+                jobs.iter_mut().for_each(|job| job.running_max = None);
+            }
+            take(&mut driven, &step, &mut ids);
         }
         for queue in (0..3).map(queue) {
             for (job, before) in standing(&driven.shard, &queue) {

@@ -24,6 +24,10 @@ pub(crate) async fn a_job_waits_for_others_and_is_cancelled_when_it_waits_in_vai
     assert_eq!((&held_back["kind"], &held_back["dependsOn"]), (&json!("dependency"), &on));
     let detail = format!("waiting for job `{}` to succeed", ids[0]);
     assert_eq!(held_back["detail"], json!(detail));
+    let why = http.get(&format!("/api/v1/jobs/{}/why", ids[1])).await.unwrap().json();
+    let held_back = why["blockers"].as_array().unwrap().iter();
+    let held_back = held_back.filter(|blocker| blocker["kind"] == "heldBack");
+    assert_eq!(held_back.map(|by| &by["detail"]).collect::<Vec<_>>(), [&json!(detail)], "{why}");
     assert_eq!(shown(&http, &ids[0]).await["heldBack"], Value::Null);
 
     let unknown = with(job(0), json!({ "dependsOn": [{ "clientId": "nobody" }] }));
