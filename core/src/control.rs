@@ -12,6 +12,7 @@ mod classes;
 mod cordons;
 mod limits_of_queues;
 mod pools;
+mod tree;
 
 pub use classes::{CLASSES_BUILT_IN, PriorityClass};
 pub use cordons::{Cordon, Cordons, Place};
@@ -36,6 +37,9 @@ pub struct Queue {
     /// What becomes of its jobs when their runs do not end well, where they do not say it
     /// themselves.
     pub retry: Option<Arc<Policy>>,
+    /// The queue that it stands below: what that has is shared by those below it. One that is gone
+    /// counts as none.
+    pub parent: Option<String>,
     /// The version of the control data that created it; a queue deleted and created again has
     /// another.
     pub incarnation: u64,
@@ -52,6 +56,7 @@ impl Default for Queue {
             jobs_queued_max: None,
             rate: None,
             retry: None,
+            parent: None,
             incarnation: 0,
         }
     }
@@ -130,6 +135,15 @@ pub enum Error {
     /// Too many cordons.
     #[error("deployment has {0} cordons, which is the limit")]
     TooManyCordons(usize),
+    /// A queue's parent is none.
+    #[error("there is no queue `{0}` to stand below")]
+    NoParent(String),
+    /// A queue would stand below itself.
+    #[error("queue `{0}` cannot stand below `{1}`, which is itself or stands below it")]
+    Circle(String, String),
+    /// Too many levels of queues.
+    #[error("{0} levels of queues, limit is {max}", max = limits::QUEUE_LEVELS_MAX)]
+    TooDeep(usize),
     /// Settings for too many pools.
     #[error("deployment has settings for {0} pools, which is the limit")]
     TooManyPools(usize),
@@ -196,6 +210,9 @@ impl Control {
             return Err(Error::LabelBytes(bytes));
         }
         limits_of_queues::check(&queue.limits)?;
+        if let Some(parent) = &queue.parent {
+            self.check_parent(name, parent)?;
+        }
         let mut next = self.clone();
         next.version += 1;
         queue.incarnation = self.queues.get(name).map_or(next.version, |old| old.incarnation);

@@ -40,6 +40,8 @@ pub const QUEUE_LIMITS_MAX: usize = 64;
 pub const QUEUES_MAX: usize = 10_000;
 /// Clusters and nodes that are cordoned at once.
 pub const CORDONS_MAX: usize = 10_000;
+/// Levels of queues that stand below each other.
+pub const QUEUE_LEVELS_MAX: usize = 8;
 /// Pools for which something is set.
 pub const POOL_SETTINGS_MAX: usize = 1_000;
 /// Floating resources of a pool.

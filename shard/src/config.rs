@@ -100,7 +100,7 @@ impl Config {
     /// What each key means.
     #[must_use]
     pub fn docs() -> Vec<FieldDoc> {
-        [Self::docs_of_keeping(), Self::docs_of_scheduling()].concat()
+        [Self::docs_of_keeping(), Self::docs_of_scheduling(), Self::docs_of_letting_go()].concat()
     }
 
     fn docs_of_keeping() -> Vec<FieldDoc> {
@@ -143,22 +143,6 @@ impl Config {
                 "offer_runs_max",
                 "runs of equal jobs that a queue offers at once, for each pool and priority class",
             ),
-            FieldDoc::new(
-                "log_grace",
-                "how long a log object stays at least: so long can events be read again, and pod specs of finished jobs",
-            ),
-            FieldDoc::new(
-                "history_days",
-                "days that history and records of rounds stay; 0 for ever",
-            ),
-            FieldDoc::new(
-                "deletes_per_second",
-                "objects that a shard lets go in a second, at most; 0 lets go of none",
-            ),
-            FieldDoc::new(
-                "exclusive",
-                "whether no other worker can exist: then a takeover waits for no lease to run out",
-            ),
         ]
     }
 
@@ -184,6 +168,27 @@ impl Config {
             ),
             FieldDoc::new("usage_weight", "how much the past counts beside what is held now"),
             FieldDoc::new("rounds_interval", "how often rounds are recorded; 0 for never"),
+        ]
+    }
+
+    fn docs_of_letting_go() -> Vec<FieldDoc> {
+        vec![
+            FieldDoc::new(
+                "log_grace",
+                "how long a log object stays at least: so long can events be read again, and pod specs of finished jobs",
+            ),
+            FieldDoc::new(
+                "history_days",
+                "days that history and records of rounds stay; 0 for ever",
+            ),
+            FieldDoc::new(
+                "deletes_per_second",
+                "objects that a shard lets go in a second, at most; 0 lets go of none",
+            ),
+            FieldDoc::new(
+                "exclusive",
+                "whether no other worker can exist: then a takeover waits for no lease to run out",
+            ),
         ]
     }
 

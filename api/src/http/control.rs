@@ -32,6 +32,9 @@ pub struct QueueSettings {
     /// themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retry: Vec<RetryRule>,
+    /// The queue that it stands below: what that has is shared by those below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
 }
 
 impl Default for QueueSettings {
@@ -44,6 +47,7 @@ impl Default for QueueSettings {
             jobs_queued_max: None,
             rate: None,
             retry: Vec::new(),
+            parent: None,
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Create {
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     name: Option<String>,
     /// Queues as YAML or JSON (`name`, `weight`, `labels`, `cordoned`, `limits`, `jobsQueuedMax`,
-    /// `rate`, `retry`), Armada's queue files too; those that exist are set to what the file says
+    /// `rate`, `retry`, `parent`), Armada's queue files too; those that exist are set to what the file says
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Its weight: twice the weight, twice the share
@@ -48,6 +48,9 @@ pub(crate) struct Create {
     /// A label; repeat for more
     #[arg(long, value_name = "KEY=VALUE", value_parser = label, conflicts_with = "file")]
     label: Vec<(String, String)>,
+    /// The queue that it stands below: what that has is shared by those below it
+    #[arg(long, value_name = "QUEUE", conflicts_with = "file")]
+    parent: Option<String>,
     /// Keep its jobs from being leased
     #[arg(long, conflicts_with = "file")]
     cordoned: bool,
@@ -81,6 +84,9 @@ pub(crate) struct Update {
     /// A label to take away; repeat for more
     #[arg(long, value_name = "KEY")]
     remove_label: Vec<String>,
+    /// The queue that it stands below; `none` for the top
+    #[arg(long, value_name = "QUEUE", value_parser = limits::name_or_none)]
+    parent: Option<OrNone<String>>,
     /// Whether its jobs are kept from being leased
     #[arg(long, value_name = "BOOL")]
     cordoned: Option<bool>,
@@ -137,6 +143,7 @@ async fn create(context: &Context, arguments: Create) -> anyhow::Result<()> {
         jobs_queued_max: arguments.jobs_queued_max,
         rate: arguments.rate.map(|per_second| rate(per_second, burst)),
         retry: Vec::new(),
+        parent: arguments.parent,
     };
     match context.client.queue(&name).await {
         Err(error) if error.is_not_found() => {}
@@ -175,6 +182,9 @@ async fn update(context: &Context, arguments: Update) -> anyhow::Result<()> {
     settings.limits.extend(arguments.limit.iter().cloned());
     settings.weight = arguments.weight.unwrap_or(settings.weight);
     settings.cordoned = arguments.cordoned.unwrap_or(settings.cordoned);
+    if let Some(OrNone(parent)) = arguments.parent {
+        settings.parent = parent;
+    }
     if let Some(OrNone(max)) = arguments.jobs_queued_max {
         settings.jobs_queued_max = max;
     }

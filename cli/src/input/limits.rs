@@ -35,12 +35,17 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
 }
 
 /// A value, or `none`, which takes away what was set.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OrNone<T>(pub(crate) Option<T>);
 
 /// A number of jobs, or `none`.
 pub(crate) fn number_or_none(text: &str) -> Result<OrNone<u64>, String> {
     or_none(text, number)
+}
+
+/// A name, or `none`.
+pub(crate) fn name_or_none(text: &str) -> Result<OrNone<String>, String> {
+    or_none(text, |name| Ok(name.to_owned()))
 }
 
 /// Jobs a second, or `none`.
@@ -72,6 +77,7 @@ pub(crate) fn text(settings: &QueueSettings) -> String {
         let (class, pool) = (star(&limit.class), star(&limit.pool));
         parts.push(format!("{class}/{pool}:{}", amounts.join(",")));
     }
+    parts.extend(settings.parent.as_ref().map(|parent| format!("below {parent}")));
     parts.extend(settings.jobs_queued_max.map(|max| format!("queued {max}")));
     parts.extend(settings.rate.map(|rate| format!("{}/s burst {}", rate.per_second, rate.burst)));
     let rules = settings.retry.len();

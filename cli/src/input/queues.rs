@@ -38,6 +38,7 @@ struct Fields {
     rate: Option<Rate>,
     #[serde(default)]
     retry: Vec<RetryRule>,
+    parent: Option<String>,
     #[serde(flatten)]
     rest: BTreeMap<String, serde_yaml_ng::Value>,
 }
@@ -84,8 +85,9 @@ fn queue(fields: Fields) -> anyhow::Result<FileQueue> {
         }
         (None, None) => 1.0,
     };
-    let Fields { labels, cordoned, limits, jobs_queued_max, rate, retry, .. } = fields;
-    let settings = QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate, retry };
+    let Fields { labels, cordoned, limits, jobs_queued_max, rate, retry, parent, .. } = fields;
+    let settings =
+        QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate, retry, parent };
     Ok(FileQueue { name: fields.name, settings, ignored: fields.rest.into_keys().collect() })
 }
 

@@ -4,11 +4,12 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use muster_api::bus::{CloseQueue, ShardReply, ShardRequest};
+use muster_api::http::ErrorCode;
 use muster_core::control::Control;
 
 use crate::control::{change, refresh};
 use crate::gateway::Gateway;
-use crate::problem::Answer;
+use crate::problem::{Answer, Failure};
 use crate::routes::Segments;
 use crate::shards::unexpected;
 
@@ -18,6 +19,10 @@ pub(crate) async fn delete(
 ) -> Answer<StatusCode> {
     refresh(&gateway).await?;
     let incarnation = gateway.queue(&name).await?.incarnation;
+    if let Some(below) = gateway.control().below(&name).next() {
+        let detail = format!("queue `{below}` stands below `{name}`");
+        return Err(Failure::new(ErrorCode::QueueInUse, detail));
+    }
     let request = ShardRequest::CloseQueue(CloseQueue {
         command: gateway.command_id(),
         queue: name.clone(),

@@ -35,13 +35,15 @@ fn shown(name: &str, queue: &Queue) -> http::Queue {
             burst: rate.burst,
         }),
         retry: queue.retry.as_deref().map(retry::rules).unwrap_or_default(),
+        parent: queue.parent.clone(),
     };
     http::Queue { name: name.to_owned(), settings }
 }
 
 /// The queue behind settings.
 fn set(settings: QueueSettings) -> Result<Queue, Error> {
-    let QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate, retry } = settings;
+    let QueueSettings { weight, labels, cordoned, limits, jobs_queued_max, rate, retry, parent } =
+        settings;
     let amount = |(name, text): (String, String)| Ok((name, Amount::parse(&text)?));
     let limit = |QueueLimit { class, pool, resources }| {
         let resources = resources.into_iter().map(amount).collect::<Result<_, Error>>()?;
@@ -55,6 +57,7 @@ fn set(settings: QueueSettings) -> Result<Queue, Error> {
         jobs_queued_max,
         rate: rate.map(|rate| Rate::new(rate.per_second, rate.burst)).transpose()?,
         retry: retry::policy(&retry).map_err(|(field, reason)| Error::Retry(field, reason))?,
+        parent,
         incarnation: 0,
     })
 }

@@ -237,6 +237,7 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
         jobs_queued_max: Some(1),
         rate: Some(rate),
         retry: vec![retry_rule()],
+        parent: Some(String::new()),
         ..http::QueueSettings::default()
     };
     let least = http::QueueSettings::default();

@@ -25,6 +25,7 @@ use super::pace::{Pace, Paces};
 use super::round::{Claims, Numbers, total};
 use super::status::thousandths;
 use super::table::{ClusterState, NodeState, QueueState, Table};
+use super::tree;
 use super::usage::Usage;
 
 /// Queues that go before another and are named.
@@ -299,12 +300,12 @@ impl Shares {
                 Some((name, control.queues.get(&**name)?.weight_millis, queue))
             })
             .collect();
-        let demands = known.iter().map(|(_, weight, queue)| {
+        let demands = known.iter().map(|(name, _, queue)| {
             let mut demand = queue.holds.clone();
             demand.add(&queue.demand);
-            (*weight, numbers.amounts(&demand))
+            (*name, numbers.amounts(&demand))
         });
-        let fair = solve::fair_shares(&total, &demands.collect::<Vec<_>>());
+        let fair = tree::shares(control, &total, demands.collect());
         let shares = known.iter().zip(fair).map(|((name, weight, queue), share)| {
             let actual = solve::dominant_share(&total, &numbers.amounts(&queue.holds));
             let weight = thousandths(*weight);

@@ -15,6 +15,7 @@ mod round;
 mod search;
 mod status;
 mod table;
+mod tree;
 mod usage;
 
 use std::collections::BTreeMap;

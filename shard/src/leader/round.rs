@@ -21,6 +21,7 @@ use super::order::ordered;
 use super::preempt::{AllVictims, Row, Victims};
 use super::search::Stuck;
 use super::table::Table;
+use super::tree;
 use super::{avoid, caps};
 
 mod claims;
@@ -244,6 +245,12 @@ impl Round {
             protected: limits.protected,
         };
         caps::put_floating(table, control, &numbers.resources, &mut problem);
+        let asked = problem.queues.iter().map(|queue| queue.demand.clone());
+        let asked = queues.iter().zip(asked).collect();
+        if let Some(weights) = tree::weights(control, &problem.total, asked) {
+            let inputs = problem.queues.iter_mut().zip(weights);
+            inputs.for_each(|(queue, weight)| queue.weight = weight);
+        }
         let Numbers { resources, shapes, .. } = numbers;
         let keys = shapes.iter().map(|shape| shape.key()).collect();
         Some(Self { problem, resources, queues, shards, nodes, shapes, keys, priorities })

@@ -13,6 +13,7 @@ use muster_core::solve;
 use super::pace::Paces;
 use super::round::{Numbers, total};
 use super::table::{ClusterState, QueueState, Table};
+use super::tree;
 use super::usage::{Usage, WHOLE};
 
 /// The pool as it is shown: capacity, shares, clusters.
@@ -37,7 +38,7 @@ pub(super) fn status(
         let mut demand = held.clone();
         demand.add(&queue.demand);
         all_held.add(held);
-        demands.push((weight, numbers.amounts(&demand)));
+        demands.push((name, numbers.amounts(&demand)));
         rows.push(http::QueueShare {
             queue: name.to_string(),
             weight: thousandths(weight),
@@ -52,7 +53,7 @@ pub(super) fn status(
             preempted_last_hour: paces.preempted_of(name, now),
         });
     }
-    for (row, share) in rows.iter_mut().zip(solve::fair_shares(&total, &demands)) {
+    for (row, share) in rows.iter_mut().zip(tree::shares(control, &total, demands)) {
         row.ideal_share = share.ideal;
         row.demand_share = share.demand;
     }

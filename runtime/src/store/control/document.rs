@@ -77,6 +77,8 @@ struct QueueDocument {
     rate: Option<RateDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry: Option<Vec<RuleDetail>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
     incarnation: u64,
 }
 
@@ -107,6 +109,7 @@ impl From<Queue> for QueueDocument {
             jobs_queued_max,
             rate,
             retry,
+            parent,
             incarnation,
         } = queue;
         let retry = retry.as_deref().map(policy::of_policy);
@@ -118,7 +121,17 @@ impl From<Queue> for QueueDocument {
         };
         let rate = rate.map(Into::into);
         let limits = limits.into_iter().map(limit).collect();
-        Self { weight_millis, labels, cordoned, limits, jobs_queued_max, rate, retry, incarnation }
+        Self {
+            weight_millis,
+            labels,
+            cordoned,
+            limits,
+            jobs_queued_max,
+            rate,
+            retry,
+            parent,
+            incarnation,
+        }
     }
 }
 
@@ -134,6 +147,7 @@ impl TryFrom<QueueDocument> for Queue {
             jobs_queued_max,
             rate,
             retry,
+            parent,
             incarnation,
         } = queue;
         let retry = retry.map(policy::into_policy).transpose()?;
@@ -154,6 +168,7 @@ impl TryFrom<QueueDocument> for Queue {
             jobs_queued_max,
             rate,
             retry,
+            parent,
             incarnation,
         })
     }
@@ -323,11 +338,13 @@ mod tests {
             limits: vec![limit],
             jobs_queued_max: Some(1000),
             rate: Some(Rate { per_second_millis: 50_000, burst: 7 }),
+            parent: Some("team".to_owned()),
             ..Queue::default()
         };
-        let control = Control::default().with_queue("b", limited).unwrap();
+        let control = Control::default().with_queue("team", Queue::default()).unwrap();
+        let control = control.with_queue("b", limited).unwrap();
         let text = encode(&control, "03");
-        let expected = r#"{"weightMillis":1000,"cordoned":false,"incarnation":1,
+        let expected = r#"{"weightMillis":1000,"cordoned":false,"incarnation":2,"parent":"team",
             "limits":[{"class":"spare","resources":{"cpu":"100","memory":"12.5%"}}],
             "jobsQueuedMax":1000,"rate":{"perSecondMillis":50000,"burst":7}}"#;
         assert_eq!(json(&text)["queues"]["b"], json(expected.as_bytes()));
