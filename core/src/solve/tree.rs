@@ -222,7 +222,8 @@ mod tests {
             let leaves: Vec<Leaf> =
                 queues.iter().map(|(weight, _, demand)| leaf(*weight, None, demand)).collect();
             let expected = fair_shares(&total, &flat);
-            for (share, expected) in fair_shares_in_tree(&total, &[], &leaves).iter().zip(expected) {
+            let shares = fair_shares_in_tree(&total, &[], &leaves);
+            for (share, expected) in shares.iter().zip(expected) {
                 prop_assert!((share.ideal - expected.ideal).abs() < 1e-9, "{share:?} {expected:?}");
                 prop_assert_eq!(share.demand, expected.demand);
             }
@@ -247,7 +248,8 @@ mod tests {
                 prop_assert!(share.ideal <= rising.demand + 1e-9);
             }
             for resource in 0..total.len() {
-                let used = shares.iter().zip(&all).map(|(share, all)| share.ideal * all.mix[resource]);
+                let used = shares.iter().zip(&all);
+                let used = used.map(|(share, all)| share.ideal * all.mix[resource]);
                 prop_assert!(used.sum::<f64>() <= 1.0 + 1e-9);
             }
         }

@@ -99,12 +99,7 @@ impl Blocker {
                  there must be {cardinality}"
             ),
             Self::GangRoom { gang, cardinality, uniform } => {
-                let uniform = uniform.as_ref().map(|label| format!(" and one value of {label}"));
-                let uniform = uniform.unwrap_or_default();
-                format!(
-                    "its gang `{gang}` needs room for all {cardinality} members at once, on one \
-                     cluster{uniform}"
-                )
+                gang_room(gang, *cardinality, uniform.as_deref())
             }
             Self::RoomKept { queues } => format!(
                 "room is kept for jobs of {} that have waited too long",
@@ -139,6 +134,14 @@ impl Blocker {
             Self::Unknown => "something that this version does not know".to_owned(),
         }
     }
+}
+
+fn gang_room(gang: &str, cardinality: u64, uniform: Option<&str>) -> String {
+    let uniform = uniform.map(|label| format!(" and one value of {label}")).unwrap_or_default();
+    format!(
+        "its gang `{gang}` needs room for all {cardinality} members at once, on one \
+         cluster{uniform}"
+    )
 }
 
 impl ShapeFit {

@@ -63,8 +63,8 @@ impl Orders {
 
 impl Order {
     /// How many jobs of the place's priority stand before a job. The jobs of a gang stand where the
-    /// first of them does, which `gang` tells of a gang's shape. What has to be looked at one by one
-    /// is bounded: beyond that it is told between which numbers it is.
+    /// first of them does, which `gang` tells of a gang's shape. What has to be looked at one by
+    /// one is bounded: beyond that it is told between which numbers it is.
     pub(in crate::shard) fn ahead_of(
         &self,
         place: Place,
