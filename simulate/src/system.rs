@@ -3,7 +3,7 @@
 //!
 //! One shard, one worker: how jobs are spread over shards does not change what a leader decides.
 //! What only costs requests in a simulation, and decides nothing, is done less often than in a
-//! deployment: heartbeats, comparisons, history, checkpoints.
+//! deployment, or not at all: heartbeats, comparisons, history, checkpoints, records of rounds.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -123,6 +123,7 @@ impl Site {
             cluster_timeout: HumanDuration::secs(600),
             offer_interval: HumanDuration(OFFER_INTERVAL),
             deletes_per_second: 0,
+            rounds_interval: HumanDuration::millis(0),
             ..muster_shard::Config::default()
         };
         if let Some(share) = scenario.protected_share {
