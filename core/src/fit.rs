@@ -25,6 +25,8 @@ pub struct Node<'a> {
     pub allocatable: &'a Resources,
     /// What is free.
     pub free: &'a Resources,
+    /// Whether the job keeps away from it.
+    pub is_avoided: bool,
     /// Whether anything new is placed there.
     pub is_open: bool,
 }
@@ -38,6 +40,8 @@ pub enum Obstacle {
     Affinity,
     /// The job does not tolerate this taint.
     Taint(Taint),
+    /// The job keeps away from the node, because attempts of it failed there.
+    Avoided,
     /// Even empty, the node has too little of this resource.
     TooSmall(Name),
     /// Nothing new is placed there: it is cordoned, draining or not ready.
@@ -183,6 +187,9 @@ fn obstacle(shape: &Shape, node: &Node<'_>) -> Option<(Obstacle, Option<Lack>)> 
         };
         return Some((obstacle, None));
     }
+    if node.is_avoided {
+        return Some((Obstacle::Avoided, None));
+    }
     if let Some(lack) = largest_lack(&shape.request, node.allocatable) {
         return Some((Obstacle::TooSmall(lack.resource.clone()), Some(lack)));
     }
@@ -223,7 +230,7 @@ mod tests {
         let (cluster, none) = (Name::from("c"), BTreeMap::new());
         let taints =
             [Taint { key: "gpu".into(), value: "true".into(), effect: "NoSchedule".into() }];
-        let names: Vec<Name> = (0..7).map(|n| Name::from(format!("n{n}").as_str())).collect();
+        let names: Vec<Name> = (0..8).map(|n| Name::from(format!("n{n}").as_str())).collect();
         let (large, small) = (amounts(16, 64), amounts(4, 64));
         let free = [amounts(2, 64), amounts(7, 64), amounts(16, 3), amounts(0, 0)];
         let node = |name: usize, free, allocatable| Node {
@@ -233,6 +240,7 @@ mod tests {
             taints: &[],
             allocatable,
             free,
+            is_avoided: false,
             is_open: true,
         };
         let nodes = [
@@ -243,12 +251,13 @@ mod tests {
             Node { taints: &taints, ..node(4, &large, &large) },
             Node { is_open: false, ..node(5, &free[3], &large) },
             node(6, &large, &large),
+            Node { is_avoided: true, ..node(7, &large, &large) },
         ];
         let shape = Shape::of_request(amounts(8, 8));
         let fit = Fit::of(&shape, nodes);
         let found = &fit.clusters["c"];
-        assert_eq!((found.nodes, found.room, found.ever), (7, 1, 4));
-        assert_eq!((fit.nodes(), fit.room(), fit.ever(), fit.closed()), (7, 1, 4, 1));
+        assert_eq!((found.nodes, found.room, found.ever), (8, 1, 4));
+        assert_eq!((fit.nodes(), fit.room(), fit.ever(), fit.closed()), (8, 1, 4, 1));
         let of = |obstacle: &Obstacle| {
             let nodes = &found.obstacles[obstacle];
             let Miss { node, has, lacks } = &nodes.nearest;
@@ -262,6 +271,7 @@ mod tests {
         assert_eq!(of(&Obstacle::TooSmall("cpu".into())), miss(1, "n3", "4", "4"));
         assert_eq!(of(&Obstacle::Taint(taints[0].clone())), miss(1, "n4", "0", "0"));
         assert_eq!(of(&Obstacle::Closed), miss(1, "n5", "0", "0"));
-        assert_eq!(found.obstacles.len(), 5);
+        assert_eq!(of(&Obstacle::Avoided), miss(1, "n7", "0", "0"));
+        assert_eq!(found.obstacles.len(), 6);
     }
 }

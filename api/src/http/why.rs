@@ -268,8 +268,8 @@ pub struct ClusterFit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuledOut {
-    /// `label`, `affinity`, `taint`, `tooSmall` (even empty), `closed` (cordoned, draining or not
-    /// ready) or `noRoom`.
+    /// `label`, `affinity`, `taint`, `avoided` (attempts failed there), `tooSmall` (even empty),
+    /// `closed` (cordoned, draining or not ready) or `noRoom`.
     pub reason: String,
     /// The label, taint or resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -262,7 +262,9 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
     };
     check("PoolSettings", settings, http::PoolSettings::default());
     check("Pool", http::Pool::default(), http::Pool::default());
-    check("QueueShare", http::QueueShare::default(), http::QueueShare::default());
+    let usage = [("cpu".to_owned(), "1".to_owned())].into();
+    let full = http::QueueShare { decayed_usage: usage, ..http::QueueShare::default() };
+    check("QueueShare", full, http::QueueShare::default());
     check("Cluster", http::Cluster::default(), http::Cluster::default());
     check("PoolList", request::PoolList::default(), request::PoolList::default());
     let cordon = http::Cordon {

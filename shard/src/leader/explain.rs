@@ -20,13 +20,12 @@ use muster_core::resources::{Resources, dense, from_dense};
 use muster_core::shape::Shape;
 use muster_core::solve;
 
-use super::caps;
 use super::pace::{Pace, Paces};
 use super::round::{Claims, Numbers, total};
 use super::status::thousandths;
 use super::table::{ClusterState, NodeState, QueueState, Table};
-use super::tree;
 use super::usage::Usage;
+use super::{avoid, caps, tree};
 
 /// Queues that go before another and are named.
 const NAMED_MAX: usize = 10;
@@ -380,6 +379,7 @@ fn estimate(place: &LinePlace, pace: Pace, is_lasting: bool) -> Estimate {
 fn fit(table: &Table, control: &Control, shape: &Shape) -> Fit {
     let mut fit = Fit::default();
     let shape = &of_nodes(table, control, shape);
+    let avoids = avoid::has_another(table, control, shape);
     for (cluster, state) in &table.clusters {
         let frees = frees(state, shape);
         let nodes = state.nodes.iter().zip(&frees).map(|((name, node), free)| Node {
@@ -389,6 +389,7 @@ fn fit(table: &Table, control: &Control, shape: &Shape) -> Fit {
             taints: &node.taints,
             allocatable: &node.allocatable,
             free,
+            is_avoided: avoids && shape.keeps_away(cluster, name),
             is_open: node.schedulable && !control.cordons.hold(cluster, name),
         });
         fit.clusters.extend(Fit::of(shape, nodes).clusters);
@@ -433,6 +434,7 @@ fn ruled_out((obstacle, nodes): (&Obstacle, &Nodes)) -> RuledOut {
             let text = format!("{}{value}{}:{}", taint.key, taint.value, taint.effect);
             ("taint", Some(text), false)
         }
+        Obstacle::Avoided => ("avoided", None, false),
         Obstacle::TooSmall(resource) => ("tooSmall", Some(resource.to_string()), true),
         Obstacle::Closed => ("closed", None, false),
         Obstacle::Lacks(resource) => ("noRoom", Some(resource.to_string()), true),

@@ -91,12 +91,13 @@ impl Blocker {
                 "jobs of its pool hold {held} of {limit} {resource}, and it asks for {requested}"
             ),
             Self::PoolRate { pool, per_second, burst } => format!(
-                "the rate of pool `{pool}`, {per_second} jobs a second ({burst} at once), is used up"
+                "the rate of pool `{pool}`, {per_second} jobs a second ({burst} at once), is used \
+                 up"
             ),
             Self::HeldBack { detail } => detail.clone(),
             Self::GangWaiting { gang, live, waiting, cardinality } => format!(
-                "its gang `{gang}` is not whole: {waiting} of {live} members that are there wait, and \
-                 there must be {cardinality}"
+                "its gang `{gang}` is not whole: {waiting} of {live} members that are there wait, \
+                 and there must be {cardinality}"
             ),
             Self::GangRoom { gang, cardinality, uniform } => {
                 gang_room(gang, *cardinality, uniform.as_deref())
@@ -245,6 +246,9 @@ fn reason(count: u64, nearest: &RuledOut, cluster: &str) -> String {
         "label" => format!("{nodes} {} not the label {what}", verb("has", "have")),
         "affinity" => format!("{nodes} {} not meet its affinity", verb("does", "do")),
         "taint" => format!("{nodes} {} the untolerated taint {what}", verb("has", "have")),
+        "avoided" => {
+            format!("{nodes} {} avoided, since attempts failed there", verb("is", "are"))
+        }
         "closed" => format!("{nodes} {} nothing new", verb("takes", "take")),
         "tooSmall" => format!(
             "{nodes} {} too small by {lacks} {what}{or_more}, the largest `{node}` of `{cluster}` \
