@@ -39,7 +39,8 @@ pub(crate) struct Create {
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     name: Option<String>,
     /// Queues as YAML or JSON (`name`, `weight`, `labels`, `cordoned`, `limits`, `jobsQueuedMax`,
-    /// `rate`, `retry`, `parent`), Armada's queue files too; those that exist are set to what the file says
+    /// `rate`, `retry`, `parent`), Armada's queue files too; those that exist are set to what the
+    /// file says
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Its weight: twice the weight, twice the share

@@ -304,7 +304,12 @@ impl Shares {
             demand.add(&queue.demand);
             (*name, numbers.amounts(&demand))
         });
-        let fair = tree::shares(control, &total, demands.collect());
+        let demands: Vec<_> = demands.collect();
+        // As the rounds compare them.
+        let in_tree = tree::weights(control, &total, demands.clone());
+        let flat = || known.iter().map(|(_, weight, _)| *weight).collect();
+        let weights: Vec<u64> = in_tree.unwrap_or_else(flat);
+        let fair = tree::shares(control, &total, demands);
         let shares = known.iter().zip(fair).map(|((name, weight, queue), share)| {
             let actual = solve::dominant_share(&total, &numbers.amounts(&queue.holds));
             let weight = thousandths(*weight);
@@ -312,13 +317,13 @@ impl Shares {
             (Arc::clone(name), share)
         });
         let queues: BTreeMap<Name, ShareWhy> = shares.collect();
-        let level = |(name, weight, queue): &(&Name, u64, &QueueState)| {
+        let level = |((name, _, queue), weight): (&(&Name, u64, &QueueState), u64)| {
             let mut counted = queue.holds.clone();
             counted.add(&past.usage.of(name, past.usage_weight));
             let counted = solve::dominant_share(&total, &numbers.amounts(&counted));
-            (Arc::clone(*name), counted / thousandths(*weight))
+            (Arc::clone(*name), counted / thousandths(weight))
         };
-        let levels = known.iter().map(level).collect();
+        let levels = known.iter().zip(weights).map(level).collect();
         Self { total, resources: numbers.resources, queues, levels }
     }
 }

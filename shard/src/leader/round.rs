@@ -11,13 +11,13 @@ use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources, dense, from_dense};
 use muster_core::shape::{Shape, ShapeKey};
 use muster_core::solve::{
-    self, Cause, ClaimedFrom, ClassIn, Plan, Problem, QueueIn, Reason, RunIn, RunningIn, ShapeIn,
+    self, Cause, ClaimedFrom, ClassIn, Plan, Problem, Reason, RunningIn, ShapeIn,
 };
 use muster_core::time::Timestamp;
 
 use self::gangs::Gangs;
 use self::nodes::Nodes;
-use super::order::ordered;
+use self::queues::Queues;
 use super::preempt::{AllVictims, Row, Victims};
 use super::search::Stuck;
 use super::table::Table;
@@ -27,6 +27,7 @@ use super::{avoid, caps};
 mod claims;
 mod gangs;
 mod nodes;
+mod queues;
 mod record;
 
 #[cfg(test)]
@@ -425,53 +426,6 @@ fn push(all: &mut Vec<Victims>, victims: Victims) {
 pub(super) fn ordinal(names: &[&Name], name: &Name) -> u32 {
     let place = names.binary_search(&name).expect("it is one of them");
     u32::try_from(place).expect("fewer than 2^32 names")
-}
-
-/// The queues of a pool, and what of them counts.
-#[derive(Default)]
-struct Queues {
-    names: Vec<Name>,
-    shards: Vec<u16>,
-    inputs: Vec<QueueIn>,
-    priorities: Vec<Vec<u32>>,
-}
-
-impl Queues {
-    fn of(
-        table: &Table,
-        control: &Control,
-        (overdue, keeps): (Timestamp, impl Fn(&Name, &Shape) -> bool),
-        numbers: &mut Numbers,
-    ) -> Self {
-        let mut queues = Self::default();
-        for (name, queue) in &table.queues {
-            let Some(settings) = control.queues.get(&**name) else { continue };
-            // A queue that gets nothing now still counts for nobody: shares are compared only among
-            // those that ask.
-            let ask = !settings.cordoned && table.is_reachable(queue.shard);
-            let known = if ask { ordered(queue, control) } else { Vec::new() };
-            let runs = known.iter().map(|(_, s, n, since)| RunIn {
-                shape: numbers.shape(s),
-                count: *n,
-                is_overdue: *since < overdue && keeps(name, s),
-            });
-            let mut demand = queue.holds.clone();
-            if ask {
-                demand.add(&queue.demand);
-            }
-            queues.inputs.push(QueueIn {
-                weight: settings.weight_millis,
-                runs: runs.collect(),
-                allocated: numbers.amounts(&queue.holds),
-                demand: numbers.amounts(&demand),
-                ..QueueIn::default()
-            });
-            queues.priorities.push(known.iter().map(|(priority, ..)| *priority).collect());
-            queues.names.push(Arc::clone(name));
-            queues.shards.push(queue.shard);
-        }
-        queues
-    }
 }
 
 /// What runs, as far as queue and node take part.

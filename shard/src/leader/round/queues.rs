@@ -1,0 +1,60 @@
+//! The queues of a round, and what of them counts.
+
+use std::sync::Arc;
+
+use muster_core::Name;
+use muster_core::control::Control;
+use muster_core::shape::Shape;
+use muster_core::solve::{QueueIn, RunIn};
+use muster_core::time::Timestamp;
+
+use super::super::order::ordered;
+use super::super::table::Table;
+use super::Numbers;
+
+/// The queues of a pool, and what of them counts.
+#[derive(Default)]
+pub(super) struct Queues {
+    pub(super) names: Vec<Name>,
+    pub(super) shards: Vec<u16>,
+    pub(super) inputs: Vec<QueueIn>,
+    pub(super) priorities: Vec<Vec<u32>>,
+}
+
+impl Queues {
+    pub(super) fn of(
+        table: &Table,
+        control: &Control,
+        (overdue, keeps): (Timestamp, impl Fn(&Name, &Shape) -> bool),
+        numbers: &mut Numbers,
+    ) -> Self {
+        let mut queues = Self::default();
+        for (name, queue) in &table.queues {
+            let Some(settings) = control.queues.get(&**name) else { continue };
+            // A queue that gets nothing now still counts for nobody: shares are compared only among
+            // those that ask.
+            let ask = !settings.cordoned && table.is_reachable(queue.shard);
+            let known = if ask { ordered(queue, control) } else { Vec::new() };
+            let runs = known.iter().map(|(_, s, n, since)| RunIn {
+                shape: numbers.shape(s),
+                count: *n,
+                is_overdue: *since < overdue && keeps(name, s),
+            });
+            let mut demand = queue.holds.clone();
+            if ask {
+                demand.add(&queue.demand);
+            }
+            queues.inputs.push(QueueIn {
+                weight: settings.weight_millis,
+                runs: runs.collect(),
+                allocated: numbers.amounts(&queue.holds),
+                demand: numbers.amounts(&demand),
+                ..QueueIn::default()
+            });
+            queues.priorities.push(known.iter().map(|(priority, ..)| *priority).collect());
+            queues.names.push(Arc::clone(name));
+            queues.shards.push(queue.shard);
+        }
+        queues
+    }
+}
