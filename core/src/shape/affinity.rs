@@ -68,6 +68,20 @@ impl Affinity {
         })
     }
 
+    /// The labels that it speaks of: nodes that differ in others only are equal to it.
+    pub fn labels(&self) -> impl Iterator<Item = &Name> {
+        let requirements = self.terms.iter().flat_map(|term| &term.requirements);
+        requirements.filter_map(|requirement| match requirement {
+            Requirement::In(label, _)
+            | Requirement::NotIn(label, _)
+            | Requirement::Exists(label)
+            | Requirement::DoesNotExist(label)
+            | Requirement::Gt(label, _)
+            | Requirement::Lt(label, _) => Some(label),
+            Requirement::Named(_) | Requirement::NotNamed(_) => None,
+        })
+    }
+
     /// Its part of a shape's canonical text.
     pub(super) fn write(&self, text: &mut String) {
         count(text, self.terms.len());

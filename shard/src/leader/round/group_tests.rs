@@ -11,14 +11,17 @@ use super::testing::terms;
 use super::*;
 use crate::leader::table::Taken;
 
-/// A table of one cluster `c` with these nodes, all alike, and one queue that has a job of each
+/// A table of one cluster `c` with these nodes, alike but for a label of which no shape speaks, and
+/// one queue that has a job of each
 /// of these shapes.
 fn table(nodes: &[&str], shapes: Vec<Shape>) -> Table {
     let mut table = Table::new("default");
     let amounts = || ["cpu", "pods"].map(|name| (name.to_owned(), "8".to_owned())).into();
     let node = |name: &&str| bus::Node {
         name: (*name).to_owned(),
-        labels: [("zone".to_owned(), "a".to_owned())].into(),
+        labels: [("zone", "a"), ("hostname", *name)]
+            .map(|(label, value)| (label.to_owned(), value.to_owned()))
+            .into(),
         taints: vec![],
         allocatable: amounts(),
         free: amounts(),

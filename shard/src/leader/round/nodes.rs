@@ -15,6 +15,7 @@ use super::Numbers;
 /// Nodes that are equal to every shape, resources aside.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Group {
+    /// Those that any shape speaks of: many nodes have some that only they have.
     pub(super) labels: BTreeMap<Name, Name>,
     taints: Vec<Taint>,
     /// The name of its only node, where a shape speaks of that.
@@ -49,6 +50,7 @@ impl Nodes {
     ) -> Self {
         let mut nodes = Self::default();
         let mut known: BTreeMap<Group, u32> = BTreeMap::new();
+        let spoken_of = spoken_of(&numbers.shapes);
         let affinities = numbers.shapes.iter().filter_map(|shape| shape.affinity.as_ref());
         let named: BTreeSet<&Name> = affinities.flat_map(Affinity::names).collect();
         let avoided: BTreeSet<&(Name, Name)> =
@@ -61,7 +63,7 @@ impl Nodes {
             };
             for (name, node) in state.nodes.iter().filter(|(name, node)| open(name, node)) {
                 let key = Group {
-                    labels: node.labels.clone(),
+                    labels: of_interest(&node.labels, &spoken_of),
                     taints: node.taints.clone(),
                     name: named.get(name).map(|name| Name::clone(name)),
                     avoided: Some((Name::clone(cluster), Name::clone(name)))
@@ -80,6 +82,22 @@ impl Nodes {
         }
         nodes
     }
+}
+
+/// The labels that shapes speak of.
+fn spoken_of(shapes: &[Arc<Shape>]) -> BTreeSet<&Name> {
+    let mut labels = BTreeSet::new();
+    for shape in shapes {
+        labels.extend(shape.node_selector.keys());
+        labels.extend(shape.affinity.iter().flat_map(Affinity::labels));
+        labels.extend(shape.gang.iter().filter_map(|gang| gang.uniformity.as_ref()));
+    }
+    labels
+}
+
+fn of_interest(labels: &BTreeMap<Name, Name>, spoken_of: &BTreeSet<&Name>) -> BTreeMap<Name, Name> {
+    let of_interest = spoken_of.iter().filter_map(|name| labels.get_key_value(*name));
+    of_interest.map(|(name, value)| (Arc::clone(name), Arc::clone(value))).collect()
 }
 
 /// What a node has: of what is free, leases are taken off that its executor has not heard of; what
