@@ -12,8 +12,7 @@ use super::*;
 use crate::leader::table::Taken;
 
 /// A table of one cluster `c` with these nodes, alike but for a label of which no shape speaks, and
-/// one queue that has a job of each
-/// of these shapes.
+/// one queue that has a job of each of these shapes.
 fn table(nodes: &[&str], shapes: Vec<Shape>) -> Table {
     let mut table = Table::new("default");
     let amounts = || ["cpu", "pods"].map(|name| (name.to_owned(), "8".to_owned())).into();
