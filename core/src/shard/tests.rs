@@ -176,6 +176,22 @@ impl Driven {
         jobs_of(&self.run(Command::Submit(submit)))
     }
 
+    /// Why these jobs are not taken in.
+    fn refused(&mut self, jobs: Vec<NewJob>) -> String {
+        let submit = Submit {
+            queue: "q".into(),
+            incarnation: 1,
+            job_set: "set".into(),
+            key: None,
+            queued_max: None,
+            jobs,
+        };
+        match self.run(Command::Submit(submit)) {
+            Outcome::Refused(refusal) => refusal.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn lease(&mut self, queue: &str, cpu: i64, count: u32) -> Vec<(JobRef, u32)> {
         self.lease_shape(queue, shape(cpu).key(), count)
     }

@@ -38,21 +38,6 @@ fn lease(driven: &mut Driven, picks: Vec<Pick>) -> Vec<(JobRef, u32)> {
     }
 }
 
-fn refused(driven: &mut Driven, jobs: Vec<NewJob>) -> String {
-    let submit = Submit {
-        queue: "q".into(),
-        incarnation: 1,
-        job_set: "set".into(),
-        key: None,
-        queued_max: None,
-        jobs,
-    };
-    match driven.run(Command::Submit(submit)) {
-        Outcome::Refused(refusal @ Refusal::NoMember { .. }) => refusal.to_string(),
-        other => panic!("{other:?}"),
-    }
-}
-
 fn states(shard: &Shard, jobs: &[JobRef]) -> Vec<Option<JobState>> {
     let finished = |job| shard.finished_of(job).map(|finished| finished.state);
     jobs.iter().map(|job| shard.job(*job).map(|job| job.state).or(finished(*job))).collect()
@@ -164,17 +149,17 @@ fn who_cannot_be_a_member_is_refused_with_the_whole_submission() {
         (NewJob { count: Some(3), ..member(1, 1, "g", 3) }, "it would have 5 members, not 3"),
     ];
     for (job, expected) in cases {
-        let said = refused(&mut driven, vec![member(0, 1, "g", 3), job]);
+        let said = driven.refused(vec![member(0, 1, "g", 3), job]);
         assert!(said.starts_with("line 2 cannot be a member of gang `g`: "), "{said}");
         assert!(said.contains(expected), "{said}");
     }
     assert_eq!(driven.shard.live(), 1, "nothing of a refused submission is there");
     let many = (0..20).map(|line| member(line, 1 + line as i64, "h", 20)).collect();
-    assert!(refused(&mut driven, many).contains("more than 16 different shapes"));
+    assert!(driven.refused(many).contains("more than 16 different shapes"));
     driven.submit("q", (0..2).map(|line| member(line, 1, "g", 3)).collect(), None);
     let leased = lease_all(&mut driven);
     driven.report(leased[0].0, 1, RunStatus::Succeeded(exit()));
-    assert!(refused(&mut driven, vec![member(0, 1, "g", 3)]).contains("the gang has started"));
+    assert!(driven.refused(vec![member(0, 1, "g", 3)]).contains("the gang has started"));
 }
 
 #[test]

@@ -22,21 +22,6 @@ fn client(name: &str) -> (On, When) {
     (On::Client(name.into()), When::Success)
 }
 
-fn refused(driven: &mut Driven, jobs: Vec<NewJob>) -> String {
-    let submit = Submit {
-        queue: "q".into(),
-        incarnation: 1,
-        job_set: "set".into(),
-        key: None,
-        queued_max: None,
-        jobs,
-    };
-    match driven.run(Command::Submit(submit)) {
-        Outcome::Refused(refusal) => refusal.to_string(),
-        other => panic!("{other:?}"),
-    }
-}
-
 /// The state of a job that lives or has just ended, and why it was cancelled.
 fn state(driven: &Driven, job: JobRef) -> (JobState, Option<Name>) {
     match driven.shard.job(job) {
@@ -130,14 +115,14 @@ fn a_dependency_may_have_ended_before_as_long_as_that_is_remembered() {
 fn what_nobody_knows_is_refused_with_the_line_that_names_it() {
     let mut driven = Driven::new();
     let other = driven.submit("elsewhere", vec![named(0, "x")], None)[0];
-    let said = refused(&mut driven, vec![named(0, "x"), depends(1, &[client("y")])]);
+    let said = driven.refused(vec![named(0, "x"), depends(1, &[client("y")])]);
     assert!(
         said.starts_with("line 2: dependsOn: client id `y` is not known in queue `q`"),
         "{said}"
     );
-    let said = refused(&mut driven, vec![depends(0, &[on(other, When::Finish)])]);
+    let said = driven.refused(vec![depends(0, &[on(other, When::Finish)])]);
     assert!(said.starts_with(&format!("line 1: dependsOn: job `{}` is not", other.job)), "{said}");
-    let said = refused(&mut driven, vec![depends(0, &[client("z")]), named(1, "z")]);
+    let said = driven.refused(vec![depends(0, &[client("z")]), named(1, "z")]);
     assert!(said.contains("it is a later line of the submission"), "{said}");
     assert_eq!(driven.shard.live(), 1, "nothing of it was taken in");
     let taken = driven.submit("q", vec![named(0, "z"), depends(1, &[client("z")])], Some(7));
