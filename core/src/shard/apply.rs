@@ -259,7 +259,7 @@ fn end_run(
     let runs = past_runs(job, target.index, run);
     if !to.is_final() {
         let next = next(job, target.index, &changed.change);
-        attempts::set(shard, target, next);
+        attempts::set(shard, target, next, changed.at);
     }
     let own =
         shard.jobs.get(target.job).and_then(|job| attempts::own_shape(shard, job, target.index));

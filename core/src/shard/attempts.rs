@@ -8,6 +8,7 @@ use crate::time::Timestamp;
 use std::sync::Arc;
 
 use super::job::{Body, Job};
+use super::resting::Span;
 
 /// The number of a shape, used once more.
 pub(super) fn take_shape(shard: &mut Shard, shape: &Arc<Shape>) -> u32 {
@@ -39,11 +40,11 @@ pub(super) fn own_shape(shard: &Shard, job: &Job, index: Option<u32>) -> Option<
     shard.shapes.number(shape).filter(|number| *number != job.shape)
 }
 
-/// Something is different with the next attempt at a job or task, which has no run at the moment.
-/// Where it stands is for the caller to settle.
-pub(super) fn set(shard: &mut Shard, target: JobRef, next: Next) {
-    if let Some(at) = next.not_before {
-        shard.resting.insert((at, target));
+/// Something is different with the next attempt at a job or task, whose last run ended at
+/// `begin`. Where it stands is for the caller to settle.
+pub(super) fn set(shard: &mut Shard, target: JobRef, next: Next, begin: Timestamp) {
+    if let Some(end) = next.not_before {
+        shard.resting.insert(target, Span { begin, end });
     }
     let number = next.shape.as_ref().map(|shape| take_shape(shard, shape));
     let Some(job) = shard.jobs.get_mut(target.job) else { return };
@@ -79,10 +80,8 @@ pub(super) fn set(shard: &mut Shard, target: JobRef, next: Next) {
 /// A job or task is over: nothing of the kind comes.
 pub(super) fn forget(shard: &mut Shard, target: JobRef) {
     let next = shard.jobs.get(target.job).and_then(|job| job.next(target.index)).cloned();
-    let Some(Next { not_before, shape, .. }) = next else { return };
-    if let Some(at) = not_before {
-        shard.resting.remove(&(at, target));
-    }
+    let Some(Next { shape, .. }) = next else { return };
+    shard.resting.remove(target);
     if target.index.is_some()
         && let Some(number) = shape.and_then(|shape| shard.shapes.number(&shape))
     {
@@ -92,8 +91,8 @@ pub(super) fn forget(shard: &mut Shard, target: JobRef) {
 
 /// Those whose time has come stand in the orders again.
 pub(super) fn rested(shard: &mut Shard, at: Timestamp) {
-    while let Some((_, target)) = shard.resting.first().copied().filter(|(due, _)| *due <= at) {
-        shard.resting.pop_first();
+    while let Some(target) = shard.resting.over(at) {
+        shard.resting.remove(target);
         let Some(job) = shard.jobs.get(target.job) else { continue };
         let own = own_shape(shard, job, target.index);
         standing::change(shard, target.job, |job| match (&mut job.body, target.index) {

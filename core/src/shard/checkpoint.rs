@@ -145,7 +145,8 @@ fn restore_next(shard: &mut Shard, live: &LiveJob) {
         {
             task.next = Next::default();
         }
-        attempts::set(shard, target, task.next.clone());
+        let begin = task.past.last().and_then(|run| run.ended.as_ref()).map(|(at, _)| *at);
+        attempts::set(shard, target, task.next.clone(), begin.unwrap_or_default());
         let Some(job) = shard.jobs.get(id) else { return };
         let own = attempts::own_shape(shard, job, target.index);
         let waits = task.active.is_none();

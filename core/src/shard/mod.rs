@@ -23,6 +23,7 @@ mod order;
 mod place;
 mod query;
 mod ranges;
+mod resting;
 mod running;
 mod sets;
 mod standing;
@@ -74,8 +75,8 @@ pub struct Shard {
     clusters: BTreeMap<Name, Cluster>,
     commands: commands::Commands,
     dependencies: dependencies::Dependencies,
-    /// Jobs and tasks that are tried again, and not at once, by when.
-    resting: BTreeSet<(Timestamp, JobRef)>,
+    /// Jobs and tasks that are tried again, and not at once.
+    resting: resting::Resting,
     /// What queues say of retries, as it was told last: as the time, what commands are decided by,
     /// and no part of the state.
     policies: Arc<Policies>,
@@ -156,7 +157,7 @@ impl Shard {
             clusters: BTreeMap::new(),
             commands: commands::Commands::default(),
             dependencies: dependencies::Dependencies::default(),
-            resting: BTreeSet::new(),
+            resting: resting::Resting::default(),
             policies: Arc::default(),
             closed: BTreeMap::new(),
             finished: BTreeMap::new(),
@@ -228,7 +229,7 @@ impl Shard {
     /// one.
     #[must_use]
     pub fn is_rest_over(&self, now: Timestamp) -> bool {
-        self.resting.first().is_some_and(|(at, _)| *at <= now)
+        self.resting.over(now).is_some()
     }
 
     /// Has retries be decided by these policies of queues from now on, where a job has none.

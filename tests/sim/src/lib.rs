@@ -283,11 +283,23 @@ async fn settle(shared: &Shared, ledger: &mut Ledger) -> Option<String> {
         }
         let (stalled, took) = (now.duration_since(moved), now.duration_since(healed));
         if stalled >= STALL_BOUND || took >= SETTLE_BOUND {
+            let why = why(shared, ledger).await;
             return Some(format!(
-                "{took:?} after all was healed, {stalled:?} without a change: {what}"
+                "{took:?} after all was healed, {stalled:?} without a change: {what}{why}"
             ));
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+/// What the system itself says of the first job that did not come to its end.
+async fn why(shared: &Shared, ledger: &Ledger) -> String {
+    let live = ledger.tasks().find(|(_, _, task)| !task.standing.is_final());
+    let Some((reference, _, _)) = live else { return String::new() };
+    let ask = http::Ask::get(format!("/api/v1/jobs/{reference}/why"));
+    match http::ask(shared, 0, ask).await {
+        Some(answer) => format!("; of {reference}: {}", String::from_utf8_lossy(&answer.body)),
+        None => format!("; nothing is said of {reference}"),
     }
 }
 

@@ -127,6 +127,28 @@ fn a_job_waits_outside_the_order_until_its_time_comes() {
 }
 
 #[test]
+fn a_rest_that_began_by_a_clock_that_was_ahead_is_over_when_it_is_put_right() {
+    let mut driven = Driven::new();
+    let backoff = Some(Backoff { base_ms: 5_000, factor_millis: 2_000, max_ms: 60_000 });
+    let policy = by(vec![rule(&[], Action::Retry(Retry { backoff, ..retry(9) }))]);
+    let job = driven.submit("q", vec![with(policy, new_job(0, 1, 0, None))], None)[0];
+    let right = driven.now;
+    for (is_ahead_ms, rests) in [(3_600_000, false), (59_000, true)] {
+        assert_eq!(driven.lease("q", 1, 1).len(), 1);
+        driven.now = Timestamp(right.0 + is_ahead_ms);
+        fail(&mut driven, job, "Error");
+        driven.store();
+        driven.checkpoint = Some((driven.durable, driven.shard.records()));
+        driven.shard = driven.recovered();
+        driven.now = right;
+        driven.run(Command::Tick);
+        let held_back = driven.shard.job(job).unwrap().held_back;
+        assert_eq!(held_back.is_some(), rests, "ahead by {is_ahead_ms} ms");
+    }
+    assert_eq!(picture(&driven.replayed(None)), picture(&driven.shard));
+}
+
+#[test]
 fn a_job_that_ran_out_of_memory_gets_more_for_its_next_attempts() {
     let of_memory = |units: i64| {
         let mut shape = Shape::clone(&shape(1));
