@@ -56,6 +56,8 @@ pub enum Mutant {
     RetriesForEver,
     /// More tasks of an array run at once than may.
     RunsAllTasks,
+    /// What becomes of a member of a gang does not become of the others.
+    TearsGangs,
     /// Ids follow the clock when it goes back.
     IdsGoBack,
     /// An executor starts runs without a look whether there is room.
@@ -68,7 +70,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::AcknowledgesEarly,
         Self::TimeoutIsSuccess,
         Self::TimeoutIsFailure,
@@ -93,6 +95,7 @@ impl Mutant {
         Self::StartsAfterFailure,
         Self::RetriesForEver,
         Self::RunsAllTasks,
+        Self::TearsGangs,
         Self::IdsGoBack,
         Self::StartsWithoutRoom,
         Self::KeepsOlderAttempt,

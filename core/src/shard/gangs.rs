@@ -105,6 +105,23 @@ impl Gang {
     }
 }
 
+/// Which jobs may run at most once: those that say so, and all with whom one of them runs, without
+/// which they cannot run again. Asked of many of a gang, it looks at its members once.
+#[derive(Debug, Default)]
+pub(super) struct AtMostOnce(BTreeMap<Key, bool>);
+
+impl AtMostOnce {
+    pub(super) fn is(&mut self, shard: &Shard, id: JobId) -> bool {
+        let is_once = |id: JobId| shard.jobs.get(id).is_some_and(Job::at_most_once);
+        let Some(key) = key_of(shard, id) else { return is_once(id) };
+        let of_members = |key: &Key| {
+            let members = shard.gangs.get(key).into_iter().flat_map(Gang::members);
+            members.into_iter().any(is_once)
+        };
+        *self.0.entry(key).or_insert_with_key(of_members)
+    }
+}
+
 impl Gangs {
     /// The gang, while members of it live.
     pub(super) fn get(&self, key: &Key) -> Option<&Gang> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::gangs::AtMostOnce;
 use super::{Shard, attempts};
 use crate::Name;
 use crate::shape::{Shape, ShapeKey};
@@ -35,15 +36,15 @@ impl RunningJobs {
 
 impl Shard {
     /// What clusters hold of a pool's jobs whose class may be preempted, by cluster, queue, shape
-    /// and node. Jobs that may run at most once are left out: they would be over; and members of
-    /// gangs: more would go with them than makes room.
+    /// and node. Jobs that may run at most once are left out: they would be over, and with one of
+    /// them its whole gang.
     #[must_use]
     pub fn preemptible(
         &self,
         pool: &str,
         is_preemptible: impl Fn(&str) -> bool,
     ) -> Vec<RunningJobs> {
-        let mut rows = Vec::new();
+        let (mut rows, mut once) = (Vec::new(), AtMostOnce::default());
         // Most of the time there is nothing of the kind, and then no run is looked at.
         for (cluster, shapes) in self.held(pool, is_preemptible) {
             let mut counts: BTreeMap<(u32, u32, &Name), (u64, Timestamp)> = BTreeMap::new();
@@ -51,7 +52,7 @@ impl Shard {
             for target in runs.into_iter().flatten() {
                 let Some(job) = self.jobs.get(target.job) else { continue };
                 let shape = attempts::shape_of(self, job, target.index);
-                if !shapes.contains(&shape) || job.at_most_once() {
+                if !shapes.contains(&shape) || once.is(self, target.job) {
                     continue;
                 }
                 let Some((_, run)) = job.active(target.index) else { continue };
@@ -83,8 +84,7 @@ impl Shard {
         let mut held: BTreeMap<&Name, BTreeSet<u32>> = BTreeMap::new();
         for (cluster, number) in self.queues.values().flat_map(|queue| queue.held.keys()) {
             let shape = self.shapes.value(*number);
-            let is_single = shape.gang.is_none();
-            if is_single && *shape.pool == *pool && is_preemptible(&shape.class) {
+            if *shape.pool == *pool && is_preemptible(&shape.class) {
                 held.entry(cluster).or_default().insert(*number);
             }
         }

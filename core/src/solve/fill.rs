@@ -121,7 +121,7 @@ impl<'a> Round<'a> {
             later: Later::new(problem),
             victims: may_preempt.then(|| Victims::new(problem)),
             keeps_left: KEEPS_MAX,
-            gangs: gangs::Known::default(),
+            gangs: gangs::Known::new(),
             waiting: BinaryHeap::new(),
             plan: Plan::default(),
         };

@@ -46,6 +46,11 @@ impl Later {
         free.iter().zip(coming).map(|(free, coming)| free.saturating_add(*coming))
     }
 
+    /// Whether some node has such room.
+    pub(super) fn is_any(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
     /// What is preempted on a node will be free.
     pub(super) fn add(&mut self, node: u32, request: &[i64], count: u64) {
         let start = node as usize * request.len();

@@ -224,3 +224,10 @@ pub(super) fn row(free: &[i64], resources: usize, node: u32) -> &[i64] {
 pub(super) fn holds(needed: &[i64], free: &[i64]) -> bool {
     needed.iter().zip(free).all(|(needed, free)| needed <= free)
 }
+
+/// How many of `request` there are in `row`.
+pub(super) fn times(row: &[i64], request: &[i64]) -> u64 {
+    let asked = row.iter().zip(request).filter(|(_, request)| **request > 0);
+    let times = asked.map(|(row, request)| u64::try_from(row / request).unwrap_or(0));
+    times.min().unwrap_or(u64::MAX)
+}

@@ -15,6 +15,8 @@ use super::ratio::{Part, dominant_resource};
 use super::zones::Zones;
 use super::{Cause, Problem, fair_shares};
 
+pub(super) mod gangs;
+
 /// Nodes that are looked at, at most, for one claim.
 const NODES_MAX: usize = 64;
 /// Nodes on which room could be made that are compared, at most, for one claim.
@@ -41,8 +43,8 @@ pub(super) struct Victims<'a> {
     left: Vec<u64>,
     /// `[node]`: what runs there.
     on_node: Vec<Vec<u32>>,
-    /// What runs of each gang: it goes as a whole.
-    of_gang: BTreeMap<u32, Vec<u32>>,
+    /// What runs of each gang of a queue: it goes as a whole.
+    of_gang: BTreeMap<(u32, u32), Vec<u32>>,
     /// `[queue]`: its fair share, and what of it is protected.
     fair: Vec<(Part, Part)>,
     /// What may still be preempted in this round.
@@ -66,11 +68,11 @@ type Cost = (i32, u128);
 impl<'a> Victims<'a> {
     pub(super) fn new(problem: &'a Problem) -> Victims<'a> {
         let mut on_node = vec![Vec::new(); problem.nodes.len()];
-        let mut of_gang: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut of_gang: BTreeMap<(u32, u32), Vec<u32>> = BTreeMap::new();
         for (running, input) in (0..).zip(&problem.running) {
             on_node[input.node as usize].push(running);
             if let Some(gang) = problem.shapes[input.shape as usize].gang {
-                of_gang.entry(gang).or_default().push(running);
+                of_gang.entry((input.queue, gang)).or_default().push(running);
             }
         }
         let demands: Vec<(u64, Vec<i64>)> =
@@ -122,7 +124,7 @@ impl<'a> Victims<'a> {
         let (_, node, chosen) = best?;
         for &(running, count, _) in &chosen {
             self.left[running as usize] -= count;
-            self.budget -= count;
+            self.budget = self.budget.saturating_sub(count);
         }
         Some((node, chosen))
     }
@@ -240,10 +242,22 @@ impl<'a> Victims<'a> {
             if lacking.iter().all(|lacking| *lacking <= 0) {
                 self.spare(&mut chosen, node, &lacking);
                 let count: u64 = chosen.iter().map(|(_, count, _)| count).sum();
-                return (count <= self.budget).then(|| (self.cost(&chosen), chosen));
+                let is_gang =
+                    |(running, ..): &(u32, u64, Cause)| !self.gang_of(*running).is_empty();
+                let may_all_go = match chosen.iter().any(is_gang) {
+                    true => self.is_within_budget(count),
+                    false => count <= self.budget,
+                };
+                return may_all_go.then(|| (self.cost(&chosen), chosen));
             }
         }
         None
+    }
+
+    /// Whether so many may go, where they go for a gang or are one: if that is more than a round
+    /// may preempt, no others go in it.
+    fn is_within_budget(&self, count: u64) -> bool {
+        count <= self.budget || self.budget == self.problem.preemptions_max
     }
 
     /// As many of equal jobs as have to go, and may: their queue, if it is given with what it
@@ -314,9 +328,9 @@ impl<'a> Victims<'a> {
     }
 
     fn gang_of(&self, running: u32) -> &[u32] {
-        let shape = self.problem.running[running as usize].shape;
-        let gang = self.problem.shapes[shape as usize].gang;
-        gang.and_then(|gang| self.of_gang.get(&gang)).map_or(&[], Vec::as_slice)
+        let input = &self.problem.running[running as usize];
+        let gang = self.problem.shapes[input.shape as usize].gang;
+        gang.and_then(|gang| self.of_gang.get(&(input.queue, gang))).map_or(&[], Vec::as_slice)
     }
 
     /// Who may go from a node for the claimant, the cheapest first.

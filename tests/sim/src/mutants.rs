@@ -83,6 +83,7 @@ pub fn about(mutant: Mutant) -> About {
         Mutant::StartsAfterFailure => ("starts-after-failure", "no job is waited for", Some(10)),
         Mutant::RetriesForEver => ("retries-for-ever", "retries are not counted", Some(10)),
         Mutant::RunsAllTasks => ("runs-all-tasks", "arrays run all tasks at once", Some(10)),
+        Mutant::TearsGangs => ("tears-gangs", "a gang's members go their own ways", Some(10)),
         Mutant::IdsGoBack => ("ids-go-back", "ids follow the clock when it goes back", Some(15)),
         Mutant::StartsWithoutRoom => {
             ("starts-without-room", "an executor starts runs that do not fit", Some(10))

@@ -9,6 +9,7 @@ use crate::command::{NewJob, Refusal};
 use crate::id::{JobId, JobRef};
 use crate::job::Exit;
 use crate::limits;
+use crate::mutant::{self, Mutant};
 use crate::record::{Change, Changed, Record};
 use crate::shape::{Gang, Shape, ShapeKey};
 use crate::shard::gangs::{self, Key};
@@ -124,13 +125,6 @@ pub(super) fn with_members(shard: &Shard, id: JobId) -> Vec<JobId> {
     gang.map_or_else(|| vec![id], |gang| gang.members().collect())
 }
 
-/// Whether a job may run at most once, or another member of its gang, without which it cannot run
-/// again.
-pub(super) fn is_at_most_once(shard: &Shard, id: JobId) -> bool {
-    let members = with_members(shard, id).into_iter();
-    members.filter_map(|id| shard.jobs.get(id)).any(|job| job.at_most_once())
-}
-
 /// Runs of other members of a job's gang that the system believes in, by job or task.
 fn other_runs(shard: &Shard, key: &Key, but: JobRef) -> Vec<(JobRef, u32)> {
     let mut runs = Vec::new();
@@ -156,7 +150,10 @@ fn other_runs(shard: &Shard, key: &Key, but: JobRef) -> Vec<(JobRef, u32)> {
 /// with it, or be cancelled with it (then the job itself may be among them). Called before the
 /// change is applied.
 pub(super) fn others(shard: &Shard, job: JobRef, change: &Change) -> Vec<(JobRef, Change)> {
-    let Some(key) = gangs::key_of(shard, job.job) else { return Vec::new() };
+    let Some(key) = gangs::key_of(shard, job.job).filter(|_| !mutant::is(Mutant::TearsGangs))
+    else {
+        return Vec::new();
+    };
     let gang = &key.1;
     let runs = || other_runs(shard, &key, job).into_iter();
     match change {

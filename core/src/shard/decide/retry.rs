@@ -12,6 +12,7 @@ use crate::resources::MEMORY;
 use crate::retry::{self, Ending, Fate, Growth, Policy, Retry};
 use crate::shape::Shape;
 use crate::shard::attempts;
+use crate::shard::gangs::AtMostOnce;
 use crate::time::Timestamp;
 
 /// The change of a job whose run ended so.
@@ -23,7 +24,7 @@ pub(super) fn ended(
     now: Timestamp,
 ) -> Change {
     let job = shard.jobs.get(target.job);
-    let once = gangs::is_at_most_once(shard, target.job) && !mutant::is(Mutant::TriesAgain);
+    let once = AtMostOnce::default().is(shard, target.job) && !mutant::is(Mutant::TriesAgain);
     let policy = policy(shard, target);
     let before = job.and_then(|job| job.next(target.index)).cloned().unwrap_or_default();
     let used = if mutant::is(Mutant::RetriesForEver) { 0 } else { before.retries };

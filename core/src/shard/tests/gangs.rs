@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::shape::Gang;
+use crate::shard::RunningJobs;
 
 /// A member of a gang of `cardinality`.
 fn member(line: u64, cpu: i64, gang: &str, cardinality: u32) -> NewJob {
@@ -84,6 +85,51 @@ fn a_gang_is_retried_as_a_whole() {
     driven.report(jobs[0], 2, RunStatus::Lost(exit()));
     assert_eq!(lease_all(&mut driven), [(jobs[0], 3), (jobs[1], 3)]);
     assert_eq!(picture(&driven.recovered()), picture(&driven.shard));
+}
+
+/// So many of the jobs of a row, and everything else that is told of: as a leader would say it.
+fn victims_of(row: &RunningJobs, count: u32) -> Vec<Victims> {
+    let (queue, shape, node) = (row.queue.clone(), row.shape.key(), row.node.clone());
+    vec![Victims { queue, shape, node, count, reason: "for `b`".into() }]
+}
+
+#[test]
+fn a_gang_is_preempted_as_a_whole_and_only_what_was_named_is_answered() {
+    let mut driven = Driven::new();
+    let gang = vec![member(0, 1, "g", 3), member(1, 1, "g", 3), member(2, 2, "g", 3)];
+    let jobs = driven.submit("q", gang, None);
+    assert_eq!(lease_all(&mut driven).len(), 3);
+    let rows = driven.shard.preemptible("default", |_| true);
+    assert_eq!(rows.iter().map(|row| row.count).sum::<u64>(), 3);
+    let of_two = rows.iter().find(|row| row.count == 2).unwrap();
+    let of_one = rows.iter().find(|row| row.count == 1).unwrap();
+    let all = [victims_of(of_two, 2), victims_of(of_one, 1)].concat();
+    let preempt = |victims| Command::Preempt(Preempt { cluster: "c".into(), victims });
+    let Outcome::Preempted(mut runs) = driven.run(preempt(all)) else { panic!("it is one") };
+    runs.sort_by_key(|run| run.job);
+    let told: Vec<_> = runs.iter().map(|run| (run.victims, run.job, run.attempt)).collect();
+    assert_eq!(told, [(0, jobs[0], 1), (0, jobs[1], 1), (1, jobs[2], 1)]);
+    assert_eq!(states(&driven.shard, &jobs), vec![Some(JobState::Queued); 3]);
+    assert_eq!(driven.shard.take_stops().len(), 3);
+    let again: Vec<_> = jobs.iter().map(|job| (*job, 2)).collect();
+    assert_eq!(lease_all(&mut driven), again);
+    // One is named, and all go.
+    let one = victims_of(&driven.shard.preemptible("default", |_| true)[0], 1);
+    let Outcome::Preempted(runs) = driven.run(preempt(one)) else { panic!("it is one") };
+    assert!((1..=2).contains(&runs.len()), "{runs:?}");
+    assert_eq!(states(&driven.shard, &jobs), vec![Some(JobState::Queued); 3]);
+    assert_eq!(picture(&driven.recovered()), picture(&driven.shard));
+}
+
+#[test]
+fn a_gang_with_a_member_that_may_run_once_is_not_preempted() {
+    let mut driven = Driven::new();
+    let once = NewJob { at_most_once: true, ..member(0, 1, "g", 2) };
+    driven.submit("q", vec![once, member(1, 2, "g", 2)], None);
+    let leased = lease_all(&mut driven);
+    assert_eq!(driven.shard.preemptible("default", |_| true), []);
+    assert_eq!(driven.preempt("q", 1, 9), []);
+    assert_eq!(driven.shard.cluster_runs("c").0, leased.len() as u64);
 }
 
 #[test]
@@ -183,7 +229,7 @@ enum Deed {
     Report { which: u8, status: u8 },
     Cancel { which: u8 },
     Reprioritize { which: u8, priority: u8 },
-    Preempt,
+    Preempt { which: u8, count: u8 },
     Expire { runs_max: u8 },
     Checkpoint,
     Crash,
@@ -199,7 +245,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => any::<u8>().prop_map(|which| Deed::Cancel { which }),
         2 => (any::<u8>(), 0u8..4)
             .prop_map(|(which, priority)| Deed::Reprioritize { which, priority }),
-        1 => Just(Deed::Preempt),
+        1 => (any::<u8>(), 1_u8..4).prop_map(|(which, count)| Deed::Preempt { which, count }),
         1 => (1u8..4).prop_map(|runs_max| Deed::Expire { runs_max }),
         1 => Just(Deed::Checkpoint),
         1 => Just(Deed::Crash),
@@ -277,8 +323,12 @@ fn do_deed(driven: &mut Driven, deed: &Deed) {
                 driven.run(Command::Reprioritize { target, priority });
             }
         }
-        Deed::Preempt => {
-            driven.preempt("q", 5, 9);
+        Deed::Preempt { which, count } => {
+            let rows = driven.shard.preemptible("default", |_| true);
+            if let Some(row) = rows.get(*which as usize % rows.len().max(1)) {
+                let victims = victims_of(row, (*count).into());
+                driven.run(Command::Preempt(Preempt { cluster: "c".into(), victims }));
+            }
         }
         Deed::Expire { runs_max } => {
             let (cluster, runs_max) = ("c".into(), (*runs_max).into());

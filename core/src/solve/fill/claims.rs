@@ -51,15 +51,20 @@ impl Round<'_> {
         }
         let claim = self.plan.claims.len() as u32;
         for (running, count, cause) in chosen {
-            let input = &problem.running[running as usize];
-            let request = problem.request_of(input.shape);
-            self.later.add(input.node, request, count);
-            if self.later.is_news(input.node) {
-                self.later.found(input.node);
-            }
-            take(&mut self.queues[input.queue as usize].counted, request, count);
+            self.gave_up(running, count);
             self.plan.preemptions.push(Preemption { running, count, claim, cause });
         }
         Some((node, ClaimedFrom::Preempting))
+    }
+
+    /// Running jobs count as gone.
+    pub(super) fn gave_up(&mut self, running: u32, count: u64) {
+        let input = &self.problem.running[running as usize];
+        let request = self.problem.request_of(input.shape);
+        self.later.add(input.node, request, count);
+        if self.later.is_news(input.node) {
+            self.later.found(input.node);
+        }
+        take(&mut self.queues[input.queue as usize].counted, request, count);
     }
 }

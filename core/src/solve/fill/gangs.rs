@@ -2,15 +2,22 @@
 //! with one value of a label.
 //!
 //! A gang is placed by best fit too: in the domain (cluster and value) with the least room of those
-//! that hold all of it. It preempts nobody; an overdue one has room kept for all of it at once.
+//! that hold all of it. Where there is none it claims room for all of it at once: what will be free
+//! soon, what preempting makes, or, if it is overdue, what is kept for it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::{Round, Turn, add, take};
-use crate::solve::order::holds;
+use crate::solve::order::{holds, times};
 use crate::solve::ratio::Part;
-use crate::solve::{Claim, ClaimedFrom, Pick, Reason};
+use crate::solve::victims::Claimant;
+use crate::solve::victims::gangs::Members;
+use crate::solve::{Claim, ClaimedFrom, Pick, Preemption, Reason};
+
+/// Gangs, at most, for which room is looked for that is not free: for each, whole domains are
+/// looked at.
+const CLAIMS_MAX: usize = 64;
 
 /// What became of a gang.
 pub(super) enum Outcome {
@@ -21,12 +28,19 @@ pub(super) enum Outcome {
 }
 
 /// What a round knows of gangs.
-#[derive(Default)]
 pub(super) struct Known {
     /// By label, the domains of nodes: those that are open, then those that are closed.
     domains: BTreeMap<Option<u32>, Vec<Domain>>,
     /// Gangs of one shape that found no room: what equals them and is no smaller finds none either.
     in_vain: BTreeMap<Alike, u64>,
+    /// For how many more of them room is looked for that is not free.
+    claims_left: usize,
+}
+
+impl Known {
+    pub(super) fn new() -> Self {
+        Self { domains: BTreeMap::new(), in_vain: BTreeMap::new(), claims_left: CLAIMS_MAX }
+    }
 }
 
 /// What makes gangs of one shape equal: the request, the zones, the label.
@@ -61,7 +75,7 @@ impl Round<'_> {
                     self.take_places(turn, &places, None);
                     return self.past_gang(turn, behind, Outcome::Placed);
                 }
-                None if self.keeps_gang(turn, gang, &members) => {
+                None if self.claims_for_gang(turn, gang, &members) => {
                     for member in &members {
                         self.refuse(turn.queue, member.run as usize, member.count, Reason::Claimed);
                     }
@@ -210,11 +224,7 @@ impl Round<'_> {
         order: impl Fn(i64) -> K,
     ) -> Option<Places> {
         let mut members = members.to_vec();
-        let part = |member: &Member| {
-            let request = self.problem.request_of(member.shape).iter().copied();
-            Part::dominant(&self.problem.total, request).rounded_up()
-        };
-        members.sort_by_key(|member| (Reverse(part(member)), member.run));
+        members.sort_by_key(|member| (Reverse(self.part_of(member)), member.run));
         let mut places = Places::new();
         for member in members {
             let request = self.problem.request_of(member.shape);
@@ -239,6 +249,86 @@ impl Round<'_> {
             }
         }
         Some(places)
+    }
+
+    /// Claims room for all of a gang that is not free.
+    fn claims_for_gang(&mut self, turn: Turn, gang: u32, members: &[Member]) -> bool {
+        let never = |member: &Member| self.shapes[member.shape as usize].out.is_some();
+        if self.gangs.claims_left == 0 || members.iter().any(never) {
+            return false;
+        }
+        if self.later.is_any() || self.victims.is_some() {
+            self.gangs.claims_left -= 1;
+        }
+        self.claims_soon(turn, gang, members)
+            || self.makes_room_for_gang(turn, gang, members)
+            || self.keeps_gang(turn, gang, members)
+    }
+
+    /// Claims what will be free soon, if a domain will hold all of it.
+    fn claims_soon(&mut self, turn: Turn, gang: u32, members: &[Member]) -> bool {
+        if !self.later.is_any() {
+            return false;
+        }
+        let uniform = self.problem.gangs[gang as usize].uniform;
+        let domains = self.domains(uniform);
+        let found = domains.iter().find_map(|domain| {
+            let rows = domain.nodes.iter().map(|node| {
+                let soon: Vec<i64> = self.later.soon(&self.nodes, *node).collect();
+                (*node, soon)
+            });
+            self.fit_gang(members, rows.collect(), |amount| (amount, Reverse(0)))
+        });
+        self.gangs.domains.insert(uniform, domains);
+        let Some(places) = found else { return false };
+        self.take_places(turn, &places, Some(ClaimedFrom::Stopping));
+        true
+    }
+
+    /// Preempts what makes room for all of it in one domain.
+    fn makes_room_for_gang(&mut self, turn: Turn, gang: u32, members: &[Member]) -> bool {
+        if self.victims.is_none() {
+            return false;
+        }
+        let mut members = members.to_vec();
+        members.sort_by_key(|member| (Reverse(self.part_of(member)), member.run));
+        let uniform = self.problem.gangs[gang as usize].uniform;
+        let domains = self.domains(uniform);
+        let all: Vec<&[u32]> = domains.iter().map(|domain| domain.nodes.as_slice()).collect();
+        let wanted: Vec<Members> = members
+            .iter()
+            .map(|member| Members { shape: member.shape, count: member.count })
+            .collect();
+        let (problem, queues) = (self.problem, &self.queues);
+        let held = |queue: u32| queues[queue as usize].held(&problem.queues[queue as usize]);
+        let claimant =
+            Claimant { queue: turn.queue, shape: members[0].shape, priority: turn.class.0 };
+        let at = (&self.nodes, &self.later);
+        let room = self
+            .victims
+            .as_mut()
+            .and_then(|victims| victims.make_room_for_gang(claimant, &wanted, &all, at, &held));
+        self.gangs.domains.insert(uniform, domains);
+        let Some(room) = room else { return false };
+        let claim = self.plan.claims.len() as u32;
+        for &(running, count, cause) in &room.chosen {
+            self.gave_up(running, count);
+            self.plan.preemptions.push(Preemption { running, count, claim, cause });
+        }
+        let places =
+            room.places.iter().map(|(place, node, count)| (members[*place], *node, *count));
+        let from = match room.chosen.is_empty() {
+            true => ClaimedFrom::Stopping,
+            false => ClaimedFrom::Preempting,
+        };
+        self.take_places(turn, &places.collect(), Some(from));
+        true
+    }
+
+    /// The part of the pool that a member takes.
+    fn part_of(&self, member: &Member) -> u64 {
+        let request = self.problem.request_of(member.shape).iter().copied();
+        Part::dominant(&self.problem.total, request).rounded_up()
     }
 
     /// Keeps room for an overdue gang, in the domain that could hold it and is nearest to it.
@@ -313,11 +403,4 @@ impl Round<'_> {
             add(&mut self.queues[queue as usize].counted, request, count);
         }
     }
-}
-
-/// How many of `request` there are in `row`.
-fn times(row: &[i64], request: &[i64]) -> u64 {
-    let asked = row.iter().zip(request).filter(|(_, request)| **request > 0);
-    let times = asked.map(|(row, request)| u64::try_from(row / request).unwrap_or(0));
-    times.min().unwrap_or(u64::MAX)
 }

@@ -114,8 +114,78 @@ fn a_gang_that_is_preempted_goes_as_a_whole() {
     let plan = solve(&problem);
     let gone: Vec<_> = plan.preemptions.iter().map(|p| (p.running, p.count)).collect();
     assert_eq!(gone, [(0, 2), (1, 2)]);
+    // More than a round may preempt: it goes if no others do.
     problem.preemptions_max = 3;
+    let plan = solve(&problem);
+    assert_eq!(plan.preemptions.iter().map(|p| p.count).sum::<u64>(), 4);
+    problem.nodes.push(NodeIn { capacity: vec![4], ..node(0, vec![0]) });
+    problem.running.push(RunningIn { queue: 0, shape: 2, node: 2, count: 1, age: 0 });
+    problem.shapes.push(shape(vec![4]));
+    problem.admits.push(vec![true; 3]);
+    problem.queues[1].runs = vec![run(1, 2)];
+    let gone: Vec<_> = solve(&problem).preemptions.iter().map(|p| (p.running, p.count)).collect();
+    assert_eq!(gone, [(2, 1)], "the one that is least, and then no gang");
+}
+
+/// Two nodes of eight in each of two clusters, full of jobs of the lower class: queue 0's, and a
+/// gang of four of a higher class of queue 1.
+fn full_pool() -> Problem {
+    let nodes = [(0, 0, 0), (0, 0, 0), (1, 0, 0), (1, 0, 0)];
+    let mut problem = pool(&nodes, &[(4, None), (4, Some(0)), (8, None)], &[gang(4)]);
+    problem.total = vec![32];
+    problem.classes.push(ClassIn { priority: 9 });
+    problem.shapes[1].class = 1;
+    let on = |node: u32, age| RunningIn { queue: 0, shape: 0, node, count: 2, age };
+    problem.running = vec![on(0, 10), on(1, 90), on(2, 30), on(3, 20)];
+    (problem.preemptions_max, problem.protected) = (10, 1_000);
+    let mut problem = with_queues(problem, &[&[], &[(1, 4)]]);
+    problem.queues.iter_mut().for_each(|queue| queue.demand = vec![32]);
+    problem.queues[0].allocated = vec![32];
+    problem
+}
+
+#[test]
+fn a_gang_of_a_higher_class_makes_room_for_all_of_it_where_that_costs_least() {
+    let mut problem = full_pool();
+    let plan = solve(&problem);
+    let gone: Vec<_> = plan.preemptions.iter().map(|p| (p.running, p.count, p.cause)).collect();
+    assert_eq!(gone, [(3, 2, Cause::Urgency), (2, 2, Cause::Urgency)]);
+    let claims: Vec<_> = plan.claims.iter().map(|c| (c.node, c.count, c.from)).collect();
+    let from = ClaimedFrom::Preempting;
+    assert_eq!(claims, [(3, 2, from), (2, 2, from)]);
+    assert_eq!(plan.unplaced[0].reason, Reason::Claimed);
+    problem.queues[1].runs = vec![run(1, 5)];
+    assert_eq!(solve(&problem).preemptions, [], "no cluster could hold five of them");
+}
+
+#[test]
+fn a_gang_takes_from_those_above_their_share_no_more_than_its_own() {
+    let mut problem = full_pool();
+    problem.shapes[1].class = 0;
+    let plan = solve(&problem);
+    assert_eq!(plan.preemptions.iter().map(|p| p.count).sum::<u64>(), 4);
+    assert!(plan.preemptions.iter().all(|p| p.cause == Cause::Fairness));
+    // With it, the queue would have more than half.
+    problem.queues[1].allocated = vec![4];
     assert_eq!(solve(&problem).preemptions, []);
+}
+
+#[test]
+fn a_gang_claims_room_that_comes_free_and_others_do_not_get_it() {
+    let mut problem = full_pool();
+    problem.running.clear();
+    problem.preemptions_max = 0;
+    for (node, (free, freeing)) in [(2, (4, 4)), (3, (0, 8))] {
+        problem.nodes[node].free = vec![free];
+        problem.nodes[node].freeing = vec![freeing];
+    }
+    problem.queues[0].runs = vec![run(0, 1)];
+    let plan = solve(&problem);
+    assert!(plan.picks.is_empty());
+    assert_eq!(plan.claims.iter().map(|claim| claim.count).sum::<u64>(), 4);
+    assert!(plan.claims.iter().all(|claim| claim.from == ClaimedFrom::Stopping));
+    problem.nodes[3].freeing = vec![4];
+    assert_eq!(solve(&problem).picks.len(), 1, "that is not enough for all of it");
 }
 
 proptest! {
@@ -195,6 +265,103 @@ proptest! {
             prop_assert!(rooms.values().all(|room| *room < rest.count), "{rest:?} {rooms:?}");
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(2048)
+    })]
+
+    #[test]
+    fn h_gangs_are_made_room_for_as_a_whole_and_go_as_a_whole(problem in full_pools()) {
+        let plan = solve(&problem);
+        let gang_of = |shape: u32| problem.shapes[shape as usize].gang;
+        let shape_of = |claim: &Claim| {
+            problem.queues[claim.queue as usize].runs[claim.run as usize].shape
+        };
+        type Domain = (u32, Option<u32>);
+        let mut claimed: BTreeMap<(u32, u32), (u64, BTreeSet<Domain>)> = BTreeMap::new();
+        let mut left: Vec<i64> = problem.nodes.iter().map(|node| node.free[0]).collect();
+        for claim in &plan.claims {
+            let shape = shape_of(claim);
+            left[claim.node as usize] -= problem.request_of(shape)[0] * claim.count as i64;
+            let Some(gang) = gang_of(shape) else { continue };
+            let node = &problem.nodes[claim.node as usize];
+            let label = problem.gangs[gang as usize].uniform.map(|label| label as usize);
+            let value = label.map(|label| problem.labels[label][node.group as usize]);
+            prop_assert_ne!(value, Some(None), "a node without the label");
+            let (count, domains) = claimed.entry((claim.queue, gang)).or_default();
+            *count += claim.count;
+            domains.insert((node.cluster, value.flatten()));
+        }
+        for ((queue, gang), (count, domains)) in claimed {
+            let runs = problem.queues[queue as usize].runs.iter();
+            let runs = runs.filter(|run| gang_of(run.shape) == Some(gang));
+            prop_assert_eq!(count, runs.map(|run| run.count).sum::<u64>());
+            prop_assert_eq!(domains.len(), 1, "{:?}", domains);
+        }
+        let mut gone: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+        for preemption in &plan.preemptions {
+            let running = problem.running[preemption.running as usize];
+            prop_assert!(preemption.count <= running.count);
+            let request = problem.request_of(running.shape)[0];
+            left[running.node as usize] += request * preemption.count as i64;
+            if let Some(gang) = gang_of(running.shape) {
+                *gone.entry((running.queue, gang)).or_default() += preemption.count;
+            }
+            let claimant = shape_of(&plan.claims[preemption.claim as usize]);
+            let (of, by) = (problem.priority_of(running.shape), problem.priority_of(claimant));
+            prop_assert!(of < by || of == by && preemption.cause == Cause::Fairness);
+        }
+        for ((queue, gang), count) in gone {
+            let all = problem.running.iter();
+            let all = all.filter(|r| r.queue == queue && gang_of(r.shape) == Some(gang));
+            prop_assert_eq!(count, all.map(|running| running.count).sum::<u64>());
+        }
+        for pick in &plan.picks {
+            left[pick.node as usize] -= problem.request_of(pick.shape)[0] * pick.count as i64;
+        }
+        prop_assert!(left.iter().all(|left| *left >= 0), "{left:?}");
+        let all: u64 = plan.preemptions.iter().map(|p| p.count).sum();
+        let claims: BTreeSet<u32> = plan.preemptions.iter().map(|p| p.claim).collect();
+        prop_assert!(all <= problem.preemptions_max || claims.len() == 1, "{all} {claims:?}");
+    }
+}
+
+/// The same, with nodes on which jobs of two classes run, gangs among them.
+fn full_pools() -> impl Strategy<Value = Problem> {
+    let rows = vec((0_usize..4, 0_u32..6, 0_usize..8, 1_u64..4, 0_u64..99), 0..12);
+    (problems(), rows, vec(0_u32..2, 6), 0_u64..16).prop_map(|(mut problem, rows, of, max)| {
+        problem.classes = vec![ClassIn { priority: 0 }, ClassIn { priority: 5 }];
+        for (shape, class) in problem.shapes.iter_mut().zip(&of) {
+            shape.class = *class;
+        }
+        // The members of a gang are of one class.
+        problem.shapes[1].class = of[0];
+        let priorities: Vec<i32> = (0..6).map(|shape| problem.priority_of(shape)).collect();
+        for queue in &mut problem.queues {
+            queue.runs.sort_by_key(|run| -priorities[run.shape as usize]);
+            queue.runs.iter_mut().for_each(|run| run.is_overdue = false);
+            queue.demand = vec![1_000];
+        }
+        (problem.preemptions_max, problem.protected) = (max, 1_000);
+        let (queues, nodes) = (problem.queues.len(), problem.nodes.len());
+        for (queue, shape, node, count, age) in rows.into_iter().filter(|_| nodes > 0) {
+            let (queue, node) = (queue % queues, node % nodes);
+            let takes = problem.request_of(shape)[0] * count as i64;
+            problem.queues[queue].allocated[0] += takes;
+            problem.nodes[node].capacity[0] += takes;
+            problem.total[0] += takes;
+            let (queue, node) = (queue as u32, node as u32);
+            let alike = |r: &RunningIn| (r.queue, r.shape, r.node) == (queue, shape, node);
+            match problem.running.iter_mut().find(|running| alike(running)) {
+                Some(running) => running.count += count,
+                None => problem.running.push(RunningIn { queue, shape, node, count, age }),
+            }
+        }
+        problem
+    })
 }
 
 /// Gangs and jobs for themselves, of one resource, on nodes of some clusters.

@@ -197,3 +197,31 @@ fn room_is_kept_in_one_cluster_for_what_has_waited_too_long() {
         assert_eq!(small_ones(&table, "d", 5_000, &kept), 6);
     }
 }
+
+#[test]
+fn a_gang_makes_room_as_a_whole_wherever_it_runs() {
+    let mut table = Table::new("default");
+    with_cluster(&mut table, "c", &[("m", "1", 0), ("n", "1", 0)]);
+    let urgent = Shape { class: "urgent".into(), ..(*shape(8, None).0).clone() };
+    with_runs(&mut table, "b", 1, &[(ShapeText(Arc::new(urgent)), 1)]);
+    with_runs(&mut table, "a", 2, &[(shape(1, None), 1)]);
+    let control = Control::default();
+    let control = control.with_queue("a", muster_core::control::Queue::default()).unwrap();
+    let control = control.with_queue("b", muster_core::control::Queue::default()).unwrap();
+    let class = muster_core::control::PriorityClass { priority: 5_000, preemptible: false };
+    let control = control.with_class("urgent", class).unwrap();
+    let row = |node: &str| Row {
+        cluster: "c".into(),
+        node: node.into(),
+        queue: "a".into(),
+        shape: shape(4, Some(("g", None))).0,
+        count: 2,
+        age: 60,
+    };
+    let limits = Limits { picks_max: 100, preemptions_max: 4, ..Limits::default() };
+    let limits = Limits { protected: 1_000, ..limits };
+    let round = Round::to_preempt(&table, &control, &[row("m"), row("n")], limits).unwrap();
+    let victims = round.victims(&round.solve()).into_values().flatten();
+    let told: Vec<_> = victims.map(|victims| (victims.told.node, victims.told.count)).collect();
+    assert_eq!(told, [("m".to_owned(), 2), ("n".to_owned(), 2)]);
+}
