@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::history::{Books, CancelAsked, Read, Seen, Target};
 use crate::ledger::{Ledger, Standing};
 use crate::world::Shared;
-use crate::{garbage, grants, terms};
+use crate::{gangs, garbage, grants, terms};
 
 /// A row of the history.
 pub(crate) struct Row {
@@ -95,6 +95,7 @@ pub(crate) async fn check(shared: &Shared, ledger: &Ledger) -> anyhow::Result<Ve
         cancelled_unasked(&books, ledger, &mut findings);
         reads(&books, ledger, &mut findings);
         terms::check(&books, ledger, &mut findings);
+        gangs::check(&books, ledger, &mut findings);
         let gone = garbage::Gone::of(&deleted);
         watched(&books, ledger, &gone, shared.site.plan.shards, &mut findings);
         findings.extend(watchers_behind(&books, ledger, &kept));

@@ -9,8 +9,10 @@ use muster_core::id::{JobId, JobRef};
 use muster_runtime::Random;
 use serde_json::{Value, json};
 
+use crate::gangs;
 use crate::history::{CancelAsked, Cancelled, Line, Read, Submission, Target};
 use crate::http::{Answer, Ask, ask};
+use crate::plan::Plan;
 use crate::terms::{self, Wishes};
 use crate::trace::note;
 use crate::world::Shared;
@@ -157,6 +159,12 @@ impl Client {
         if let Some((one_in, _)) = self.shared.site.plan.manners.terms_in {
             let known = terms::known(&self.shared.history.lock(), &queue);
             terms::add(&self.terms, one_in, &known, &mut lines, &mut jobs);
+        }
+        let Plan { manners, executor, .. } = &*self.shared.site.plan;
+        if manners.has_gangs {
+            let nodes = &executor.simulated;
+            let halves = 2 * u64::from(nodes.nodes) * nodes.cpu.parse().unwrap_or(1);
+            gangs::add(&self.terms, halves, &mut lines, &mut jobs);
         }
         // Sending again is safe under a key, or when each line has a name of its own.
         let may_repeat = key.is_some() || lines.iter().all(|line| line.client_id.is_some());

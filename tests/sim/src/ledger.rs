@@ -70,6 +70,8 @@ pub(crate) struct Task {
     pub(crate) retried: u32,
     /// When its last change landed.
     pub(crate) at: Duration,
+    /// When it ended, as the number of the change in the order of the log.
+    pub(crate) ended: Option<u64>,
     /// Where it stood, and since when, from its submission on.
     stood: Vec<(Standing, Duration)>,
 }
@@ -77,7 +79,8 @@ pub(crate) struct Task {
 impl Task {
     fn new(at: Duration) -> Self {
         let standing = Standing::Queued;
-        Self { standing, attempt: 0, retried: 0, at, stood: vec![(standing, at)] }
+        let stood = vec![(standing, at)];
+        Self { standing, attempt: 0, retried: 0, at, ended: None, stood }
     }
 
     fn go(&mut self, to: Standing, at: Duration) {
@@ -133,6 +136,7 @@ pub(crate) struct Ledger {
     pub(crate) findings: Vec<String>,
     pub(crate) records: u64,
     pub(crate) preempted: u64,
+    changes: u64,
     pub(crate) takeovers: u64,
     /// How far each shard's log was read.
     read: BTreeMap<ShardId, Read>,
@@ -262,6 +266,7 @@ impl Ledger {
 
     fn changed(&mut self, changed: &Changed, cursor: String, at: Duration) {
         let (event, attempt) = describe(&changed.change);
+        self.changes += 1;
         self.preempted += u64::from(matches!(changed.change, Change::Preempted { .. }));
         let seen = Seen {
             cursor: cursor.clone(),
@@ -282,7 +287,11 @@ impl Ledger {
         } else {
             let index = changed.job.index.unwrap_or(0) as usize;
             match job.tasks.get_mut(index) {
-                Some(task) => step(task, &changed.change, at),
+                Some(task) => {
+                    let wrong = step(task, &changed.change, at);
+                    task.ended = task.standing.is_final().then_some(self.changes);
+                    wrong
+                }
                 None => Some("there is no such task".to_owned()),
             }
         };

@@ -21,6 +21,7 @@ mod background;
 mod check;
 mod client;
 mod faults;
+mod gangs;
 mod garbage;
 mod grants;
 mod history;

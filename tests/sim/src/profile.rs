@@ -80,6 +80,8 @@ pub(crate) struct Manners {
     /// which only some tasks run at once. None does where there is no number. Behind it, the seed
     /// of what they are.
     pub(crate) terms_in: Option<(u64, u64)>,
+    /// Whether some arrays are gangs.
+    pub(crate) has_gangs: bool,
     /// Whether jobs are of several priority classes.
     pub(crate) has_classes: bool,
 }
@@ -97,9 +99,15 @@ impl Default for Manners {
             at_one_gateway: false,
             cancels: 0,
             terms_in: None,
+            has_gangs: false,
             has_classes: false,
         }
     }
+}
+
+/// Whether there are gangs in a seed's run: of every forty in a row, in the first twenty.
+fn has_gangs(seed: u64) -> bool {
+    (seed / 20).is_multiple_of(2)
 }
 
 /// Makes of a plan what the seed's profile asks for.
@@ -107,13 +115,19 @@ pub(crate) fn shape(plan: &mut Plan, seed: u64) {
     let draws = Draws(Random::seeded(seed ^ SALT));
     plan.profile = Profile::of(seed);
     match plan.profile {
-        Profile::Plain => plan.manners.terms_in = Some((4, seed)),
+        Profile::Plain => {
+            plan.manners.terms_in = Some((4, seed));
+            plan.manners.has_gangs = has_gangs(seed);
+        }
         Profile::Lost => draws.lost(plan),
         Profile::Late => draws.late(plan),
         Profile::History => draws.history(plan),
         Profile::Quiet => draws.quiet(plan),
         Profile::Calm => draws.calm(plan),
-        Profile::Contended => draws.contended(plan),
+        Profile::Contended => {
+            draws.contended(plan);
+            plan.manners.has_gangs = has_gangs(seed);
+        }
     }
     plan.gateway.shards = plan.shards;
     plan.shard.shards = plan.shards;

@@ -23,6 +23,15 @@ pub(crate) struct Wishes {
     max_running: Option<usize>,
     /// How often it is tried again when a run ends by itself and not well.
     retries: u32,
+    /// Whether its tasks run together or not at all.
+    pub(crate) is_gang: bool,
+}
+
+impl Wishes {
+    /// Of a gang: it can have no other.
+    pub(crate) fn of_gang() -> Self {
+        Self { is_gang: true, ..Self::default() }
+    }
 }
 
 /// Gives one in so many jobs of a submission to a queue some terms.
