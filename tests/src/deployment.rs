@@ -156,6 +156,23 @@ impl Deployment {
         Ok(deployment)
     }
 
+    /// Starts one more executor, for a cluster that is not simulated: the settings say which.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn add_executor(&mut self, cluster: &str, settings: &[(String, String)]) -> Result<()> {
+        let number = self.executors.len();
+        let state_dir = self.state_dir(number);
+        std::fs::create_dir_all(&state_dir)?;
+        let settings = settings.to_vec();
+        let member = self.member("executor", number, |program| {
+            let program = program.args(["--cluster", cluster, "--state-dir"]).arg(&state_dir);
+            program.envs(settings)
+        })?;
+        self.executors.push(member);
+        Ok(())
+    }
+
     fn member(
         &self,
         role: &str,

@@ -5,12 +5,14 @@
 //! stands for it. Nothing here imitates a part that can run: the NATS server is the real one, the
 //! S3 server speaks S3 over HTTP and keeps its objects on disk.
 
+pub mod authority;
 pub mod chaos;
 pub mod crowd;
 pub mod deployment;
 pub mod disk;
 pub mod http;
 pub mod journal;
+pub mod kubernetes;
 pub mod nats;
 pub mod network;
 pub mod pods;

@@ -267,7 +267,8 @@ impl Process {
         .await
     }
 
-    async fn until(
+    /// Waits for what a probe of the caller looks at.
+    pub(crate) async fn until(
         &mut self,
         what: &str,
         within: Duration,

@@ -10,6 +10,7 @@ mod deployment;
 mod door;
 mod failures;
 mod full_disk;
+mod kubernetes;
 mod memory_and_file;
 mod nats_and_s3;
 mod nats_server;
