@@ -47,6 +47,9 @@ pub struct Config {
     pub protected_share: f64,
     /// How long a job waits before room is kept for it; 0 keeps none.
     pub reserve_after: HumanDuration,
+    /// The part of a pool that is kept, at most, for jobs that have waited so long, of queues below
+    /// their fair share, beyond one job of each queue.
+    pub reserve_share: f64,
     /// In what time what a queue used counts half when shares are compared; 0: the past does not
     /// count.
     pub usage_half_life: HumanDuration,
@@ -85,6 +88,7 @@ impl Default for Config {
             preemptions_max: 100,
             protected_share: 1.0,
             reserve_after: HumanDuration::secs(600),
+            reserve_share: 0.05,
             usage_half_life: HumanDuration::secs(0),
             usage_weight: 1.0,
             rounds_interval: HumanDuration::secs(60),
@@ -163,6 +167,10 @@ impl Config {
                 "how long a job (or gang) waits before what gets free is kept for it on the node (or in the cluster) that is nearest to having room; 0 keeps none",
             ),
             FieldDoc::new(
+                "reserve_share",
+                "the part of a pool that is kept, at most, for jobs that have waited so long, of queues below their fair share; beside it one job (or gang) of each queue has room kept",
+            ),
+            FieldDoc::new(
                 "usage_half_life",
                 "in what time what a queue used counts half when shares are compared, so that who used much waits behind who did not; 0: the past does not count",
             ),
@@ -196,6 +204,12 @@ impl Config {
     pub(crate) fn protected_thousandths(&self) -> u64 {
         // Validation leaves only what fits.
         (self.protected_share * 1_000.0).round().max(1_000.0) as u64
+    }
+
+    /// The part of a pool that may be kept, in thousandths.
+    pub(crate) fn reserved_thousandths(&self) -> u64 {
+        // Validation leaves only what fits.
+        (self.reserve_share * 1_000.0).round() as u64
     }
 
     /// The weight of the past in thousandths.
@@ -232,6 +246,9 @@ impl Config {
         if !(1.0..=1_000.0).contains(&self.protected_share) {
             let problem = format!("{} is not from 1 to 1000", self.protected_share);
             problems.add("protected_share", problem);
+        }
+        if !(0.0..=1.0).contains(&self.reserve_share) {
+            problems.add("reserve_share", format!("{} is not from 0 to 1", self.reserve_share));
         }
         if !(0.0..=1_000.0).contains(&self.usage_weight) {
             problems.add("usage_weight", format!("{} is not from 0 to 1000", self.usage_weight));

@@ -18,9 +18,6 @@ use super::victims::Victims;
 use super::zones::Zones;
 use super::{Pick, Plan, Problem, QueueIn, Reason, RunIn, Unplaced};
 
-/// Overdue jobs, at most, for which room is kept at a time: for each, all nodes are looked at.
-const KEEPS_MAX: usize = 64;
-
 /// A queue that may have something placeable. The lowest turn is next: of the highest class, then
 /// of the lowest share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,8 +49,8 @@ struct Queue {
     claimed: u64,
     /// How many of its jobs may still be placed.
     picks_left: u64,
-    /// Whether room is kept for one of its jobs.
-    keeps_room: bool,
+    /// For how many of its jobs, or gangs, room is kept.
+    keeps: u64,
     /// Its last entry in the plan.
     last_pick: Option<usize>,
 }
@@ -87,8 +84,7 @@ pub(super) struct Round<'a> {
     later: Later,
     /// What may be preempted, if there is any and it may.
     victims: Option<Victims<'a>>,
-    /// For how many jobs more room may be kept.
-    keeps_left: usize,
+    keeps: claims::Keeps,
     gangs: gangs::Known,
     waiting: BinaryHeap<Reverse<Turn>>,
     plan: Plan,
@@ -120,7 +116,7 @@ impl<'a> Round<'a> {
             caps: Caps::new(&problem.caps),
             later: Later::new(problem),
             victims: may_preempt.then(|| Victims::new(problem)),
-            keeps_left: KEEPS_MAX,
+            keeps: claims::Keeps::new(problem),
             gangs: gangs::Known::new(),
             waiting: BinaryHeap::new(),
             plan: Plan::default(),
@@ -338,15 +334,8 @@ impl Queue {
         let mut counted = input.allocated.clone();
         add(&mut counted, &input.charged, 1);
         let picks_left = input.picks_max.unwrap_or(u64::MAX);
-        let mut this = Queue {
-            counted,
-            run: 0,
-            left: 0,
-            claimed: 0,
-            picks_left,
-            keeps_room: false,
-            last_pick: None,
-        };
+        let mut this =
+            Queue { counted, run: 0, left: 0, claimed: 0, picks_left, keeps: 0, last_pick: None };
         this.start_run(0, input);
         this
     }

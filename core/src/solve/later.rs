@@ -2,6 +2,7 @@
 //! that others do not take it away piece by piece.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::Problem;
 use super::nodes::Nodes;
@@ -16,7 +17,17 @@ pub(super) struct Later {
     nodes: Vec<u32>,
     /// `[shape]`: so many of `nodes`, from the first on, hold no job of it any more.
     passed: Vec<usize>,
+    /// By shape, the nodes that could hold a job of it, the nearest on top.
+    nearest: BTreeMap<u32, BinaryHeap<Nearness>>,
 }
+
+/// What a node will have of a resource, how many jobs run there, and which it is. One that has
+/// fallen since it was put here is not in its place.
+type Nearness = (i64, u32, Reverse<u32>);
+
+/// Shapes, at most, for which the nearest nodes are looked for in a round: for each, all nodes are
+/// looked at.
+const NEAREST_SHAPES_MAX: usize = 64;
 
 impl Later {
     pub(super) fn new(problem: &Problem) -> Later {
@@ -31,7 +42,7 @@ impl Later {
             let start = node as usize * resources;
             coming[start..start + resources].copy_from_slice(&problem.nodes[node as usize].freeing);
         }
-        Later { coming, nodes, passed: vec![0; problem.shapes.len()] }
+        Later { coming, nodes, passed: vec![0; problem.shapes.len()], nearest: BTreeMap::new() }
     }
 
     /// What a node will have free of each resource.
@@ -58,6 +69,8 @@ impl Later {
         for (coming, request) in self.coming[start..].iter_mut().zip(request) {
             *coming = coming.saturating_add(request.saturating_mul(count));
         }
+        // The only way in which a node gets nearer.
+        self.nearest.clear();
     }
 
     /// Whether something was preempted on a node since it was last found.
@@ -102,23 +115,46 @@ impl Later {
     }
 
     /// The node that could hold a job of the shape and is nearest to it: that will have the most of
-    /// `resource`.
+    /// `resource`, and of equals the one on which the most jobs run, of which one ends the sooner.
     pub(super) fn nearest(
-        &self,
+        &mut self,
         problem: &Problem,
         nodes: &Nodes,
         shape: u32,
         resource: usize,
     ) -> Option<u32> {
-        let request = problem.request_of(shape);
-        let could_hold = |node: &u32| {
-            let capacity = &problem.nodes[*node as usize].capacity;
-            let is_known = capacity.len() == request.len();
-            admits(problem, shape, *node) && is_known && holds(request, capacity)
+        let nearness = |this: &Later, node: u32| {
+            let runs = problem.nodes[node as usize].runs;
+            (this.soon_of(nodes, node, resource), runs, Reverse(node))
         };
-        let all = 0..problem.nodes.len() as u32;
-        let nearness = |node: &u32| (self.soon_of(nodes, *node, resource), Reverse(*node));
-        all.filter(could_hold).max_by_key(nearness)
+        let mut heap = match self.nearest.remove(&shape) {
+            Some(heap) => heap,
+            None if self.nearest.len() == NEAREST_SHAPES_MAX => return None,
+            None => {
+                let all = 0..problem.nodes.len() as u32;
+                let request = problem.request_of(shape);
+                let could_hold = |node: &u32| {
+                    let capacity = &problem.nodes[*node as usize].capacity;
+                    let is_known = capacity.len() == request.len();
+                    admits(problem, shape, *node) && is_known && holds(request, capacity)
+                };
+                all.filter(could_hold).map(|node| nearness(self, node)).collect()
+            }
+        };
+        // What a node will have falls as others claim it: it is put where it belongs when its turn
+        // comes.
+        let found = loop {
+            let Some(top) = heap.peek().copied() else { break None };
+            let (.., Reverse(node)) = top;
+            let now = nearness(self, node);
+            if now == top {
+                break Some(node);
+            }
+            heap.pop();
+            heap.push(now);
+        };
+        self.nearest.insert(shape, heap);
+        found
     }
 
     fn soon_of(&self, nodes: &Nodes, node: u32, resource: usize) -> i64 {

@@ -59,6 +59,8 @@ pub struct Problem {
     /// How much of its fair share, in thousandths, a queue keeps when others are below theirs. At
     /// least 1,000: who has no more than its fair share loses nothing to fairness.
     pub protected: u64,
+    /// How much of the pool, in thousandths, may be kept for overdue jobs beyond one of each queue.
+    pub kept_max: u64,
 }
 
 /// A priority class.
@@ -106,8 +108,8 @@ pub struct QueueIn {
     pub allocated: Vec<i64>,
     /// What it is charged for the past when shares are compared, by resource; empty for nothing.
     pub charged: Vec<i64>,
-    /// What it holds and has waiting, by resource: what its fair share is capped by. Used only
-    /// where there is something to preempt; may be empty where there is not.
+    /// What it holds and has waiting, by resource: what its fair share is capped by. May be empty
+    /// where there is nothing to preempt, and then room is kept for one of its jobs at a time.
     pub demand: Vec<i64>,
     /// Its waiting jobs, in the order in which they should be placed: classes of higher priority
     /// before others.
@@ -116,6 +118,9 @@ pub struct QueueIn {
     pub caps: Vec<(Option<u32>, u32)>,
     /// At most so many of its jobs are placed in this round; none for no limit.
     pub picks_max: Option<u64>,
+    /// For so many of its overdue jobs room is kept at a time, at most, while it stays within its
+    /// fair share with them; for one in any case.
+    pub keeps_max: u64,
 }
 
 /// Jobs next to each other in a queue's order that are equal to the solver.
@@ -160,6 +165,8 @@ pub struct NodeIn {
     /// What it would have free with no job on it, by resource: what can ever be kept there. Empty
     /// where nothing is to be kept.
     pub capacity: Vec<i64>,
+    /// How many jobs run on it: the more, the sooner one of them ends.
+    pub runs: u32,
     /// Whether jobs cannot be placed on it in this round, only room be claimed.
     pub is_closed: bool,
 }
@@ -300,7 +307,7 @@ pub struct Figures {
 /// A job for which there is no room claims room that will be free soon; where there is none, and
 /// where it is of a higher class than what runs, or its queue below its fair share and another
 /// above, room is made by preempting. Where nothing may be preempted and the job is overdue, room
-/// is kept for it.
+/// is kept for it; for several jobs of a queue at a time while it stays within its fair share.
 ///
 /// A gang is placed as a whole, where its turn comes by its first member, or not at all.
 ///

@@ -53,6 +53,11 @@ impl Part {
         Part { amount: u64::try_from(amount + more).unwrap_or(0), of: ONE as u64 }
     }
 
+    /// So many thousandths.
+    pub(super) fn thousandths(count: u64) -> Part {
+        Part { amount: count, of: 1_000 }
+    }
+
     /// So many thousandths of this part, at most 2^63 times the whole.
     pub(super) fn times(self, thousandths: u64) -> Part {
         let amount = u128::from(self.amount) * u128::from(thousandths) / 1_000;

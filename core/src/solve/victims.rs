@@ -22,7 +22,7 @@ const NODES_MAX: usize = 64;
 /// Nodes on which room could be made that are compared, at most, for one claim.
 const CHOICES_MAX: usize = 8;
 /// What a share may be off, in units of 2^-52, to count as equal: less than any job takes.
-const SLACK: i64 = 1 << 12;
+pub(super) const SLACK: i64 = 1 << 12;
 
 /// Who looks for room.
 #[derive(Debug, Clone, Copy)]

@@ -90,6 +90,7 @@ impl Leader<'_> {
             preemptions_max: self.deps.config.preemptions_max,
             protected: self.deps.config.protected_thousandths(),
             overdue,
+            kept_max: self.deps.config.reserved_thousandths(),
         };
         let round = Round::to_preempt(&self.table, &control, &running, limits);
         let Some(mut round) = round else { return };

@@ -63,10 +63,12 @@ pub(super) struct Limits {
     pub(super) protected: u64,
     /// Jobs that were submitted before are overdue.
     pub(super) overdue: Timestamp,
+    /// How much of the pool may be kept for them beyond one of each queue, in thousandths.
+    pub(super) kept_max: u64,
 }
 
-/// On which cluster room is kept for a queue's overdue jobs of a shape.
-pub(super) type Kept = BTreeMap<(Name, ShapeKey), Name>;
+/// For how many of a queue's overdue jobs of a shape room is kept, by cluster.
+pub(super) type Kept = BTreeMap<(Name, ShapeKey), BTreeMap<Name, u64>>;
 
 /// What a lease round goes by.
 #[derive(Debug, Clone, Copy)]
@@ -170,12 +172,14 @@ impl Round {
         terms: &Terms<'_>,
     ) -> Option<Self> {
         let picks_max = terms.jobs_max.min(clusters.values().sum());
-        let limits = Limits { picks_max, overdue: terms.overdue, ..Limits::default() };
+        // How much is kept was decided where all clusters were seen.
+        let kept_max = 1_000;
+        let limits = Limits { picks_max, overdue: terms.overdue, kept_max, ..Limits::default() };
         let takes_part = |cluster: &Name| clusters.contains_key(cluster);
-        // Room is kept in one place: elsewhere an overdue job is one like others.
+        // Room is kept in some places: elsewhere an overdue job is one like others.
         let keeps = |queue: &Name, shape: &Shape| {
             let kept = terms.kept.get(&(Arc::clone(queue), shape.key()));
-            kept.is_some_and(takes_part)
+            kept.is_some_and(|kept| kept.keys().any(takes_part))
         };
         let mut round = Self::of(table, control, takes_part, keeps, &[], limits)?;
         // A gang may have more jobs than a round may place; then it is leased by itself.
@@ -183,6 +187,14 @@ impl Round {
         round.problem.picks_max = picks_max.min(terms.paced.unwrap_or(u64::MAX));
         for (name, input) in round.queues.iter().zip(&mut round.problem.queues) {
             input.picks_max = terms.rates.get(name).copied();
+        }
+        let kept = terms.kept.iter().flat_map(|((queue, _), clusters)| {
+            clusters.iter().map(move |(cluster, jobs)| (queue, cluster, jobs))
+        });
+        for (queue, _, jobs) in kept.filter(|(_, cluster, _)| takes_part(cluster)) {
+            if let Ok(place) = round.queues.binary_search(queue) {
+                round.problem.queues[place].keeps_max += jobs;
+            }
         }
         Some(round)
     }
@@ -195,7 +207,9 @@ impl Round {
         running: &[Row],
         limits: Limits,
     ) -> Option<Self> {
-        Self::of(table, control, |_| true, |_, _| true, running, limits)
+        let mut round = Self::of(table, control, |_| true, |_, _| true, running, limits)?;
+        round.problem.queues.iter_mut().for_each(|queue| queue.keeps_max = u64::MAX);
+        Some(round)
     }
 
     fn of(
@@ -244,6 +258,7 @@ impl Round {
             picks_max: limits.picks_max,
             preemptions_max: limits.preemptions_max,
             protected: limits.protected,
+            kept_max: limits.kept_max,
         };
         caps::put_floating(table, control, &numbers.resources, &mut problem);
         let asked = problem.queues.iter().map(|queue| queue.demand.clone());
@@ -365,14 +380,15 @@ impl Round {
 
     /// Where room is to be kept for overdue jobs.
     pub(super) fn kept(&self, plan: &Plan) -> Kept {
-        let keeping = plan.claims.iter().filter(|claim| claim.from == ClaimedFrom::Keeping);
-        let kept = keeping.map(|claim| {
+        let mut kept = Kept::new();
+        for claim in plan.claims.iter().filter(|claim| claim.from == ClaimedFrom::Keeping) {
             let queue = claim.queue as usize;
             let shape = self.problem.queues[queue].runs[claim.run as usize].shape;
+            let key = (Arc::clone(&self.queues[queue]), self.keys[shape as usize]);
             let cluster = Arc::clone(&self.nodes[claim.node as usize].0);
-            ((Arc::clone(&self.queues[queue]), self.keys[shape as usize]), cluster)
-        });
-        kept.collect()
+            *kept.entry(key).or_default().entry(cluster).or_default() += claim.count;
+        }
+        kept
     }
 
     /// Who is to make room, by shard and cluster.

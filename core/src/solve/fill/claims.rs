@@ -1,8 +1,44 @@
 //! Claims: room for a job that finds none.
 
-use super::{Round, Turn, take};
-use crate::solve::victims::Claimant;
-use crate::solve::{Claim, ClaimedFrom, Preemption};
+use super::{Round, Turn, add, take};
+use crate::solve::ratio::Part;
+use crate::solve::victims::{Claimant, SLACK};
+use crate::solve::{Claim, ClaimedFrom, Preemption, Problem, fair_shares};
+
+/// Overdue jobs, at most, for which room is kept at a time, one of each queue.
+const FIRST_MAX: usize = 64;
+/// Jobs beyond these, at most.
+const MORE_MAX: usize = 1_024;
+
+/// For which jobs more room may be kept.
+pub(super) struct Keeps {
+    /// Queues with a first one.
+    pub(super) first_left: usize,
+    /// Jobs beyond the first of their queue.
+    more_left: usize,
+    /// What is kept for these.
+    more: Vec<i64>,
+    /// `[queue]`: its fair share; made when it is asked for.
+    fair: Option<Vec<Part>>,
+}
+
+impl Keeps {
+    pub(super) fn new(problem: &Problem) -> Keeps {
+        let more = vec![0; problem.total.len()];
+        Keeps { first_left: FIRST_MAX, more_left: MORE_MAX, more, fair: None }
+    }
+
+    /// Whether a queue that would hold so much is within its fair share.
+    fn is_within_share(&mut self, problem: &Problem, queue: u32, held: Vec<i64>) -> bool {
+        let fair = self.fair.get_or_insert_with(|| {
+            let demands = problem.queues.iter().map(|queue| (queue.weight, queue.demand.clone()));
+            let shares = fair_shares(&problem.total, &demands.collect::<Vec<_>>());
+            shares.into_iter().map(|share| Part::about(share.ideal, SLACK)).collect()
+        });
+        let held = Part::dominant(&problem.total, held.into_iter());
+        !held.is_more_than(fair[queue as usize])
+    }
+}
 
 impl Round<'_> {
     /// Claims room for one job of a queue, on a node that will have it or is made to.
@@ -24,18 +60,50 @@ impl Round<'_> {
         true
     }
 
-    /// The node on which room is kept for a queue's overdue job: one at a time of each queue.
+    /// The node on which room is kept for a queue's overdue job.
     fn keep_room(&mut self, turn: Turn, shape: u32) -> Option<u32> {
-        let run = self.queues[turn.queue as usize].run;
-        let is_overdue = self.problem.queues[turn.queue as usize].runs[run].is_overdue;
-        if !is_overdue || self.queues[turn.queue as usize].keeps_room || self.keeps_left == 0 {
+        let at = &self.queues[turn.queue as usize];
+        let is_overdue = self.problem.queues[turn.queue as usize].runs[at.run].is_overdue;
+        let is_first = at.keeps == 0;
+        let may = match (is_overdue, is_first) {
+            (false, _) => false,
+            (true, true) => self.keeps.first_left > 0,
+            (true, false) => self.keeps_more(turn.queue, shape),
+        };
+        if !may {
             return None;
         }
         let dominant = self.shapes[shape as usize].dominant;
         let node = self.later.nearest(self.problem, &self.nodes, shape, dominant)?;
-        self.queues[turn.queue as usize].keeps_room = true;
-        self.keeps_left -= 1;
+        self.queues[turn.queue as usize].keeps += 1;
+        if is_first {
+            self.keeps.first_left -= 1;
+        } else {
+            self.keeps.more_left -= 1;
+            add(&mut self.keeps.more, self.problem.request_of(shape), 1);
+        }
         Some(node)
+    }
+
+    /// Whether room is kept for another job of a queue for which some is kept already: it has less
+    /// than its fair share, and others have taken the room before it came to be enough for one of
+    /// its jobs.
+    fn keeps_more(&mut self, queue: u32, shape: u32) -> bool {
+        let (problem, request) = (self.problem, self.problem.request_of(shape));
+        let (input, at) = (&problem.queues[queue as usize], &self.queues[queue as usize]);
+        let knows_demand = input.demand.len() == problem.total.len();
+        if at.keeps >= input.keeps_max || self.keeps.more_left == 0 || !knows_demand {
+            return false;
+        }
+        let mut kept = self.keeps.more.clone();
+        add(&mut kept, request, 1);
+        let most = Part::thousandths(problem.kept_max);
+        if Part::dominant(&problem.total, kept.into_iter()).is_more_than(most) {
+            return false;
+        }
+        let mut held = at.held(input);
+        add(&mut held, request, 1);
+        self.keeps.is_within_share(problem, queue, held)
     }
 
     /// Preempts what makes room for one job.

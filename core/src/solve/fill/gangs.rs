@@ -336,7 +336,7 @@ impl Round<'_> {
         let queue = turn.queue as usize;
         let runs = &self.problem.queues[queue].runs;
         let is_overdue = members.iter().any(|member| runs[member.run as usize].is_overdue);
-        if !is_overdue || self.queues[queue].keeps_room || self.keeps_left == 0 {
+        if !is_overdue || self.queues[queue].keeps > 0 || self.keeps.first_left == 0 {
             return false;
         }
         let uniform = self.problem.gangs[gang as usize].uniform;
@@ -355,8 +355,8 @@ impl Round<'_> {
         });
         self.gangs.domains.insert(uniform, domains);
         let Some(places) = found else { return false };
-        self.queues[queue].keeps_room = true;
-        self.keeps_left -= 1;
+        self.queues[queue].keeps += 1;
+        self.keeps.first_left -= 1;
         self.take_places(turn, &places, Some(ClaimedFrom::Keeping));
         true
     }

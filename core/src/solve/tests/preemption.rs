@@ -280,3 +280,86 @@ fn room_is_kept_for_one_job_of_a_queue_at_a_time() {
     assert_eq!(kept, [(1, ClaimedFrom::Keeping)]);
     assert_eq!(placed_by_queue(&plan, 2), [4, 0], "what is free there is not given to others");
 }
+
+/// A pool in which two jobs of 4 or one of 8 fill a node, all of it held by small ones; and a queue
+/// with large ones that have waited long.
+fn held_by_small_ones(keeps_max: u64, kept_max: u64) -> Problem {
+    let problem = pool(&[8; 20], &[(4, 0), (8, 0)], vec![]);
+    let mut problem = with(problem, &[(1000, &[(0, 100)]), (1000, &[(1, 100)])]);
+    problem.nodes.iter_mut().for_each(|node| node.free = vec![0]);
+    problem.queues[0].allocated = vec![160];
+    problem.queues[0].demand = vec![560];
+    problem.queues[1].runs[0].is_overdue = true;
+    problem.queues[1].keeps_max = keeps_max;
+    problem.kept_max = kept_max;
+    problem
+}
+
+#[test]
+fn room_is_kept_for_as_many_jobs_as_a_queue_lacks_of_its_fair_share() {
+    let kept = |keeps_max, kept_max| {
+        let plan = solve(&held_by_small_ones(keeps_max, kept_max));
+        assert!(plan.claims.iter().all(|claim| claim.from == ClaimedFrom::Keeping));
+        plan.claims.len()
+    };
+    assert_eq!(kept(u64::MAX, 1_000), 10, "half of the pool");
+    assert_eq!(kept(u64::MAX, 200), 1 + 4, "a fifth of the pool beside the first");
+    assert_eq!(kept(u64::MAX, 0), 1);
+    assert_eq!(kept(7, 1_000), 7);
+    assert_eq!(kept(0, 1_000), 1);
+
+    let mut problem = held_by_small_ones(u64::MAX, 1_000);
+    problem.queues[1].allocated = vec![80];
+    problem.queues[1].demand = vec![880];
+    assert_eq!(solve(&problem).claims.len(), 1, "it has its share");
+}
+
+#[test]
+fn room_is_kept_where_the_most_is_free_and_then_where_the_most_jobs_run() {
+    let mut problem = held_by_small_ones(3, 1_000);
+    problem.nodes.iter_mut().for_each(|node| node.runs = 1);
+    problem.nodes[7].free = vec![4];
+    problem.nodes[9].runs = 2;
+    let nodes: Vec<u32> = solve(&problem).claims.iter().map(|claim| claim.node).collect();
+    assert_eq!(nodes, [7, 9, 0]);
+}
+
+/// C: the share of a pool that a queue comes to whose jobs need as much as two of another.
+fn share_of_the_large_ones(keeps_max: u64) -> f64 {
+    const TICKS: usize = 500;
+    let problem = pool(&[16; 60], &[(4, 0), (8, 0)], vec![]);
+    let mut ends: Vec<(usize, u32, u32)> = Vec::new(); // (tick, node, shape)
+    let (mut random, mut held) = (7_usize, 0.0);
+    for tick in 0..TICKS {
+        ends.retain(|(end, _, _)| *end > tick);
+        // They come when the pool is full.
+        let large = if tick < 100 { 0 } else { 1000 };
+        let mut now = with(problem.clone(), &[(1000, &[(0, 1000)]), (1000, &[(1, large)])]);
+        for (_, node, shape) in &ends {
+            let size = now.shapes[*shape as usize].request[0];
+            now.nodes[*node as usize].free[0] -= size;
+            now.nodes[*node as usize].runs += 1;
+            now.queues[*shape as usize].allocated[0] += size;
+            now.queues[*shape as usize].demand[0] += size;
+        }
+        now.kept_max = 50;
+        now.queues[1].keeps_max = keeps_max;
+        now.queues[1].runs[0].is_overdue = true;
+        for pick in solve(&now).picks {
+            for _ in 0..pick.count {
+                random = random * 1_103_515_245 % 2_147_483_648 + 12_345;
+                ends.push((tick + 50 + random / 65_536 % 101, pick.node, pick.shape));
+            }
+        }
+        let large = ends.iter().filter(|(_, _, shape)| *shape == 1).count();
+        held += if tick < TICKS / 2 { 0.0 } else { large as f64 * 8.0 / 960.0 };
+    }
+    held / (TICKS - TICKS / 2) as f64
+}
+
+#[test]
+fn c_a_queue_of_large_jobs_comes_to_its_share_beside_small_ones() {
+    let (unkept, kept) = (share_of_the_large_ones(1), share_of_the_large_ones(u64::MAX));
+    assert!(unkept < 0.42, "with room for one of them at a time they stay behind: {unkept}");
+    assert!((0.48..=0.52).contains(&kept), "{kept}");
+}

@@ -204,6 +204,37 @@ proptest! {
     }
 
     #[test]
+    fn k_more_than_one_job_of_a_queue_has_room_kept_only_up_to_its_fair_share(
+        problem in problems()
+    ) {
+        let plan = solve(&problem);
+        let demands: Vec<_> =
+            problem.queues.iter().map(|queue| (queue.weight, queue.demand.clone())).collect();
+        let shares = fair_shares(&problem.total, &demands);
+        let mut keeps = vec![0; problem.queues.len()];
+        let mut more = vec![0; problem.total.len()];
+        for (number, claim) in (0..).zip(&plan.claims) {
+            if claim.from != ClaimedFrom::Keeping {
+                continue;
+            }
+            let queue = &problem.queues[claim.queue as usize];
+            prop_assert!(queue.runs[claim.run as usize].is_overdue);
+            keeps[claim.queue as usize] += 1;
+            if keeps[claim.queue as usize] == 1 {
+                continue;
+            }
+            prop_assert!(keeps[claim.queue as usize] <= queue.keeps_max);
+            let held = at_least_held(&problem, &plan, claim.queue, number);
+            let fair = shares[claim.queue as usize].ideal;
+            prop_assert!(dominant_share(&problem.total, &held) <= fair + 1e-9);
+            let request = problem.request_of(shape_of(&problem, claim.queue, claim.run));
+            more.iter_mut().zip(request).for_each(|(more, asked)| *more += asked);
+        }
+        let kept = dominant_share(&problem.total, &more);
+        prop_assert!(kept <= problem.kept_max as f64 / 1_000.0 + 1e-9);
+    }
+
+    #[test]
     fn j_the_same_problem_has_the_same_plan(problem in problems()) {
         prop_assert_eq!(solve(&problem), solve(&problem.clone()));
     }
@@ -420,20 +451,23 @@ pub(super) fn problems() -> impl Strategy<Value = Problem> {
             vec(run, 0..5),
             vec((prop::option::of(0..classes as u32), 0_u32..3), 0..3),
             prop_oneof![3 => Just(None), 1 => (0_u64..12).prop_map(Some)],
+            0_u64..9,
         );
         let node = (
             0..groups,
             amounts(-2..12),
             prop_oneof![3 => Just(vec![]), 1 => amounts(0..9)],
             prop_oneof![Just(vec![]), amounts(5..30)],
+            0_u32..4,
             prop::bool::weighted(0.15),
         )
-            .prop_map(|(group, free, freeing, capacity, is_closed)| NodeIn {
+            .prop_map(|(group, free, freeing, capacity, runs, is_closed)| NodeIn {
                 group,
                 cluster: 0,
                 free,
                 freeing,
                 capacity,
+                runs,
                 is_closed,
             });
         let running =
@@ -455,42 +489,45 @@ pub(super) fn problems() -> impl Strategy<Value = Problem> {
             vec(node, nodes),
             vec(running, if nodes == 0 { 0..1 } else { 0..12 }),
         );
-        let bounds = (0_u64..60, 0_u64..8, 1_000_u64..1_500);
-        (parts, bounds).prop_map(move |(parts, (picks_max, preemptions_max, protected))| {
-            let (total, priorities, shapes, admits, caps, queues, nodes, running) = parts;
-            let running = if nodes.is_empty() { vec![] } else { running };
-            let classes = priorities.into_iter().map(|priority| ClassIn { priority });
-            let mut problem = Problem {
-                total,
-                classes: classes.collect(),
-                shapes,
-                groups,
-                admits,
-                caps,
-                gangs: vec![],
-                labels: vec![],
-                queues: vec![],
-                nodes,
-                running,
-                picks_max,
-                preemptions_max,
-                protected,
-            };
-            problem.queues = queues
-                .into_iter()
-                .enumerate()
-                .map(|(number, queue)| whole(&problem, number as u32, queue))
-                .collect();
-            problem
-        })
+        let bounds = (0_u64..60, 0_u64..8, 1_000_u64..1_500, 0_u64..400);
+        (parts, bounds).prop_map(
+            move |(parts, (picks_max, preemptions_max, protected, kept_max))| {
+                let (total, priorities, shapes, admits, caps, queues, nodes, running) = parts;
+                let running = if nodes.is_empty() { vec![] } else { running };
+                let classes = priorities.into_iter().map(|priority| ClassIn { priority });
+                let mut problem = Problem {
+                    total,
+                    classes: classes.collect(),
+                    shapes,
+                    groups,
+                    admits,
+                    caps,
+                    gangs: vec![],
+                    labels: vec![],
+                    queues: vec![],
+                    nodes,
+                    running,
+                    picks_max,
+                    preemptions_max,
+                    protected,
+                    kept_max,
+                };
+                problem.queues = queues
+                    .into_iter()
+                    .enumerate()
+                    .map(|(number, queue)| whole(&problem, number as u32, queue))
+                    .collect();
+                problem
+            },
+        )
     })
 }
 
-type QueueParts = (u64, Vec<i64>, Vec<RunIn>, Vec<(Option<u32>, u32)>, Option<u64>);
+type QueueParts = (u64, Vec<i64>, Vec<RunIn>, Vec<(Option<u32>, u32)>, Option<u64>, u64);
 
 /// A queue that holds what runs of it, and demands that and what waits.
 fn whole(problem: &Problem, number: u32, parts: QueueParts) -> QueueIn {
-    let (weight, charged, mut runs, mut caps, picks_max) = parts;
+    let (weight, charged, mut runs, mut caps, picks_max, keeps_max) = parts;
     caps.sort_by_key(|(_, cap)| *cap);
     caps.dedup_by_key(|(_, cap)| *cap);
     runs.sort_by_key(|run| std::cmp::Reverse(problem.priority_of(run.shape)));
@@ -499,5 +536,5 @@ fn whole(problem: &Problem, number: u32, parts: QueueParts) -> QueueIn {
     let allocated = sum(width, mine.map(|r| (problem.request_of(r.shape), r.count)));
     let mut demand = sum(width, runs.iter().map(|run| (problem.request_of(run.shape), run.count)));
     demand.iter_mut().zip(&allocated).for_each(|(demand, held)| *demand += held);
-    QueueIn { weight, allocated, charged, demand, runs, caps, picks_max }
+    QueueIn { weight, allocated, charged, demand, runs, caps, picks_max, keeps_max }
 }

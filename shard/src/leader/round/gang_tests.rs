@@ -55,6 +55,10 @@ fn shape(cpu: i64, gang: Option<(&str, Option<&str>)>) -> ShapeText {
 fn with_runs(table: &mut Table, queue: &str, version: u64, runs: &[(ShapeText, u64)]) {
     let told = (0..).zip(runs).map(|(number, (_, count))| (0, number, *count));
     let waiting = runs.iter().map(|(_, count)| count).sum();
+    let mut demand = Resources::new();
+    for (shape, count) in runs {
+        (0..*count).for_each(|_| demand.add(&shape.0.request));
+    }
     let offer = bus::QueueOffer {
         queue: queue.to_owned(),
         further: false,
@@ -68,7 +72,7 @@ fn with_runs(table: &mut Table, queue: &str, version: u64, runs: &[(ShapeText, u
                 holds: BTreeMap::new(),
             }],
             waiting,
-            demand: BTreeMap::new(),
+            demand: convert::quantities(&demand),
             held: 0,
             holds: BTreeMap::new(),
         }],
@@ -188,7 +192,7 @@ fn room_is_kept_in_one_cluster_for_what_has_waited_too_long() {
         };
         assert_eq!(kept(5_000), Kept::new(), "nobody has waited too long");
         let kept = kept(5_001);
-        let clusters: Vec<&str> = kept.values().map(|cluster| &**cluster).collect();
+        let clusters: Vec<&str> = kept.values().flatten().map(|(cluster, _)| &**cluster).collect();
         assert_eq!(clusters, ["d"], "which is nearest to having the room");
         // All of that cluster's room for a gang, that of a node for a job; none elsewhere.
         let left = if gang.is_some() { 0 } else { 2 };
@@ -224,4 +228,43 @@ fn a_gang_makes_room_as_a_whole_wherever_it_runs() {
     let victims = round.victims(&round.solve()).into_values().flatten();
     let told: Vec<_> = victims.map(|victims| (victims.told.node, victims.told.count)).collect();
     assert_eq!(told, [("m".to_owned(), 2), ("n".to_owned(), 2)]);
+}
+
+#[test]
+fn room_is_kept_for_several_jobs_of_a_queue_below_its_share_in_the_clusters_that_were_told() {
+    let mut table = Table::new("default");
+    with_cluster(&mut table, "c", &[("m", "1", 2), ("n", "1", 2)]);
+    with_cluster(&mut table, "d", &[("m", "1", 4), ("n", "1", 1)]);
+    with_runs(&mut table, "a", 1, &[(shape(1, None), 99)]);
+    with_runs(&mut table, "b", 2, &[(shape(8, None), 99)]);
+    let queue = muster_core::control::Queue::default();
+    let control = Control::default().with_queue("a", queue.clone()).unwrap();
+    let queue = muster_core::control::Queue { weight_millis: 10_000, ..queue };
+    let control = control.with_queue("b", queue).unwrap();
+    let overdue = Timestamp(5_001);
+    let kept = |kept_max: u64| {
+        let limits = Limits { overdue, kept_max, picks_max: 100, ..Limits::default() };
+        let round = Round::to_preempt(&table, &control, &[], limits).unwrap();
+        let kept = round.kept(&round.solve());
+        let of_large = kept.into_iter().find(|((queue, _), _)| &**queue == "b").unwrap().1;
+        of_large.into_iter().map(|(cluster, jobs)| (cluster.to_string(), jobs)).collect::<Vec<_>>()
+    };
+    let of = |cluster: &str, jobs: u64| (cluster.to_owned(), jobs);
+    assert_eq!(kept(0), [of("d", 1)]);
+    assert_eq!(kept(250), [of("c", 1), of("d", 1)]);
+    assert_eq!(kept(500), [of("c", 2), of("d", 1)]);
+
+    let key = (Name::from("b"), shape(8, None).0.key());
+    let placed = |clusters: &[&str], kept: &[(&str, u64)]| {
+        let kept = kept.iter().map(|(cluster, jobs)| (Name::from(*cluster), *jobs)).collect();
+        let kept: Kept = [(key.clone(), kept)].into();
+        let terms = Terms { overdue, kept: &kept, ..terms(1000) };
+        let clusters = clusters.iter().map(|name| (Name::from(*name), 100)).collect();
+        let round = Round::new(&table, &control, &clusters, &terms).unwrap();
+        round.solve().figures.placed
+    };
+    assert_eq!(placed(&["c", "d"], &[("d", 1)]), 5);
+    assert_eq!(placed(&["c", "d"], &[("c", 1), ("d", 1)]), 3);
+    assert_eq!(placed(&["c"], &[("c", 1), ("d", 1)]), 2);
+    assert_eq!(placed(&["c"], &[("d", 2)]), 4, "none is kept here");
 }

@@ -121,5 +121,5 @@ fn node_input(
         let most = capacity.iter().zip(&free).map(|(capacity, free)| (capacity - free).max(0));
         freeing = numbers.amounts(&coming).into_iter().zip(most).map(|(a, b)| a.min(b)).collect();
     }
-    NodeIn { free, freeing, capacity, ..NodeIn::default() }
+    NodeIn { free, freeing, capacity, runs: node.runs, ..NodeIn::default() }
 }
