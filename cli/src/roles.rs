@@ -75,7 +75,7 @@ pub(crate) struct ExecutorArgs {
     /// Name of the cluster
     #[arg(long)]
     cluster: Option<String>,
-    /// What runs the jobs: `local` or `simulated`
+    /// What runs the jobs: `local`, `simulated` or `kubernetes`
     #[arg(long)]
     backend: Option<String>,
     /// Directory for the executor's state

@@ -42,7 +42,7 @@ const EXECUTOR: &[(&str, &str)] = &[
     ("executor.cluster", "name of the cluster, unique in the deployment"),
     ("executor.pool", "pool of the nodes that have no label `muster.dev/pool`"),
     ("executor.state_dir", "directory for what must survive a restart of the executor"),
-    ("executor.backend", "what runs the jobs: `local` or `simulated`"),
+    ("executor.backend", "what runs the jobs: `local`, `simulated` or `kubernetes`"),
     ("executor.leases_max", "jobs that it takes in one answer"),
     (
         "executor.lease_wait",
@@ -79,6 +79,72 @@ const EXECUTOR: &[(&str, &str)] = &[
     ),
     ("executor.simulated.failure_rate", "part of the pods that fail, 0 to 1, unless they say so"),
     ("executor.simulated.seed", "seed of run times and failures"),
+    (
+        "executor.kubernetes.kubeconfig",
+        "kubeconfig that names the cluster; that of the pod it runs in, else of `KUBECONFIG` or `~/.kube/config`, when empty",
+    ),
+    ("executor.kubernetes.context", "context of the kubeconfig; its current one when empty"),
+    (
+        "executor.kubernetes.binding",
+        "who binds pods to the chosen node: `scheduler` (the cluster's, which is given that one node) or `direct` (the executor)",
+    ),
+    (
+        "executor.kubernetes.scheduler_name",
+        "scheduler of pods whose job names none; the cluster's default one when empty",
+    ),
+    (
+        "executor.kubernetes.keep_priority_class",
+        "whether pods keep the priority class that their job names; otherwise they have the cluster's default one",
+    ),
+    ("executor.kubernetes.pool_label", "label of a node that names its pool"),
+    (
+        "executor.kubernetes.node_labels",
+        "labels of nodes that jobs may select by; `*` stands for anything",
+    ),
+    (
+        "executor.kubernetes.namespaces",
+        "namespaces that jobs may have; `*` stands for anything, all when empty",
+    ),
+    (
+        "executor.kubernetes.create_namespaces",
+        "whether a namespace that is missing is created; otherwise its jobs fail",
+    ),
+    (
+        "executor.kubernetes.requests_max",
+        "requests that change something and may be under way at once; fewer are when the API server has trouble with them",
+    ),
+    ("executor.kubernetes.request_timeout", "how long the API server may take for a request"),
+    (
+        "executor.kubernetes.create_timeout",
+        "how long a pod may be refused for what may pass (a quota, a webhook that is away) before its run is given up",
+    ),
+    (
+        "executor.kubernetes.relist_interval",
+        "time after which everything is listed anew, whatever the watches say",
+    ),
+    (
+        "executor.kubernetes.kill_timeout",
+        "how long after its grace period a pod that was told to end is removed by force",
+    ),
+    ("executor.kubernetes.retention", "how long a pod that ended well is kept"),
+    ("executor.kubernetes.failed_retention", "how long a pod that ended badly is kept"),
+    ("executor.kubernetes.ended_pods_max", "pods that ended and are kept at most"),
+    (
+        "executor.kubernetes.checks",
+        "what is done with pods that do not come to run, before the built-in checks: a list of tables (see below)",
+    ),
+    (
+        "executor.kubernetes.lease_name",
+        "Lease object by which one executor serves the cluster at a time",
+    ),
+    (
+        "executor.kubernetes.lease_namespace",
+        "namespace of that object; that of the executor's pod or context when empty",
+    ),
+    (
+        "executor.kubernetes.lease_duration",
+        "how long an executor that says nothing is waited for before another takes over",
+    ),
 ];
 
 /// Every setting, by section.

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::simulated::RunTime;
 
+mod kubernetes;
+
+pub use kubernetes::{Binding, Check, KubernetesConfig, Remedy, Symptom, matches};
+
 /// Settings of one executor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +34,8 @@ pub struct Config {
     pub local: LocalConfig,
     /// Settings of the `simulated` back end.
     pub simulated: SimulatedConfig,
+    /// Settings of the `kubernetes` back end.
+    pub kubernetes: KubernetesConfig,
     /// How many runs may be on their way from the leader to the cluster at the same time.
     pub leases_max: u32,
     /// How long the leader may hold a request for leases when there is nothing to lease.
@@ -61,6 +67,8 @@ pub enum BackendKind {
     Local,
     /// Nothing: nodes and pods exist in memory only.
     Simulated,
+    /// A Kubernetes cluster.
+    Kubernetes,
 }
 
 /// Settings of the `local` back end. It needs Linux.
@@ -181,6 +189,7 @@ impl Default for Config {
             backend: BackendKind::default(),
             local: LocalConfig::default(),
             simulated: SimulatedConfig::default(),
+            kubernetes: KubernetesConfig::default(),
             leases_max: 2000,
             lease_wait: HumanDuration::secs(5),
             lease_interval_min: HumanDuration::millis(20),
@@ -271,6 +280,15 @@ impl Config {
             }
         });
         problems.within("simulated", |problems| self.simulated.validate(problems));
+        problems.within("kubernetes", |problems| self.kubernetes.validate(problems));
+        let is_label = crate::backend::kubernetes::is_label_value(&self.cluster);
+        if self.backend == BackendKind::Kubernetes && !is_label {
+            let name = &self.cluster;
+            let reason = format!(
+                "`{name}` cannot be the value of a label: 63 characters at most, the first and the last a letter or digit"
+            );
+            problems.add("cluster", reason);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::backend::kubernetes::{Answer, Call};
 use crate::runs::Counts;
 
 /// The executor's metrics, all under `muster_executor_`.
@@ -22,6 +23,47 @@ pub struct Metrics {
     pub(crate) reports_refused: Family<ClusterLabels, Counter>,
     pub(crate) retries: Family<RetryLabels, Counter>,
     pub(crate) repairs: Family<ClusterLabels, Counter>,
+    pub(crate) kubernetes: Kubernetes,
+}
+
+/// What the `kubernetes` back end counts.
+#[derive(Debug, Clone, Default)]
+pub struct Kubernetes {
+    pods: Family<ClusterLabels, Gauge<i64, AtomicI64>>,
+    window: Family<ClusterLabels, Gauge<i64, AtomicI64>>,
+    calls: Family<CallLabels, Counter>,
+    troubles: Family<TroubleLabels, Counter>,
+    forced: Family<ClusterLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    cluster: String,
+    call: CallLabel,
+}
+
+/// What the API server was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum CallLabel {
+    Bind,
+    Create,
+    CreateNamespace,
+    Events,
+    Get,
+    Remove,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TroubleLabels {
+    cluster: String,
+    kind: TroubleLabel,
+}
+
+/// Why the API server is asked less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum TroubleLabel {
+    TooMany,
+    Failed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,8 +120,17 @@ impl Metrics {
     /// Metrics that `registry` shows.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let Self { runs, leases, starts, ends, reports, reports_refused, retries, repairs } =
-            metrics.clone();
+        let Self {
+            runs,
+            leases,
+            starts,
+            ends,
+            reports,
+            reports_refused,
+            retries,
+            repairs,
+            kubernetes,
+        } = metrics.clone();
         registry.register("runs", "Runs that the executor knows, by phase", runs);
         registry.register("leases", "Leases received, repeated ones aside", leases);
         registry.register("starts", "Runs handed to the back end", starts);
@@ -88,6 +139,7 @@ impl Metrics {
         registry.register("reports_refused", "Reports of runs not believed in", reports_refused);
         registry.register("retries", "Requests that failed and are sent again", retries);
         registry.register("repairs", "Differences found to what shards believe", repairs);
+        kubernetes.register(registry.sub_registry_with_prefix("kubernetes"));
         metrics
     }
 
@@ -108,6 +160,55 @@ impl Metrics {
     pub(crate) fn retried(&self, cluster: &str, request: RequestLabel) {
         let labels = RetryLabels { cluster: cluster.to_owned(), request };
         self.retries.get_or_create(&labels).inc();
+    }
+}
+
+impl Kubernetes {
+    fn register(self, registry: &mut Registry) {
+        let Self { pods, window, calls, troubles, forced } = self;
+        registry.register("pods", "Pods of runs, those to be created among them", pods);
+        registry.register("window", "Requests that may be under way", window);
+        registry.register("calls", "Requests that change or look at one object", calls);
+        registry.register("troubles", "Answers that make the executor ask less", troubles);
+        registry.register("forced", "Pods removed by force", forced);
+    }
+
+    pub(crate) fn pods(&self, cluster: &str, count: usize) {
+        let labels = ClusterLabels { cluster: cluster.to_owned() };
+        self.pods.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn window(&self, cluster: &str, window: usize) {
+        let labels = ClusterLabels { cluster: cluster.to_owned() };
+        self.window.get_or_create(&labels).set(i64::try_from(window).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn called(&self, cluster: &str, call: &Call) {
+        let call = match call {
+            Call::Bind { .. } => CallLabel::Bind,
+            Call::Create { .. } => CallLabel::Create,
+            Call::CreateNamespace { .. } => CallLabel::CreateNamespace,
+            Call::Happenings { .. } => CallLabel::Events,
+            Call::Look { .. } => CallLabel::Get,
+            Call::Remove { .. } => CallLabel::Remove,
+        };
+        self.calls.get_or_create(&CallLabels { cluster: cluster.to_owned(), call }).inc();
+    }
+
+    pub(crate) fn answered(&self, cluster: &str, answer: Answer) {
+        let kind = match answer {
+            Answer::Well => return,
+            Answer::TooMany(_) => TroubleLabel::TooMany,
+            Answer::Trouble => TroubleLabel::Failed,
+        };
+        self.troubles.get_or_create(&TroubleLabels { cluster: cluster.to_owned(), kind }).inc();
+    }
+
+    pub(crate) fn forced(&self, cluster: &str, count: u64) {
+        if count > 0 {
+            let labels = ClusterLabels { cluster: cluster.to_owned() };
+            self.forced.get_or_create(&labels).inc_by(count);
+        }
     }
 }
 

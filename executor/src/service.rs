@@ -25,7 +25,9 @@ use muster_runtime::{Blocking, Clock, Random};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{self, ClusterBackend, Event, Grace, Opened, journal, local, simulated};
+use crate::backend::{
+    self, ClusterBackend, Event, Grace, Opened, journal, kubernetes, local, simulated,
+};
 use crate::config::{BackendKind, Config};
 use crate::limits;
 use crate::metrics::{ClusterLabels, EndLabels, Metrics, StatusLabel};
@@ -167,11 +169,21 @@ async fn run_with(
     let mut stops = deps.bus.subscribe(&subject::cluster_stop(&config.cluster), None).await?;
     let mut logs = deps.bus.subscribe(&subject::cluster_logs(&config.cluster), None).await?;
     let mut owners = deps.bus.subscribe(subject::OWNERS, None).await?;
-    let Opened { backend, mut events } = opening.await?;
+    let begin = async {
+        let Opened { backend, events } = opening.await?;
+        let nodes = backend.nodes().await?;
+        let adopted = backend.adopt().await?;
+        Ok::<_, backend::Error>((backend, events, nodes, adopted))
+    };
+    // A cluster may keep it waiting for long.
+    let (backend, mut events, nodes, adopted) = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Ok(()),
+        begun = begin => begun?,
+    };
     let mut executor = Executor::new(config, deps, backend);
-    let nodes = executor.backend.nodes().await?;
     executor.on_nodes(nodes);
-    executor.runs.on_adopted(executor.backend.adopt().await?);
+    executor.runs.on_adopted(adopted);
     let health = executor.deps.health.clone();
     let why = "its runs have not been compared with the shards yet";
     health.not_ready(&part(&executor.config.cluster), why);
@@ -198,6 +210,14 @@ async fn open(config: &Config, deps: &Deps, tasks: Supervisor) -> Result<Opened,
             let config = config.simulated.clone();
             let params = simulated::Params { cluster, config, state_dir, clock, blocking, tasks };
             simulated::open(params).await
+        }
+        BackendKind::Kubernetes => {
+            let (config, part) = (config.kubernetes.clone(), part(&cluster));
+            let (random, health) = (deps.random.fork(), deps.health.clone());
+            let metrics = deps.metrics.kubernetes.clone();
+            let params =
+                kubernetes::Params { cluster, config, clock, random, tasks, metrics, health, part };
+            kubernetes::open(params).await
         }
     }?;
     if !config.record_runs {

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::runs::RunKey;
 
 pub mod journal;
+pub mod kubernetes;
 pub mod local;
 pub mod pod;
 pub mod simulated;
@@ -91,6 +92,14 @@ pub enum Error {
         /// The file.
         path: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The cluster's API server does not do what it was asked.
+    #[error("{what} failed: {reason}")]
+    Kubernetes {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
         reason: String,
     },
     /// The back end has stopped.

@@ -1,8 +1,21 @@
-//! What back ends that run no real pods read of a pod spec, and how Kubernetes expands `$(NAME)`.
+//! What back ends that run no real pods read of a pod spec, how long pods may run and take to end,
+//! and how Kubernetes expands `$(NAME)`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use muster_core::quantity::Quantity;
+use muster_core::shape::Shape;
 use serde::Deserialize;
+
+/// The grace period of a pod that names none, or none to speak of, as in Armada.
+const GRACE_DEFAULT: Duration = Duration::from_secs(1);
+/// How long a pod may run that does not say so, as in Armada …
+const DEADLINE_DEFAULT: Duration = Duration::from_hours(72);
+/// … and one that asks for a graphics processor.
+const DEADLINE_DEFAULT_GPU: Duration = Duration::from_hours(336);
+/// The resource that such a pod asks for.
+const GPU: &str = "nvidia.com/gpu";
 
 /// The parts of a pod spec that are looked at.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -46,6 +59,20 @@ pub struct EnvVar {
     pub value: Option<String>,
     /// A value from elsewhere.
     pub value_from: Option<serde::de::IgnoredAny>,
+}
+
+/// How long a pod of this shape may run, which says so or not.
+#[must_use]
+pub fn deadline(seconds: Option<u64>, shape: &Shape) -> Duration {
+    let asks_for_gpu = shape.request.get(GPU) > Quantity::ZERO;
+    let default = if asks_for_gpu { DEADLINE_DEFAULT_GPU } else { DEADLINE_DEFAULT };
+    seconds.map_or(default, Duration::from_secs)
+}
+
+/// How long a pod may take to end, which says so or not.
+#[must_use]
+pub fn grace(seconds: Option<u64>) -> Duration {
+    seconds.filter(|seconds| *seconds > 0).map_or(GRACE_DEFAULT, Duration::from_secs)
 }
 
 /// Replaces each `$(NAME)` by the variable's value; unknown names stay as they are, `$$` stands for

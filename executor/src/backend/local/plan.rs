@@ -4,20 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_api::bus::JobPayload;
-use muster_core::quantity::Quantity;
 use muster_core::shape::Shape;
 
-use crate::backend::pod::{Container, PodSpec, expand};
+use crate::backend::pod::{self, Container, PodSpec, expand};
 use crate::runs::RunKey;
-
-/// The grace period of a pod that names none, or none to speak of, as in Armada.
-const GRACE_DEFAULT: Duration = Duration::from_secs(1);
-/// How long a pod may run that does not say so, as in Armada …
-const DEADLINE_DEFAULT: Duration = Duration::from_hours(72);
-/// … and one that asks for a graphics processor.
-const DEADLINE_DEFAULT_GPU: Duration = Duration::from_hours(336);
-/// The resource that such a pod asks for.
-const GPU: &str = "nvidia.com/gpu";
 
 /// A process to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,19 +58,10 @@ pub(super) fn plan(
     Ok(Plan {
         command,
         working_dir: container.working_dir.clone().filter(|folder| !folder.is_empty()),
-        deadline: deadline(&spec, shape),
-        grace: spec
-            .termination_grace_period_seconds
-            .filter(|seconds| *seconds > 0)
-            .map_or(GRACE_DEFAULT, Duration::from_secs),
+        deadline: pod::deadline(spec.active_deadline_seconds, shape),
+        grace: pod::grace(spec.termination_grace_period_seconds),
         env,
     })
-}
-
-fn deadline(spec: &PodSpec, shape: &Shape) -> Duration {
-    let asks_for_gpu = shape.request.get(GPU) > Quantity::ZERO;
-    let default = if asks_for_gpu { DEADLINE_DEFAULT_GPU } else { DEADLINE_DEFAULT };
-    spec.active_deadline_seconds.map_or(default, Duration::from_secs)
 }
 
 fn single_container(spec: &PodSpec) -> Result<&Container, Refusal> {
@@ -141,6 +122,7 @@ fn refusal(reason: &'static str, message: impl Into<String>) -> Refusal {
 mod tests {
     use bytes::Bytes;
     use muster_core::id::{JobId, JobRef};
+    use muster_core::quantity::Quantity;
     use muster_core::resources::Resources;
 
     use super::*;
@@ -170,10 +152,13 @@ mod tests {
     #[test]
     fn a_pod_that_does_not_say_how_long_has_the_times_of_armada() {
         let plain = planned(r#"{"containers":[{"command":["a"]}]}"#).unwrap();
-        assert_eq!((plain.deadline, plain.grace), (DEADLINE_DEFAULT, Duration::from_secs(1)));
-        let request = [(GPU.into(), Quantity::from_units(1))].into_iter().collect();
+        assert_eq!(
+            (plain.deadline, plain.grace),
+            (Duration::from_hours(72), Duration::from_secs(1))
+        );
+        let request = [("nvidia.com/gpu".into(), Quantity::from_units(1))].into_iter().collect();
         let gpu = planned_with(r#"{"containers":[{"command":["a"]}]}"#, request).unwrap();
-        assert_eq!(gpu.deadline, DEADLINE_DEFAULT_GPU);
+        assert_eq!(gpu.deadline, Duration::from_hours(336));
         let zero = r#"{"containers":[{"command":["a"]}],"terminationGracePeriodSeconds":0}"#;
         assert_eq!(planned(zero).unwrap().grace, Duration::from_secs(1));
     }

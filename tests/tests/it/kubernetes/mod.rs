@@ -11,6 +11,7 @@ use muster_tests::wait::eventually;
 use serde_json::Value;
 
 mod cluster;
+mod executor;
 
 /// How long anything may take that these tests wait for.
 const WAIT: Duration = Duration::from_secs(120);

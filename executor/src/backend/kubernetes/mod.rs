@@ -1,0 +1,146 @@
+//! A Kubernetes cluster: a run is a pod.
+//!
+//! Nothing is kept beside the cluster: what a restart has to know stands on the pods, as labels and
+//! annotations. One task (`worker.rs`) owns all state; what is decided is decided without IO
+//! (`table.rs` and its parts, `state.rs`, `manifest.rs`, `checks.rs`, `pace.rs`, `nodes.rs`,
+//! `answer.rs`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use muster_runtime::http::Health;
+use muster_runtime::tasks::{Policy, Supervisor};
+use muster_runtime::{Clock, Random};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::backend::{Adopted, ClusterBackend, Error, Grace, Node, Opened, Piece, Start};
+use crate::config::KubernetesConfig;
+use crate::limits;
+use crate::metrics::Kubernetes as Metrics;
+use crate::runs::RunKey;
+
+mod answer;
+mod calls;
+mod checks;
+mod client;
+mod labels;
+mod lease;
+mod logs;
+mod manifest;
+mod nodes;
+mod object;
+mod pace;
+mod state;
+mod table;
+mod watch;
+mod worker;
+
+pub(crate) use labels::is_label_value;
+use logs::Logs;
+pub(crate) use pace::Answer;
+pub(crate) use table::Call;
+use worker::Command;
+
+/// What the back end is made of.
+pub struct Params {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Its settings.
+    pub config: KubernetesConfig,
+    /// The time.
+    pub clock: Clock,
+    /// What jitter and the lease's identity are drawn from.
+    pub random: Random,
+    /// Who runs its task.
+    pub tasks: Supervisor,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where it says why it cannot work yet, …
+    pub health: Health,
+    /// … under this name.
+    pub part: String,
+}
+
+struct Kubernetes {
+    logs: Logs,
+    commands: mpsc::Sender<Command>,
+}
+
+/// Opens the back end. It may have to wait for another executor, and for the API server: only then
+/// it says what nodes and runs there are.
+///
+/// # Errors
+/// When the settings name no cluster.
+pub async fn open(params: Params) -> Result<Opened, Error> {
+    let Params { cluster, config, clock, random, tasks, metrics, health, part } = params;
+    let api = client::connect(&config, &clock).await?;
+    let (commands, commands_out) = mpsc::channel(limits::COMMANDS_MAX);
+    let (events, events_out) = mpsc::channel(limits::EVENTS_MAX);
+    let logs = Logs::new(api.clone());
+    let name = format!("kubernetes-cluster-{cluster}");
+    let parts = worker::Parts {
+        api,
+        config,
+        cluster,
+        random,
+        metrics,
+        health,
+        part,
+        commands: commands_out,
+        events,
+    };
+    tasks.spawn_once(name, Policy::VITAL, |cancel| worker::run(parts, cancel));
+    Ok(Opened { backend: Arc::new(Kubernetes { logs, commands }), events: events_out })
+}
+
+impl Kubernetes {
+    async fn send(&self, command: Command) {
+        // Nobody takes commands only once the back end is being shut down; the pods tell the rest.
+        let _ = self.commands.send(command).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Error> {
+        let (sender, answer) = oneshot::channel();
+        self.send(question(sender)).await;
+        answer.await.map_err(|_| Error::Stopped)
+    }
+}
+
+#[async_trait]
+impl ClusterBackend for Kubernetes {
+    async fn nodes(&self) -> Result<Vec<Node>, Error> {
+        self.ask(Command::Nodes).await
+    }
+
+    async fn adopt(&self) -> Result<Vec<Adopted>, Error> {
+        self.ask(Command::Adopt).await
+    }
+
+    async fn start(&self, start: Start) {
+        self.send(Command::Start(Box::new(start))).await;
+    }
+
+    async fn stop(&self, run: RunKey, grace: Grace) {
+        self.send(Command::Stop(run, grace)).await;
+    }
+
+    async fn settle(&self, run: RunKey) {
+        self.send(Command::Settle(run)).await;
+    }
+
+    async fn logs(
+        &self,
+        run: RunKey,
+        offset: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Piece, Error> {
+        let place = self.ask(|answer| Command::Place(run, answer)).await?;
+        let place = place.ok_or(Error::NoOutput { job: run.job, attempt: run.attempt })?;
+        self.logs.read(run, &place, offset, limit, wait).await
+    }
+}

@@ -1,0 +1,359 @@
+//! The task of the back end: it owns the table of pods and the view of the nodes, feeds them what
+//! the watches and the API server say, and carries out what they want, as many requests at a time
+//! as the API server takes well.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered};
+use muster_runtime::http::Health;
+use muster_runtime::{Clock, Random};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::calls::{self, Outcome};
+use super::client::Api;
+use super::labels;
+use super::lease::Lease;
+use super::nodes::Nodes;
+use super::object::{Node, Object, Pod};
+use super::pace::{Pace, Ticket};
+use super::table::{Call, Place, Table};
+use super::watch::{Said, Watched, watch};
+use crate::backend::{self, Adopted, Error, Event, Grace, Start};
+use crate::config::KubernetesConfig;
+use crate::metrics::Kubernetes as Metrics;
+use crate::runs::{Now, RunKey};
+
+/// How far ahead the task looks when nothing is due.
+const IDLE: Duration = Duration::from_mins(1);
+/// How long giving back the lease may take at the end.
+const RELEASE_TIME: Duration = Duration::from_secs(2);
+/// Pods of others that have ended take nothing.
+const FOREIGN_FIELDS: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
+/// What the back end is told and asked.
+pub(super) enum Command {
+    Adopt(oneshot::Sender<Vec<Adopted>>),
+    Nodes(oneshot::Sender<Vec<backend::Node>>),
+    Start(Box<Start>),
+    Stop(RunKey, Grace),
+    Settle(RunKey),
+    Place(RunKey, oneshot::Sender<Option<Place>>),
+}
+
+/// What the task is made of.
+pub(super) struct Parts {
+    pub(super) api: Api,
+    pub(super) config: KubernetesConfig,
+    pub(super) cluster: String,
+    pub(super) random: Random,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    /// The executor's name among the parts of its process.
+    pub(super) part: String,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// A request that has come to its end.
+enum Done {
+    Call(Ticket, Outcome),
+    Lease(Box<Lease>, Result<(), Error>),
+}
+
+/// The task.
+pub(super) struct Worker {
+    api: Api,
+    config: KubernetesConfig,
+    cluster: String,
+    metrics: Metrics,
+    clock: Clock,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    table: Table,
+    nodes: Nodes,
+    pace: Pace,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    watches: Watches,
+    lease: Lease,
+    is_renewing: bool,
+    valid_until: Duration,
+    /// Questions that wait for the first lists.
+    questions: Vec<Command>,
+}
+
+struct Watches {
+    pods: BoxStream<'static, Said<Pod>>,
+    foreign: BoxStream<'static, Said<Pod>>,
+    nodes: BoxStream<'static, Said<Node>>,
+    /// Which of them have listed all there is.
+    listed: [bool; 3],
+}
+
+/// Runs the back end until it is cancelled; pods are left alone.
+pub(super) async fn run(parts: Parts, cancel: CancellationToken) -> Result<(), Error> {
+    let Parts { api, config, cluster, random, metrics, health, part, commands, events } = parts;
+    let namespace = match config.lease_namespace.as_str() {
+        "" => api.namespace.clone(),
+        named => named.to_owned(),
+    };
+    let me = format!("{cluster}_{:016x}", random.u64());
+    let (name, duration) = (config.lease_name.clone(), config.lease_duration.0);
+    let mut lease = Lease::new(api.clone(), &namespace, &name, me, duration);
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Ok(()),
+        () = lease.acquire(&health, &part) => {}
+    }
+    health.not_ready(&part, "its cluster is being listed");
+    tracing::info!(%cluster, namespace, lease = name, "executor serves the cluster");
+    let mut worker = Worker {
+        watches: Watches::new(&api, &config, &cluster, &random),
+        table: Table::new(config.clone(), cluster.clone()),
+        nodes: Nodes::new(&config),
+        pace: Pace::new(config.requests_max),
+        clock: api.clock.clone(),
+        valid_until: lease.valid_until(),
+        lease,
+        is_renewing: false,
+        work: FuturesUnordered::new(),
+        questions: Vec::new(),
+        api,
+        config,
+        cluster,
+        metrics,
+        commands,
+        events,
+    };
+    let result = worker.work_until(&cancel).await;
+    worker.release().await;
+    result
+}
+
+impl Watches {
+    fn new(api: &Api, config: &KubernetesConfig, cluster: &str, random: &Random) -> Self {
+        let watched = |path, labels, fields| Watched {
+            path,
+            labels,
+            fields,
+            relist_interval: config.relist_interval.0,
+        };
+        let own = watched("/api/v1/pods", Some(labels::own(cluster)), None);
+        let foreign = watched("/api/v1/pods", Some(labels::foreign(cluster)), Some(FOREIGN_FIELDS));
+        let nodes = watched("/api/v1/nodes", None, None);
+        let (client, clock) = (&api.client, &api.clock);
+        Self {
+            pods: watch(client.clone(), own, clock.clone(), random.fork()).boxed(),
+            foreign: watch(client.clone(), foreign, clock.clone(), random.fork()).boxed(),
+            nodes: watch(client.clone(), nodes, clock.clone(), random.fork()).boxed(),
+            listed: [false; 3],
+        }
+    }
+
+    fn is_listed(&self) -> bool {
+        self.listed.iter().all(|listed| *listed)
+    }
+}
+
+impl Worker {
+    async fn work_until(&mut self, cancel: &CancellationToken) -> Result<(), Error> {
+        loop {
+            self.turn();
+            self.say().await;
+            let wake = self.wake();
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                Some(done) = self.work.next() => self.on_done(done)?,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    None => return Ok(()),
+                },
+                Some(said) = self.watches.pods.next() => self.on_pod(said),
+                Some(said) = self.watches.nodes.next() => self.on_node(said),
+                Some(said) = self.watches.foreign.next() => self.on_foreign(said),
+                () = self.clock.sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: self.clock.now(), monotonic: self.clock.monotonic() }
+    }
+
+    /// Does what is due and sends what may be sent.
+    fn turn(&mut self) {
+        let now = self.now();
+        if !std::mem::replace(&mut self.is_renewing, true) {
+            let lease = self.lease.clone();
+            self.work.push(Box::pin(async move {
+                let (lease, result) = lease.renew().await;
+                Done::Lease(Box::new(lease), result)
+            }));
+        }
+        if !self.watches.is_listed() {
+            return;
+        }
+        self.table.on_time(now);
+        while now.monotonic < self.valid_until {
+            let Some(ticket) = self.pace.begin(now.monotonic) else { break };
+            let Some(call) = self.table.next_call() else {
+                self.pace.give_back();
+                break;
+            };
+            self.send(ticket, call);
+        }
+        self.metrics.window(&self.cluster, self.pace.window());
+    }
+
+    fn send(&mut self, ticket: Ticket, call: Call) {
+        let uniformity = match &call {
+            Call::Create { node, shape, .. } => {
+                let label = shape.gang.as_ref().and_then(|gang| gang.uniformity.as_ref());
+                label.and_then(|label| self.nodes.label(node, label))
+            }
+            _ => None,
+        };
+        self.metrics.called(&self.cluster, &call);
+        let asked = calls::perform(
+            self.api.clone(),
+            self.config.clone(),
+            self.cluster.clone(),
+            uniformity,
+            call,
+        );
+        self.work.push(Box::pin(async move { Done::Call(ticket, asked.await) }));
+    }
+
+    async fn say(&mut self) {
+        for event in self.table.take_events() {
+            // Nobody listens only while the executor ends; the next one adopts the pods.
+            let _ = self.events.send(event).await;
+        }
+        self.metrics.forced(&self.cluster, self.table.take_forced());
+    }
+
+    fn wake(&self) -> Duration {
+        let now = self.clock.monotonic();
+        let due = self.table.due().filter(|_| self.watches.is_listed());
+        [due, self.pace.wakes_at(now)].into_iter().flatten().fold(now + IDLE, Duration::min)
+    }
+
+    fn on_done(&mut self, done: Done) -> Result<(), Error> {
+        match done {
+            Done::Call(ticket, outcome) => {
+                let now = self.now();
+                self.pace.answered(ticket, outcome.pace, now.monotonic);
+                self.metrics.answered(&self.cluster, outcome.pace);
+                outcome.tell(&mut self.table, now);
+                Ok(())
+            }
+            Done::Lease(lease, result) => {
+                self.valid_until = lease.valid_until();
+                (self.lease, self.is_renewing) = (*lease, false);
+                result
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Start(start) => self.table.start(*start, now),
+            Command::Stop(run, grace) => self.table.stop(run, grace, now),
+            Command::Settle(run) => self.table.settle(run, now),
+            question @ (Command::Adopt(_) | Command::Nodes(_) | Command::Place(..)) => {
+                self.questions.push(question);
+                self.answer();
+            }
+        }
+    }
+
+    /// Answers what was asked, once there is an answer. Who asked may have gone, and with it the
+    /// need.
+    fn answer(&mut self) {
+        if !self.watches.is_listed() {
+            return;
+        }
+        let now = self.now();
+        for question in std::mem::take(&mut self.questions) {
+            match question {
+                Command::Adopt(to) => {
+                    let adopted = self.table.adopt(now);
+                    tracing::info!(cluster = %self.cluster, runs = adopted.len(), "pods are adopted");
+                    let _ = to.send(adopted);
+                }
+                Command::Nodes(to) => {
+                    let _ = to.send(self.nodes.all(&self.table.leftover()));
+                    self.metrics.pods(&self.cluster, self.table.len());
+                }
+                Command::Place(key, to) => {
+                    let _ = to.send(self.table.place(key));
+                }
+                Command::Start(_) | Command::Stop(..) | Command::Settle(_) => {}
+            }
+        }
+    }
+
+    fn on_pod(&mut self, said: Said<Pod>) {
+        let now = self.now();
+        match said {
+            Said::Listing => self.table.listing(),
+            Said::There(pod) => {
+                if !self.table.seen(&pod, now) {
+                    // Somebody has put our label on it: it takes its room all the same.
+                    self.nodes.set_foreign(&pod);
+                }
+            }
+            Said::Gone(pod) => {
+                self.table.gone(&pod, now);
+                self.nodes.remove_foreign(&pod.metadata.uid);
+            }
+            Said::Listed => {
+                self.table.listed();
+                self.listed(0);
+            }
+        }
+    }
+
+    fn on_foreign(&mut self, said: Said<Pod>) {
+        match said {
+            Said::Listing => self.nodes.foreign_listing(),
+            Said::There(pod) => self.nodes.set_foreign(&pod),
+            Said::Gone(pod) => self.nodes.remove_foreign(&pod.metadata.uid),
+            Said::Listed => {
+                self.nodes.foreign_listed();
+                self.listed(1);
+            }
+        }
+    }
+
+    fn on_node(&mut self, said: Said<Node>) {
+        match said {
+            Said::Listing => self.nodes.nodes_listing(),
+            Said::There(node) => self.nodes.set_node(&node),
+            Said::Gone(node) => self.nodes.remove_node(&node.meta().name),
+            Said::Listed => {
+                self.nodes.nodes_listed();
+                self.listed(2);
+            }
+        }
+    }
+
+    fn listed(&mut self, which: usize) {
+        self.watches.listed[which] = true;
+        self.answer();
+    }
+
+    async fn release(mut self) {
+        // With the requests that are under way goes the renewal.
+        self.work.clear();
+        tokio::select! {
+            biased;
+            () = self.lease.release() => {}
+            () = self.clock.sleep(RELEASE_TIME) => {}
+        }
+    }
+}
