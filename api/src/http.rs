@@ -10,8 +10,8 @@ mod held_back;
 mod why;
 
 pub use control::{
-    Cordon, CordonSettings, PoolSettings, PriorityClass, PriorityClassList, PriorityClassSettings,
-    Queue, QueueLimit, QueueList, QueueSettings, Rate,
+    Cordon, CordonSettings, NodeTakenOut, PoolSettings, PriorityClass, PriorityClassList,
+    PriorityClassSettings, Queue, QueueLimit, QueueList, QueueSettings, Rate,
 };
 pub use why::{
     Blocker, ClusterFit, Estimate, LinePlace, PoolWhy, QueueBefore, RuledOut, ShapeFit, ShareWhy,
@@ -472,6 +472,9 @@ pub struct Cluster {
     pub free: BTreeMap<String, String>,
     /// When it was last heard of, RFC 3339 UTC.
     pub last_contact: String,
+    /// Nodes on which nothing new is placed for a while, since jobs of several queues failed there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_out: Vec<NodeTakenOut>,
 }
 
 /// A time as the API writes it: RFC 3339, UTC, milliseconds.

@@ -51,6 +51,17 @@ impl Client {
         self.uncordon(&["clusters", cluster, "nodes", node, "cordon"]).await
     }
 
+    /// Has jobs placed again on a node that was taken out because jobs failed there. What failed
+    /// until now is not held against it any more.
+    ///
+    /// # Errors
+    /// Those of [`Error`].
+    pub async fn put_node_back(&self, cluster: &str, node: &str) -> Result<(), Error> {
+        let path = ["clusters", cluster, "nodes", node, "put-back"];
+        let request = Request::new(Method::POST, Target::new(&path, &[]));
+        self.open(&request).await.map(drop)
+    }
+
     async fn uncordon(&self, path: &[&str]) -> Result<(), Error> {
         let request = Request::new(Method::DELETE, Target::new(path, &[]));
         self.open(&request).await.map(drop)

@@ -29,6 +29,8 @@ pub struct Node<'a> {
     pub is_avoided: bool,
     /// Whether anything new is placed there.
     pub is_open: bool,
+    /// Whether it was taken out for a while, because jobs of several queues failed there.
+    pub is_taken_out: bool,
 }
 
 /// What keeps a job from a node: the first of these that does.
@@ -46,6 +48,8 @@ pub enum Obstacle {
     TooSmall(Name),
     /// Nothing new is placed there: it is cordoned, draining or not ready.
     Closed,
+    /// Nothing new is placed there for a while: jobs of several queues failed there.
+    TakenOut,
     /// The node has too little of this resource free.
     Lacks(Name),
 }
@@ -127,12 +131,21 @@ impl Fit {
         self.clusters.values().map(|cluster| cluster.ever).sum()
     }
 
-    /// How many nodes could hold it and are closed.
+    /// How many nodes could hold it and are closed, or taken out for a while.
     #[must_use]
     pub fn closed(&self) -> u64 {
-        let closed =
-            |cluster: &OfCluster| cluster.obstacles.get(&Obstacle::Closed).map(|n| n.count);
-        self.clusters.values().filter_map(closed).sum()
+        self.kept_by(&Obstacle::Closed) + self.taken_out()
+    }
+
+    /// How many nodes could hold it and are taken out for a while.
+    #[must_use]
+    pub fn taken_out(&self) -> u64 {
+        self.kept_by(&Obstacle::TakenOut)
+    }
+
+    fn kept_by(&self, obstacle: &Obstacle) -> u64 {
+        let nodes = |cluster: &OfCluster| cluster.obstacles.get(obstacle).map(|n| n.count);
+        self.clusters.values().filter_map(nodes).sum()
     }
 }
 
@@ -196,6 +209,9 @@ fn obstacle(shape: &Shape, node: &Node<'_>) -> Option<(Obstacle, Option<Lack>)> 
     if !node.is_open {
         return Some((Obstacle::Closed, None));
     }
+    if node.is_taken_out {
+        return Some((Obstacle::TakenOut, None));
+    }
     let lack = largest_lack(&shape.request, node.free)?;
     Some((Obstacle::Lacks(lack.resource.clone()), Some(lack)))
 }
@@ -230,7 +246,7 @@ mod tests {
         let (cluster, none) = (Name::from("c"), BTreeMap::new());
         let taints =
             [Taint { key: "gpu".into(), value: "true".into(), effect: "NoSchedule".into() }];
-        let names: Vec<Name> = (0..8).map(|n| Name::from(format!("n{n}").as_str())).collect();
+        let names: Vec<Name> = (0..9).map(|n| Name::from(format!("n{n}").as_str())).collect();
         let (large, small) = (amounts(16, 64), amounts(4, 64));
         let free = [amounts(2, 64), amounts(7, 64), amounts(16, 3), amounts(0, 0)];
         let node = |name: usize, free, allocatable| Node {
@@ -242,6 +258,7 @@ mod tests {
             free,
             is_avoided: false,
             is_open: true,
+            is_taken_out: false,
         };
         let nodes = [
             node(0, &free[0], &large),
@@ -252,12 +269,14 @@ mod tests {
             Node { is_open: false, ..node(5, &free[3], &large) },
             node(6, &large, &large),
             Node { is_avoided: true, ..node(7, &large, &large) },
+            Node { is_taken_out: true, ..node(8, &large, &large) },
         ];
         let shape = Shape::of_request(amounts(8, 8));
         let fit = Fit::of(&shape, nodes);
         let found = &fit.clusters["c"];
-        assert_eq!((found.nodes, found.room, found.ever), (8, 1, 4));
-        assert_eq!((fit.nodes(), fit.room(), fit.ever(), fit.closed()), (8, 1, 4, 1));
+        assert_eq!((found.nodes, found.room, found.ever), (9, 1, 4));
+        assert_eq!((fit.nodes(), fit.room(), fit.ever(), fit.closed()), (9, 1, 4, 2));
+        assert_eq!(fit.taken_out(), 1);
         let of = |obstacle: &Obstacle| {
             let nodes = &found.obstacles[obstacle];
             let Miss { node, has, lacks } = &nodes.nearest;
@@ -272,6 +291,7 @@ mod tests {
         assert_eq!(of(&Obstacle::Taint(taints[0].clone())), miss(1, "n4", "0", "0"));
         assert_eq!(of(&Obstacle::Closed), miss(1, "n5", "0", "0"));
         assert_eq!(of(&Obstacle::Avoided), miss(1, "n7", "0", "0"));
-        assert_eq!(found.obstacles.len(), 6);
+        assert_eq!(of(&Obstacle::TakenOut), miss(1, "n8", "0", "0"));
+        assert_eq!(found.obstacles.len(), 7);
     }
 }

@@ -38,8 +38,12 @@ pub const QUEUE_LABEL_BYTES_MAX: usize = 317;
 pub const QUEUE_LIMITS_MAX: usize = 64;
 /// Queues of a deployment.
 pub const QUEUES_MAX: usize = 10_000;
-/// Clusters and nodes that are cordoned at once.
+/// Clusters and nodes that are cordoned, or were put back, at once.
 pub const CORDONS_MAX: usize = 10_000;
+/// How long a failure may be held against a node, in hours.
+pub const NODE_FAILURES_HOURS: u64 = 24;
+/// Queues of which it is told that jobs failed on one node.
+pub const FAILING_QUEUES_MAX: usize = 16;
 /// Levels of queues that stand below each other.
 pub const QUEUE_LEVELS_MAX: usize = 8;
 /// Pools for which something is set.

@@ -123,6 +123,23 @@ pub fn blames_node(ending: Ending, exit: &Exit) -> bool {
     is_of_node && !matches!(exit.reason.as_deref(), Some("DoesNotFit" | "Stopped"))
 }
 
+/// Whether its node may be at fault that a run ended so. Of one run that says little; where jobs of
+/// several queues end so on one node, and none does well, it says much.
+#[must_use]
+pub fn may_be_of_node(ending: Ending, exit: &Exit) -> bool {
+    match Reason::of(ending, exit) {
+        Reason::Error => true,
+        Reason::Evicted | Reason::Image | Reason::NodeLost | Reason::Refused => {
+            blames_node(ending, exit)
+        }
+        Reason::DeadlineExceeded
+        | Reason::LeaseExpired
+        | Reason::Lost
+        | Reason::OomKilled
+        | Reason::Preempted => false,
+    }
+}
+
 /// What becomes of jobs whose runs do not end well: the first rule that fits says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -333,6 +350,16 @@ mod tests {
         // A rule that names no reason is about runs that ended by themselves.
         assert_eq!(of(Ending::Returned, &exit(None, None, "NoRoom"), 5), "waits again");
         assert_eq!(of(Ending::Preempted, &exit(None, None, "Preempted"), 5), "waits again");
+    }
+
+    #[test]
+    fn a_node_may_be_at_fault_for_errors_of_jobs_and_not_for_what_the_jobs_did() {
+        let of = |ending, reason| may_be_of_node(ending, &exit(None, None, reason));
+        assert!(of(Ending::Failed, ""));
+        assert!(of(Ending::Failed, "Evicted") && of(Ending::Returned, "ErrImagePull"));
+        assert!(!of(Ending::Failed, "OOMKilled") && !of(Ending::Failed, "DeadlineExceeded"));
+        assert!(!of(Ending::Returned, "DoesNotFit") && !of(Ending::Returned, "Stopped"));
+        assert!(!of(Ending::Preempted, "") && !of(Ending::Lost, ""));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use muster_core::time::Timestamp;
 use crate::backend::{Adopted, Event, Node, Start};
 use crate::limits;
 
+mod failures;
 mod leasing;
 mod nodes;
 mod outbox;
@@ -98,6 +99,8 @@ pub struct Runs {
 struct Run {
     node: Name,
     shape: Arc<Shape>,
+    /// Known once its payload came.
+    queue: Option<Name>,
     phase: Phase,
     /// Whether it was told to stop, and holds its place until it is gone.
     is_stopping: bool,
@@ -105,7 +108,7 @@ struct Run {
 
 impl Run {
     fn new(node: Name, shape: Arc<Shape>, phase: Phase) -> Self {
-        Self { node, shape, phase, is_stopping: false }
+        Self { node, shape, queue: None, phase, is_stopping: false }
     }
 }
 
@@ -247,6 +250,7 @@ impl Runs {
         };
         match (&run.phase, is_final) {
             (Phase::Starting | Phase::Live(_), true) => {
+                self.judge(&key, &event);
                 self.set_phase(&key, Phase::Ended);
                 self.report(key, event.into_report());
             }
@@ -393,7 +397,8 @@ impl Runs {
     }
 
     fn start(&mut self, key: RunKey, payload: Arc<JobPayload>) {
-        let Some(run) = self.runs.get(&key) else { return };
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        run.queue = Some(payload.queue.as_str().into());
         let (node, shape) = (run.node.clone(), Arc::clone(&run.shape));
         self.set_phase(&key, Phase::Starting);
         self.effects.push(Effect::Start(Start { key, node, shape, payload }));

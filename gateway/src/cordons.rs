@@ -1,4 +1,5 @@
-//! `PUT` and `DELETE /clusters/{cluster}/cordon` and `/clusters/{cluster}/nodes/{node}/cordon`.
+//! `PUT` and `DELETE /clusters/{cluster}/cordon` and `/clusters/{cluster}/nodes/{node}/cordon`, and
+//! `POST /clusters/{cluster}/nodes/{node}/put-back`.
 
 use axum::Json;
 use axum::body::Body;
@@ -48,6 +49,19 @@ pub(crate) async fn delete_node(
     Segments((cluster, node)): Segments<(String, String)>,
 ) -> Answer<StatusCode> {
     delete(&gateway, Place::Node { cluster: &cluster, node: &node }).await
+}
+
+/// `POST …/put-back`: what failed on the node until now is not held against it any more.
+pub(crate) async fn put_node_back(
+    State(gateway): State<Gateway>,
+    Segments((cluster, node)): Segments<(String, String)>,
+) -> Answer<StatusCode> {
+    let now = gateway.clock().now();
+    control::change(&gateway, |control| {
+        control.with_node_put_back((&cluster, &node), now).map_err(Failure::bad_request)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// All cordons: those of clusters first.

@@ -1,5 +1,6 @@
 //! The settings of a shard worker.
 
+use muster_core::limits;
 use muster_runtime::config::{ByteSize, FieldDoc, HumanDuration, Problems};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,15 @@ pub struct Config {
     /// The part of a pool that is kept, at most, for jobs that have waited so long, of queues below
     /// their fair share, beyond one job of each queue.
     pub reserve_share: f64,
+    /// Of how many queues jobs have to fail on a node, with none that ends well between them, for
+    /// the node to be taken out for a while; 0 takes none out.
+    pub node_failing_queues: usize,
+    /// Within what time.
+    pub node_failing_window: HumanDuration,
+    /// For how long.
+    pub node_out_for: HumanDuration,
+    /// Of a hundred nodes of a cluster, how many may be out at a time; of two or more, one always.
+    pub node_out_percent: u8,
     /// In what time what a queue used counts half when shares are compared; 0: the past does not
     /// count.
     pub usage_half_life: HumanDuration,
@@ -89,6 +99,10 @@ impl Default for Config {
             protected_share: 1.0,
             reserve_after: HumanDuration::secs(600),
             reserve_share: 0.05,
+            node_failing_queues: 3,
+            node_failing_window: HumanDuration::secs(600),
+            node_out_for: HumanDuration::secs(900),
+            node_out_percent: 10,
             usage_half_life: HumanDuration::secs(0),
             usage_weight: 1.0,
             rounds_interval: HumanDuration::secs(60),
@@ -171,6 +185,16 @@ impl Config {
                 "the part of a pool that is kept, at most, for jobs that have waited so long, of queues below their fair share; beside it one job (or gang) of each queue has room kept",
             ),
             FieldDoc::new(
+                "node_failing_queues",
+                "of how many queues jobs have to fail on a node, with none that ends well between them, for the node to be taken out for a while; 0 takes none out",
+            ),
+            FieldDoc::new("node_failing_window", "within what time they have to fail; 24h at most"),
+            FieldDoc::new("node_out_for", "how long the node is out"),
+            FieldDoc::new(
+                "node_out_percent",
+                "of a hundred nodes of a cluster, how many may be out at a time; of two or more, one always",
+            ),
+            FieldDoc::new(
                 "usage_half_life",
                 "in what time what a queue used counts half when shares are compared, so that who used much waits behind who did not; 0: the past does not count",
             ),
@@ -250,6 +274,7 @@ impl Config {
         if !(0.0..=1.0).contains(&self.reserve_share) {
             problems.add("reserve_share", format!("{} is not from 0 to 1", self.reserve_share));
         }
+        self.validate_taking_out(problems);
         if !(0.0..=1_000.0).contains(&self.usage_weight) {
             problems.add("usage_weight", format!("{} is not from 0 to 1000", self.usage_weight));
         }
@@ -259,6 +284,22 @@ impl Config {
         if self.checkpoint_records == 0 || self.history_rows == 0 || self.offer_runs_max == 0 {
             problems
                 .add("checkpoint_records", "it, history_rows and offer_runs_max are at least 1");
+        }
+    }
+
+    fn validate_taking_out(&self, problems: &mut Problems) {
+        let queues_max = limits::FAILING_QUEUES_MAX;
+        if self.node_failing_queues > queues_max {
+            let problem = format!("{} is more than {queues_max}", self.node_failing_queues);
+            problems.add("node_failing_queues", problem);
+        }
+        let window = self.node_failing_window;
+        if window.0 > std::time::Duration::from_secs(limits::NODE_FAILURES_HOURS * 3600) {
+            problems.add("node_failing_window", format!("{window} is longer than 24h"));
+        }
+        if self.node_out_percent > 100 {
+            let problem = format!("{} is more than 100", self.node_out_percent);
+            problems.add("node_out_percent", problem);
         }
     }
 }

@@ -56,6 +56,10 @@ pub struct Node {
     pub runs: u32,
     /// Whether new runs may be placed.
     pub schedulable: bool,
+    /// The queues of which jobs failed there since one ended well, and when the last of each did,
+    /// in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<(String, i64)>,
 }
 
 /// The leader's answer.

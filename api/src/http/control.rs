@@ -136,6 +136,20 @@ pub struct PoolSettings {
     pub floating_resources: BTreeMap<String, String>,
 }
 
+/// A node on which nothing new is placed for a while, since jobs of several queues failed there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeTakenOut {
+    /// The node.
+    pub node: String,
+    /// The queues whose jobs failed there.
+    pub queues: Vec<String>,
+    /// Since when, RFC 3339 UTC.
+    pub since: String,
+    /// Until when, RFC 3339 UTC.
+    pub until: String,
+}
+
 /// A list of priority classes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -53,7 +53,8 @@ pub enum Blocker {
         /// The pool.
         pool: String,
     },
-    /// The nodes that could hold it take nothing new: they are cordoned, draining or not ready.
+    /// The nodes that could hold it take nothing new: they are cordoned, taken out for a while,
+    /// draining or not ready.
     NodesClosed {
         /// How many they are.
         nodes: u64,
@@ -269,7 +270,8 @@ pub struct ClusterFit {
 #[serde(rename_all = "camelCase")]
 pub struct RuledOut {
     /// `label`, `affinity`, `taint`, `avoided` (attempts failed there), `tooSmall` (even empty),
-    /// `closed` (cordoned, draining or not ready) or `noRoom`.
+    /// `closed` (cordoned, draining or not ready), `takenOut` (for a while, since jobs of several
+    /// queues failed there) or `noRoom`.
     pub reason: String,
     /// The label, taint or resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]

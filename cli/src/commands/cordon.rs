@@ -1,4 +1,4 @@
-//! `muster cluster` and `muster node`: cordons.
+//! `muster cluster` and `muster node`: cordons, and nodes that were taken out.
 
 use clap::Subcommand;
 
@@ -42,6 +42,13 @@ pub(crate) enum Node {
         /// The node
         name: String,
     },
+    /// Place jobs again on a node that was taken out because jobs failed there
+    PutBack {
+        /// Its cluster
+        cluster: String,
+        /// The node
+        name: String,
+    },
 }
 
 pub(crate) async fn cluster(context: &Context, command: Cluster) -> anyhow::Result<Outcome> {
@@ -67,6 +74,10 @@ pub(crate) async fn node(context: &Context, command: Node) -> anyhow::Result<Out
         Node::Uncordon { cluster, name } => {
             context.client.uncordon_node(&cluster, &name).await?;
             show::note(&format!("node `{name}` of cluster `{cluster}` uncordoned"));
+        }
+        Node::PutBack { cluster, name } => {
+            context.client.put_node_back(&cluster, &name).await?;
+            show::note(&format!("node `{name}` of cluster `{cluster}` put back"));
         }
     }
     Ok(Outcome::Done)

@@ -187,6 +187,7 @@ async fn every_call_has_the_address_and_body_of_the_table() {
         Reply::ok("{\"cluster\":\"c\",\"node\":\"n\"}"),
         Reply::ok(""),
         Reply::ok(""),
+        Reply::ok(""),
         Reply::problem(404, ErrorCode::NotFound),
     ])
     .await;
@@ -220,6 +221,7 @@ async fn every_call_has_the_address_and_body_of_the_table() {
     client.cordon_node("c", "n", None).await.unwrap();
     client.uncordon_cluster("c").await.unwrap();
     client.uncordon_node("c", "n").await.unwrap();
+    client.put_node_back("c", "n").await.unwrap();
     assert!(client.job("1", Output::StateAndSpec).await.unwrap_err().is_not_found());
 
     let seen = server.seen();
@@ -246,6 +248,7 @@ async fn every_call_has_the_address_and_body_of_the_table() {
             "PUT /api/v1/clusters/c/nodes/n/cordon",
             "DELETE /api/v1/clusters/c/cordon",
             "DELETE /api/v1/clusters/c/nodes/n/cordon",
+            "POST /api/v1/clusters/c/nodes/n/put-back",
             "GET /api/v1/jobs/1?spec=true",
         ]
     );

@@ -1,10 +1,16 @@
-//! Cordons: clusters and nodes on which nothing new is placed. What runs there runs on.
+//! Cordons: clusters and nodes on which nothing new is placed. What runs there runs on. And which
+//! nodes that were taken out because jobs failed there were put back.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Control, Error};
 use crate::limits;
 use crate::names;
+use crate::time::Timestamp;
+
+/// How long a failure may be held against a node.
+const FAILURES_AGE_MAX: Duration = Duration::from_secs(limits::NODE_FAILURES_HOURS * 3600);
 
 /// Why nothing new is placed somewhere, in the words of who said so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +26,9 @@ pub struct Cordons {
     pub clusters: BTreeMap<String, Cordon>,
     /// By cluster and node.
     pub nodes: BTreeMap<String, BTreeMap<String, Cordon>>,
+    /// By cluster and node: when the node was put back. What failed there before is not held
+    /// against it.
+    pub put_back: BTreeMap<String, BTreeMap<String, Timestamp>>,
 }
 
 /// What is cordoned. It need not be there: it may come.
@@ -44,8 +53,16 @@ impl Cordons {
             || self.nodes.get(cluster).is_some_and(|nodes| nodes.contains_key(node))
     }
 
+    /// When a node was put back, if it was.
+    #[must_use]
+    pub fn put_back_at(&self, cluster: &str, node: &str) -> Option<Timestamp> {
+        self.put_back.get(cluster)?.get(node).copied()
+    }
+
     fn len(&self) -> usize {
-        self.clusters.len() + self.nodes.values().map(BTreeMap::len).sum::<usize>()
+        let nodes = self.nodes.values().map(BTreeMap::len).sum::<usize>();
+        let put_back = self.put_back.values().map(BTreeMap::len).sum::<usize>();
+        self.clusters.len() + nodes + put_back
     }
 }
 
@@ -72,6 +89,32 @@ impl Control {
                 nodes.insert(node.to_owned(), cordon);
             }
         }
+        if next.cordons.len() > limits::CORDONS_MAX {
+            return Err(Error::TooManyCordons(self.cordons.len()));
+        }
+        Ok(next)
+    }
+
+    /// The next version, in which nothing that failed on the node before `at` is held against it.
+    /// What was put back so long ago that no failure of before counts any more is forgotten.
+    ///
+    /// # Errors
+    /// When a name is not allowed, or there is too much of it.
+    pub fn with_node_put_back(
+        &self,
+        (cluster, node): (&str, &str),
+        at: Timestamp,
+    ) -> Result<Self, Error> {
+        names::cluster(cluster)?;
+        names::node(node)?;
+        let mut next = self.clone();
+        next.version += 1;
+        let put_back = &mut next.cordons.put_back;
+        put_back.entry(cluster.to_owned()).or_default().insert(node.to_owned(), at);
+        for nodes in put_back.values_mut() {
+            nodes.retain(|_, of| at.since(*of) <= FAILURES_AGE_MAX);
+        }
+        put_back.retain(|_, nodes| !nodes.is_empty());
         if next.cordons.len() > limits::CORDONS_MAX {
             return Err(Error::TooManyCordons(self.cordons.len()));
         }
@@ -125,6 +168,22 @@ mod tests {
         assert_eq!(none.cordons, Cordons::default());
         assert_eq!(none.without_cordon(NODE), None);
         assert_eq!(none.without_cordon(Place::Cluster("c")), None);
+    }
+
+    #[test]
+    fn it_is_known_when_a_node_was_put_back_as_long_as_that_matters() {
+        let hour = Duration::from_secs(3600);
+        let first = Timestamp(1_000);
+        let control = Control::default().with_node_put_back(("c", "n"), first).unwrap();
+        assert_eq!((control.version, control.cordons.put_back_at("c", "n")), (1, Some(first)));
+        assert!(!control.cordons.hold("c", "n"));
+        let later = first.plus(FAILURES_AGE_MAX);
+        let control = control.with_node_put_back(("d", "n"), later).unwrap();
+        assert_eq!(control.cordons.put_back_at("c", "n"), Some(first));
+        let control = control.with_node_put_back(("d", "m"), later.plus(hour)).unwrap();
+        assert_eq!(control.cordons.put_back_at("c", "n"), None);
+        assert_eq!(control.cordons.put_back_at("d", "n"), Some(later));
+        assert!(control.with_node_put_back(("d", ""), later).is_err());
     }
 
     #[test]

@@ -13,12 +13,14 @@ use muster_core::names;
 use muster_core::quantity::Quantity;
 use muster_core::resources::Resources;
 use muster_core::shape::{POOL_LABEL, Shape};
+use muster_core::time::Timestamp;
 
+use super::failures::Failures;
 use crate::backend::Node;
 use crate::limits;
 
 /// Bytes of a node on the wire beside its texts, generously.
-const NODE_BYTES: usize = 120;
+const NODE_BYTES: usize = 130;
 /// Bytes of a name beside its text.
 const NAME_BYTES: usize = 5;
 
@@ -53,6 +55,7 @@ struct Entry {
     node: Node,
     pool: Name,
     taken: Taken,
+    failures: Failures,
     changed: u64,
 }
 
@@ -131,17 +134,17 @@ impl Nodes {
 
     /// A node that is new, or not as it was.
     fn changed(&mut self, node: Node, pool: Name, known: Option<Entry>) -> Entry {
-        let taken = match known {
+        let (taken, failures) = match known {
             Some(known) => {
                 if known.pool != pool {
                     self.leave(&known.pool, &node.name);
                 }
-                known.taken
+                (known.taken, known.failures)
             }
-            None => self.homeless.remove(&node.name).unwrap_or_default(),
+            None => (self.homeless.remove(&node.name).unwrap_or_default(), Failures::default()),
         };
         let changed = self.touch(&pool);
-        Entry { node, pool, taken, changed }
+        Entry { node, pool, taken, failures, changed }
     }
 
     fn leave(&mut self, pool: &Name, node: &Name) {
@@ -205,6 +208,27 @@ impl Nodes {
         }
         if taken.runs == 0 {
             self.homeless.remove(node);
+        }
+    }
+
+    /// A job of a queue failed on a node, whose fault it may be.
+    pub(super) fn failed(&mut self, node: &Name, queue: &Name, at: Timestamp) {
+        self.change_failures(node, |failures| failures.failed(queue, at));
+    }
+
+    /// A job ended well on a node: what failed there before is not held against it.
+    pub(super) fn did_well(&mut self, node: &Name) {
+        if self.nodes.get(node).is_some_and(|entry| !entry.failures.is_empty()) {
+            self.change_failures(node, |failures| *failures = Failures::default());
+        }
+    }
+
+    fn change_failures(&mut self, node: &Name, change: impl FnOnce(&mut Failures)) {
+        if let Some(entry) = self.nodes.get_mut(node) {
+            self.version += 1;
+            self.pools.insert(entry.pool.clone(), self.version);
+            entry.changed = self.version;
+            change(&mut entry.failures);
         }
     }
 
@@ -282,7 +306,9 @@ fn size(entry: &Entry) -> usize {
     let taints: usize =
         entry.node.taints.iter().map(|t| t.key.len() + t.value.len() + t.effect.len() + 9).sum();
     let resources = entry.node.allocatable.iter().map(|(name, _)| 3 * (name.len() + 24));
-    NODE_BYTES + entry.node.name.len() + labels + taints + resources.sum::<usize>()
+    let failing: usize = entry.failures.iter().map(|(queue, _)| queue.len() + 15).sum();
+    let rest = labels + taints + failing;
+    NODE_BYTES + entry.node.name.len() + rest + resources.sum::<usize>()
 }
 
 fn wire(entry: &Entry) -> bus::Node {
@@ -305,5 +331,6 @@ fn wire(entry: &Entry) -> bus::Node {
         freeing: texts(&entry.taken.freeing),
         runs: entry.taken.runs,
         schedulable: node.schedulable,
+        failing: entry.failures.iter().map(|(queue, at)| (text(queue), at.0)).collect(),
     }
 }

@@ -394,3 +394,33 @@ fn the_end_of_an_unknown_run_is_settled_and_its_life_stopped() {
     runs.on_event(event(key(2), RunStatus::Succeeded), now());
     assert_eq!(effects(&mut runs), [('-', key(1)), ('.', key(2))]);
 }
+
+#[test]
+fn a_node_is_told_with_the_queues_whose_jobs_failed_there_since_one_ended_well() {
+    let mut runs = Runs::new(DEFAULT_POOL.into());
+    runs.on_nodes(vec![node("a", 9)]);
+    let mut end = |n: u64, queue: &str, status: RunStatus, reason: &str, at: i64, stops: bool| {
+        answer(&mut runs, n, &[key(n)]);
+        let asked = runs.payloads_wanted(SHARD);
+        let payload = JobPayload { queue: queue.into(), ..payload(key(n), true) };
+        runs.on_payloads(asked, vec![payload]);
+        if stops {
+            runs.on_stop(key(n), now());
+        }
+        let exit = Exit { reason: Some(reason.into()), ..Exit::default() };
+        runs.on_event(Event { key: key(n), status, at: Timestamp(at), exit }, now());
+        runs.ask(DEFAULT_POOL, 10, 1 << 20).nodes.nodes.remove(0).failing
+    };
+    let told = |queues: &[(&str, i64)]| -> Vec<(String, i64)> {
+        queues.iter().map(|(queue, at)| ((*queue).to_owned(), *at)).collect()
+    };
+    assert_eq!(end(1, "x", RunStatus::Failed, "Error", 10, false), told(&[("x", 10)]));
+    assert_eq!(end(2, "y", RunStatus::Returned, "StartError", 20, false).len(), 2);
+    let both = told(&[("x", 30), ("y", 20)]);
+    assert_eq!(end(3, "x", RunStatus::Failed, "", 30, false), both);
+    // What the job itself is to blame for, and what was told to stop, says nothing.
+    assert_eq!(end(4, "z", RunStatus::Failed, "OOMKilled", 40, false), both);
+    assert_eq!(end(5, "z", RunStatus::Failed, "Error", 50, true), both);
+    assert_eq!(end(6, "z", RunStatus::Succeeded, "", 60, false), told(&[]));
+    assert_eq!(end(7, "y", RunStatus::Failed, "", 70, false), told(&[("y", 70)]));
+}

@@ -391,4 +391,8 @@ async fn clusters_and_nodes_are_cordoned_shown_and_uncordoned() {
     }
     let shown = harness.get("/api/v1/clusters").await.json();
     assert_eq!(shown.get("cordons"), None, "{shown}");
+    let back = "/api/v1/clusters/c/nodes/n.1/put-back";
+    assert_eq!(harness.send("POST", back, &[], "").await.status, StatusCode::NO_CONTENT);
+    let bad = "/api/v1/clusters/c%20c/nodes/n.1/put-back";
+    assert_eq!(harness.send("POST", bad, &[], "").await.code(), "bad_request");
 }

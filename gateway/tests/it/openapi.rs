@@ -265,7 +265,10 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
     let usage = [("cpu".to_owned(), "1".to_owned())].into();
     let full = http::QueueShare { decayed_usage: usage, ..http::QueueShare::default() };
     check("QueueShare", full, http::QueueShare::default());
-    check("Cluster", http::Cluster::default(), http::Cluster::default());
+    let out = http::NodeTakenOut::default();
+    check("NodeTakenOut", &out, &out);
+    let full = http::Cluster { taken_out: vec![out], ..http::Cluster::default() };
+    check("Cluster", full, http::Cluster::default());
     check("PoolList", request::PoolList::default(), request::PoolList::default());
     let cordon = http::Cordon {
         cluster: String::new(),

@@ -18,6 +18,7 @@ pub(super) fn has_another(table: &Table, control: &Control, shape: &Shape) -> bo
             holds
                 && node.schedulable
                 && !control.cordons.hold(cluster, name)
+                && !table.is_taken_out(cluster, name)
                 && !shape.keeps_away(cluster, name)
                 && shape.admits(name, &node.labels, &node.taints)
         })

@@ -88,7 +88,11 @@ impl<'a> Known<'a> {
         let fit = fit(self.table, self.control, shape);
         let mut blockers = self.certain(queue, shape, &fit);
         let is_open = blockers.is_empty();
-        let is_lasting = blockers.iter().any(is_lasting);
+        // Nodes that are taken out come back by themselves.
+        let passes = |blocker: &Blocker| {
+            matches!(blocker, Blocker::NodesClosed { .. }) && fit.taken_out() > 0
+        };
+        let is_lasting = blockers.iter().any(|blocker| is_lasting(blocker) && !passes(blocker));
         blockers.extend(self.claimed(queue, &asked.place));
         let (line, before) = self.before(queue, shape, &asked.place);
         let is_first = line == Blocker::Line { jobs: 0, higher_queues: 0, lower_queues: 0 };
@@ -396,6 +400,7 @@ fn fit(table: &Table, control: &Control, shape: &Shape) -> Fit {
             free,
             is_avoided: avoids && shape.keeps_away(cluster, name),
             is_open: node.schedulable && !control.cordons.hold(cluster, name),
+            is_taken_out: table.is_taken_out(cluster, name),
         });
         fit.clusters.extend(Fit::of(shape, nodes).clusters);
     }
@@ -442,6 +447,7 @@ fn ruled_out((obstacle, nodes): (&Obstacle, &Nodes)) -> RuledOut {
         Obstacle::Avoided => ("avoided", None, false),
         Obstacle::TooSmall(resource) => ("tooSmall", Some(resource.to_string()), true),
         Obstacle::Closed => ("closed", None, false),
+        Obstacle::TakenOut => ("takenOut", None, false),
         Obstacle::Lacks(resource) => ("noRoom", Some(resource.to_string()), true),
     };
     let amount = |amount: Quantity| is_amount.then(|| amount.to_string());

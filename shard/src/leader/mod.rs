@@ -15,6 +15,7 @@ mod round;
 mod search;
 mod status;
 mod table;
+mod taken_out;
 mod tree;
 mod usage;
 
@@ -162,6 +163,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
             () = deps.clock.sleep_until(wake) => {}
         }
         leader.drain(&mut offers, &mut requests, &mut stops).await?;
+        leader.judge_nodes();
         leader.round().await;
         if leader.search().await {
             leader.round().await;

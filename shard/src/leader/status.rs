@@ -57,7 +57,7 @@ pub(super) fn status(
         row.ideal_share = share.ideal;
         row.demand_share = share.demand;
     }
-    let clusters = table.clusters.iter().map(|(name, c)| cluster_status(&table.pool, name, c));
+    let clusters = table.clusters.iter().map(|(name, c)| cluster_status(table, name, c));
     http::Pool {
         name: table.pool.clone(),
         capacity: quantities(&numbers.resources, &total),
@@ -79,7 +79,13 @@ fn quantities(names: &[Name], amounts: &[i64]) -> BTreeMap<String, String> {
     pairs.map(|(name, amount)| (name.to_string(), from_dense(name, *amount).to_string())).collect()
 }
 
-fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState) -> http::Cluster {
+fn cluster_status(table: &Table, name: &Name, cluster: &ClusterState) -> http::Cluster {
+    let taken_out = table.taken_out.of_cluster(name).map(|(node, out)| http::NodeTakenOut {
+        node: node.to_string(),
+        queues: out.queues.iter().map(ToString::to_string).collect(),
+        since: http::time_text(out.since),
+        until: http::time_text(out.until),
+    });
     let mut capacity = Resources::new();
     let mut free = Resources::new();
     for node in cluster.nodes.values() {
@@ -88,7 +94,8 @@ fn cluster_status(pool: &str, name: &Name, cluster: &ClusterState) -> http::Clus
     }
     http::Cluster {
         name: name.to_string(),
-        pool: pool.to_owned(),
+        pool: table.pool.clone(),
+        taken_out: taken_out.collect(),
         nodes: cluster.nodes.len() as u64,
         runs: cluster.nodes.values().map(|node| u64::from(node.runs)).sum(),
         capacity: convert::quantities(&capacity),

@@ -15,6 +15,7 @@ use muster_core::time::Timestamp;
 
 use super::pending::Pending;
 use super::search::Search;
+use super::taken_out::TakenOut;
 
 /// One queue as its shard offers it to the pool.
 #[derive(Debug, Clone, Default)]
@@ -108,6 +109,8 @@ pub(super) struct NodeState {
     pub(super) freeing: Resources,
     pub(super) runs: u32,
     pub(super) schedulable: bool,
+    /// Queues of which jobs failed there since one ended well, and when the last of each did.
+    pub(super) failing: Vec<(Name, Timestamp)>,
 }
 
 /// A cluster as its executor tells.
@@ -134,6 +137,7 @@ pub(super) struct Table {
     pub(super) queues: BTreeMap<Name, QueueState>,
     shards: BTreeMap<u16, ShardState>,
     pub(super) clusters: BTreeMap<Name, ClusterState>,
+    pub(super) taken_out: TakenOut,
 }
 
 /// What came of an offer.
@@ -260,7 +264,7 @@ impl Table {
         time: Timestamp,
     ) -> bool {
         let name = Name::from(request.cluster.as_str());
-        let cluster = self.clusters.entry(name).or_default();
+        let cluster = self.clusters.entry(name.clone()).or_default();
         let update = &request.nodes;
         let other = cluster.instance != request.instance;
         if other {
@@ -282,7 +286,9 @@ impl Table {
             cluster.nodes.remove(name.as_str());
         }
         for node in &update.nodes {
-            cluster.nodes.insert(Name::from(node.name.as_str()), node_state(node));
+            let (of, state) = (Name::from(node.name.as_str()), node_state(node));
+            self.taken_out.told(&name, &of, !state.failing.is_empty());
+            cluster.nodes.insert(of, state);
         }
         true
     }
@@ -316,6 +322,7 @@ fn node_state(node: &bus::Node) -> NodeState {
         freeing: amounts(&node.freeing),
         runs: node.runs,
         schedulable: node.schedulable,
+        failing: node.failing.iter().map(|(queue, at)| (name(queue), Timestamp(*at))).collect(),
     }
 }
 

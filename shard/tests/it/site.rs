@@ -276,6 +276,7 @@ impl Site {
             freeing: BTreeMap::new(),
             runs: 0,
             schedulable: true,
+            failing: Vec::new(),
         };
         let request = LeaseRequest {
             cluster: "c".into(),
@@ -440,6 +441,7 @@ impl<'a> Player<'a> {
             freeing: BTreeMap::new(),
             runs: 0,
             schedulable: true,
+            failing: Vec::new(),
         };
         let request = LeaseRequest {
             cluster: "c".into(),

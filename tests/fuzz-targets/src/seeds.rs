@@ -146,6 +146,7 @@ fn messages() -> Vec<Seed> {
         freeing: [("cpu".to_owned(), "500m".to_owned())].into(),
         runs: 1,
         schedulable: true,
+        failing: vec![("biology".to_owned(), 1_000)],
     };
     let lease = LeaseRequest {
         cluster: "c".into(),

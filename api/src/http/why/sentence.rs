@@ -72,7 +72,7 @@ impl Blocker {
             Self::NoCluster { pool } => format!("no cluster of pool `{pool}` is there"),
             Self::NeverFits { pool } => format!("no node of pool `{pool}` could ever hold it"),
             Self::NodesClosed { nodes } => format!(
-                "{} that could hold it, cordoned, draining or not ready, {} nothing new",
+                "{} that could hold it, cordoned, taken out, draining or not ready, {} nothing new",
                 counted(*nodes, "the one node", "nodes"),
                 if *nodes == 1 { "takes" } else { "take" }
             ),
@@ -249,6 +249,10 @@ fn reason(count: u64, nearest: &RuledOut, cluster: &str) -> String {
         "avoided" => {
             format!("{nodes} {} avoided, since attempts failed there", verb("is", "are"))
         }
+        "takenOut" => format!(
+            "{nodes} {} taken out for a while, since jobs of several queues failed there",
+            verb("is", "are")
+        ),
         "closed" => format!("{nodes} {} nothing new", verb("takes", "take")),
         "tooSmall" => format!(
             "{nodes} {} too small by {lacks} {what}{or_more}, the largest `{node}` of `{cluster}` \

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use muster_core::control::{
     Amount, Control, Cordon, Cordons, Limit, PoolSettings, PriorityClass, Queue, Rate,
 };
+use muster_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::policy::{self, RuleDetail};
@@ -40,11 +41,14 @@ struct PoolDocument {
 }
 
 #[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct CordonsDocument {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     clusters: BTreeMap<String, CordonDocument>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     nodes: BTreeMap<String, BTreeMap<String, CordonDocument>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    put_back: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -233,21 +237,31 @@ impl From<CordonDocument> for Cordon {
 
 impl CordonsDocument {
     fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.nodes.is_empty()
+        self.clusters.is_empty() && self.nodes.is_empty() && self.put_back.is_empty()
     }
 }
 
 impl From<Cordons> for CordonsDocument {
-    fn from(Cordons { clusters, nodes }: Cordons) -> Self {
+    fn from(Cordons { clusters, nodes, put_back }: Cordons) -> Self {
         let nodes = nodes.into_iter().map(|(cluster, nodes)| (cluster, each(nodes)));
-        Self { clusters: each(clusters), nodes: nodes.collect() }
+        let times = |nodes: BTreeMap<String, Timestamp>| {
+            nodes.into_iter().map(|(node, at)| (node, at.0)).collect()
+        };
+        let put_back = put_back.into_iter().map(|(cluster, nodes)| (cluster, times(nodes)));
+        let (clusters, nodes) = (each(clusters), nodes.collect());
+        Self { clusters, nodes, put_back: put_back.collect() }
     }
 }
 
 impl From<CordonsDocument> for Cordons {
-    fn from(CordonsDocument { clusters, nodes }: CordonsDocument) -> Self {
+    fn from(CordonsDocument { clusters, nodes, put_back }: CordonsDocument) -> Self {
         let nodes = nodes.into_iter().map(|(cluster, nodes)| (cluster, each(nodes)));
-        Self { clusters: each(clusters), nodes: nodes.collect() }
+        let times = |nodes: BTreeMap<String, i64>| {
+            nodes.into_iter().map(|(node, at)| (node, Timestamp(at))).collect()
+        };
+        let put_back = put_back.into_iter().map(|(cluster, nodes)| (cluster, times(nodes)));
+        let (clusters, nodes) = (each(clusters), nodes.collect());
+        Self { clusters, nodes, put_back: put_back.collect() }
     }
 }
 
@@ -353,8 +367,10 @@ mod tests {
         let reason = Some("disk".to_owned());
         let control = Control::default().with_cordon(node, Cordon { reason }).unwrap();
         let control = control.with_cordon(Place::Cluster("d"), Cordon::default()).unwrap();
+        let control = control.with_node_put_back(("c", "m"), Timestamp(5)).unwrap();
         let text = encode(&control, "04");
-        let cordons = r#"{"clusters":{"d":{}},"nodes":{"c":{"n":{"reason":"disk"}}}}"#;
+        let cordons = r#"{"clusters":{"d":{}},"nodes":{"c":{"n":{"reason":"disk"}}},
+            "putBack":{"c":{"m":5}}}"#;
         assert_eq!(json(&text)["cordons"], json(cordons.as_bytes()));
         assert_eq!(decode(&text), Ok((control, "04".to_owned())));
         let floating = [("a/seat".to_owned(), Quantity::from_units(20))].into();

@@ -13,6 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::round::{Claimed, Kept, Round, Terms};
+use super::super::taken_out::Rule;
 use super::*;
 
 const QUEUES: [&str; 3] = ["a", "b", "c"];
@@ -29,6 +30,8 @@ struct NodeOf {
     has_taint: bool,
     is_ready: bool,
     is_cordoned: bool,
+    /// Whether jobs of several queues failed there.
+    is_failing: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -115,6 +118,11 @@ impl NodeOf {
             freeing: BTreeMap::new(),
             runs: 0,
             schedulable: self.is_ready,
+            failing: QUEUES
+                .map(|queue| (queue.to_owned(), 1))
+                .into_iter()
+                .filter(|_| self.is_failing)
+                .collect(),
         }
     }
 }
@@ -155,6 +163,9 @@ impl Case {
             };
             assert!(table.request(&request, Duration::from_secs(1), Timestamp(0)));
         }
+        let (window, lasts) = (Duration::from_secs(60), Duration::from_secs(60));
+        let rule = Rule { queues: QUEUES.len(), window, lasts, percent_max: 100 };
+        table.judge_nodes(&Control::default(), &rule, Timestamp(2));
         let queues = QUEUES.iter().enumerate().map(|(number, name)| bus::QueueOffer {
             queue: (*name).to_owned(),
             further: false,
@@ -303,6 +314,7 @@ impl Case {
                 has_taint: false,
                 is_ready: true,
                 is_cordoned: false,
+                is_failing: false,
             };
             case.nodes.push(node);
             case.cordoned_clusters = [false; 2];
@@ -339,6 +351,7 @@ impl Case {
                 (node.is_ready, node.is_cordoned) = (true, false);
                 self.cordoned_clusters[node.cluster] = false;
             }
+            "takenOut" => node.is_failing = false,
             "noRoom" => node.free = plus(node.free, lacking()),
             other => panic!("{other}"),
         }
@@ -347,16 +360,20 @@ impl Case {
 
 fn node() -> impl Strategy<Value = NodeOf> {
     let flags = (prop::bool::weighted(0.7), prop::bool::weighted(0.2));
-    let open = (prop::bool::weighted(0.85), prop::bool::weighted(0.15));
+    let closed = (prop::bool::weighted(0.15), prop::bool::weighted(0.15));
+    let open = (prop::bool::weighted(0.85), closed);
     (0..2usize, (1..5i64, 1..5i64), (0..5i64, 0..5i64), flags, open).prop_map(
-        |(cluster, all, free, (has_label, has_taint), (is_ready, is_cordoned))| NodeOf {
-            cluster,
-            all,
-            free: (free.0.min(all.0), free.1.min(all.1)),
-            has_label,
-            has_taint,
-            is_ready,
-            is_cordoned,
+        |(cluster, all, free, (has_label, has_taint), (is_ready, (is_cordoned, is_failing)))| {
+            NodeOf {
+                cluster,
+                all,
+                free: (free.0.min(all.0), free.1.min(all.1)),
+                has_label,
+                has_taint,
+                is_ready,
+                is_cordoned,
+                is_failing,
+            }
         },
     )
 }

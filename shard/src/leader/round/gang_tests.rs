@@ -27,6 +27,7 @@ fn with_cluster(table: &mut Table, cluster: &str, nodes: &[(&str, &str, i64)]) {
         freeing: BTreeMap::new(),
         runs: 0,
         schedulable: true,
+        failing: Vec::new(),
     };
     let nodes = nodes.iter().map(node).collect();
     let request = bus::LeaseRequest {

@@ -27,6 +27,7 @@ fn table(nodes: &[&str], shapes: Vec<Shape>) -> Table {
         freeing: BTreeMap::new(),
         runs: 0,
         schedulable: true,
+        failing: Vec::new(),
     };
     let nodes = nodes.iter().map(node).collect();
     let request = bus::LeaseRequest {

@@ -161,6 +161,7 @@ impl World {
             freeing: BTreeMap::new(),
             runs: 0,
             schedulable: true,
+            failing: Vec::new(),
         };
         let nodes = NODES.map(node).into();
         let request = bus::LeaseRequest {

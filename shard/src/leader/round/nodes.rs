@@ -59,7 +59,9 @@ impl Nodes {
         for (number, (cluster, state)) in (0..).zip(clusters) {
             let untold = state.pending.leased();
             let open = |name: &Name, node: &NodeState| {
-                node.schedulable && !control.cordons.hold(cluster, name)
+                node.schedulable
+                    && !control.cordons.hold(cluster, name)
+                    && !table.is_taken_out(cluster, name)
             };
             for (name, node) in state.nodes.iter().filter(|(name, node)| open(name, node)) {
                 let key = Group {

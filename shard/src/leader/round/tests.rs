@@ -32,6 +32,7 @@ fn with_cluster(table: &mut Table, cluster: &str, cpu: &str) {
         freeing: BTreeMap::new(),
         runs: 0,
         schedulable: true,
+        failing: Vec::new(),
     };
     let nodes = bus::NodeUpdate { base: None, version: 1, nodes: vec![node], removed: vec![] };
     let request = bus::LeaseRequest {
