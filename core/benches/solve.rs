@@ -86,7 +86,7 @@ fn pool(shapes: u32, free: impl Fn(u32, Vec<i64>) -> Vec<i64>) -> Problem {
             let cpu = 1_000 + random.below(cpu_steps) as i64 * (7_000 / cpu_steps as i64);
             let memory = (1 + random.below(31) as i64) << 30;
             let gpus = i64::from(random.below(20) == 0);
-            ShapeIn { request: vec![cpu, memory, gpus, 1], class: 0, gang: None }
+            ShapeIn { request: vec![cpu, memory, gpus, 1], ..ShapeIn::default() }
         })
         .collect();
     let admits = shapes.iter().enumerate().map(|(shape, input)| {

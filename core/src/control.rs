@@ -117,6 +117,9 @@ pub enum Error {
     /// An amount is no quantity.
     #[error("`{0}` is not a quantity from 0 on")]
     Quantity(String),
+    /// A word for how nodes are chosen that is none.
+    #[error("placement `{0}` is neither `pack` nor `spread`")]
+    Placement(String),
     /// The rate is not a positive number in range.
     #[error("rate of {0} a second is not a number from 0.001 to 1000000")]
     Rate(String),

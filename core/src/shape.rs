@@ -12,10 +12,12 @@ use crate::{Name, limits};
 mod affinity;
 mod gang;
 mod mismatch;
+mod placement;
 
 pub use affinity::{Affinity, Requirement, Term};
 pub use gang::Gang;
 pub use mismatch::Mismatch;
+pub use placement::Placement;
 
 /// The name of the priority class of a job that names none.
 pub const DEFAULT_CLASS: &str = "default";
@@ -31,6 +33,10 @@ const AFFINITY: &str = ";a";
 const GANG: &str = ";g";
 /// The same of the nodes that are avoided, which stand behind it.
 const AVOID: &str = ";n";
+/// The same of how a node is chosen, which stands behind them.
+const PLACEMENT: &str = ";p";
+/// The same of how long a run lasts at most, which stands behind it.
+const LASTS: &str = ";t";
 
 /// Which taints a pod puts up with, as Kubernetes has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +91,10 @@ pub struct Shape {
     /// Nodes that it keeps away from as long as there is another, (cluster, node) each: attempts
     /// failed there. In order, none twice.
     pub avoid: Vec<(Name, Name)>,
+    /// How one of the nodes that have room is chosen; none as its pool has it.
+    pub placement: Option<Placement>,
+    /// How many seconds a run lasts at most once it began: its deadline, and the grace to end in.
+    pub lasts_max: Option<u32>,
 }
 
 /// A shape's identity between processes: the hash of its canonical text.
@@ -104,6 +114,8 @@ impl Shape {
             class: DEFAULT_CLASS.into(),
             gang: None,
             avoid: Vec::new(),
+            placement: None,
+            lasts_max: None,
         }
     }
 
@@ -156,6 +168,13 @@ impl Shape {
                 put(&mut text, node);
             }
         }
+        if let Some(placement) = self.placement {
+            text.push_str(PLACEMENT);
+            put(&mut text, placement.name());
+        }
+        if let Some(seconds) = self.lasts_max {
+            let _ = write!(text, "{LASTS}{seconds},");
+        }
         text
     }
 
@@ -197,15 +216,36 @@ impl Shape {
         let mut avoid = Vec::new();
         if let Some(behind) = rest.strip_prefix(AVOID) {
             rest = behind;
-            while !rest.is_empty() {
+            while !rest.is_empty() && !rest.starts_with(';') {
                 avoid.push((take(&mut rest)?, take(&mut rest)?));
             }
             if avoid.is_empty() || !avoid.is_sorted_by(|a, b| a < b) {
                 return None;
             }
         }
-        let shape =
-            Self { request, node_selector, affinity, tolerations, pool, class, gang, avoid };
+        let mut placement = None;
+        if let Some(behind) = rest.strip_prefix(PLACEMENT) {
+            rest = behind;
+            placement = Some(Placement::from_name(&take(&mut rest)?)?);
+        }
+        let mut lasts_max = None;
+        if let Some(behind) = rest.strip_prefix(LASTS) {
+            let (seconds, behind) = behind.split_once(',')?;
+            rest = behind;
+            lasts_max = Some(seconds.parse().ok()?);
+        }
+        let shape = Self {
+            request,
+            node_selector,
+            affinity,
+            tolerations,
+            pool,
+            class,
+            gang,
+            avoid,
+            placement,
+            lasts_max,
+        };
         rest.is_empty().then_some(shape)
     }
 
@@ -270,17 +310,24 @@ mod tests {
         let gang = (name(), any::<u32>(), option::of(name()))
             .prop_map(|(id, cardinality, uniformity)| Gang { id, cardinality, uniformity });
         let avoid = btree_set((name(), name()), 0..3);
+        let placement = option::of(prop::sample::select(Placement::ALL.to_vec()));
         let names = (name(), name(), option::of(gang), avoid);
-        (request, selector, affinity, vec(toleration, 0..3), names).prop_map(
-            |(request, node_selector, affinity, tolerations, (pool, class, gang, avoid))| Shape {
-                request,
-                node_selector,
-                affinity,
-                tolerations,
-                pool,
-                class,
-                gang,
-                avoid: avoid.into_iter().collect(),
+        let rest = (names, placement, option::of(any::<u32>()));
+        (request, selector, affinity, vec(toleration, 0..3), rest).prop_map(
+            |(request, node_selector, affinity, tolerations, (names, placement, lasts_max))| {
+                let (pool, class, gang, avoid) = names;
+                Shape {
+                    request,
+                    node_selector,
+                    affinity,
+                    tolerations,
+                    pool,
+                    class,
+                    gang,
+                    avoid: avoid.into_iter().collect(),
+                    placement,
+                    lasts_max,
+                }
             },
         )
     }
@@ -311,6 +358,7 @@ mod tests {
             let shape = Shape::from_canonical(text).unwrap();
             assert_eq!((shape.canonical().as_str(), shape.key()), (text, ShapeKey(key)));
             assert_eq!((shape.affinity, shape.gang, shape.avoid), (None, None, Vec::new()));
+            assert_eq!((shape.placement, shape.lasts_max), (None, None));
         }
     }
 

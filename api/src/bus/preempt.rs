@@ -18,6 +18,9 @@ pub struct GetRunning {
     pub classes: BTreeMap<String, bool>,
     /// Whether jobs of any other class may be.
     pub others: bool,
+    /// Whether not these are asked for, but what is sure to end, whatever its class.
+    #[serde(default)]
+    pub ending: bool,
     /// Only behind this row.
     pub after: Option<RunningKey>,
 }

@@ -134,6 +134,10 @@ pub struct PoolSettings {
     /// may hold together, as quantities.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub floating_resources: BTreeMap<String, String>,
+    /// Which of the nodes that have room is chosen for jobs that do not say it: `pack` (the one on
+    /// which the least is left, as without it) or `spread` (the one on which the most is left).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<String>,
 }
 
 /// A node on which nothing new is placed for a while, since jobs of several queues failed there.

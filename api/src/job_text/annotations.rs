@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use muster_core::shape::{Gang, POOL_LABEL};
+use muster_core::shape::{Gang, POOL_LABEL, Placement};
 use muster_core::{Name, limits, names};
 
 use super::json::Text;
@@ -13,6 +13,9 @@ use super::{Error, pod, strings};
 pub const POOL_ANNOTATION: &str = POOL_LABEL;
 /// The annotation that forbids a second attempt: `"true"`.
 pub const AT_MOST_ONCE_ANNOTATION: &str = "muster.dev/at-most-once";
+
+/// The annotation that says which of the nodes that have room is chosen: `pack` or `spread`.
+const PLACEMENT_ANNOTATION: &str = "muster.dev/placement";
 
 /// The annotations about gangs: Muster's name of each, and Armada's.
 const GANG_ID: [&str; 2] = ["muster.dev/gangId", "armadaproject.io/gangId"];
@@ -27,6 +30,7 @@ pub(super) struct Annotated<'a> {
     pub(super) pool: Option<Cow<'a, str>>,
     pub(super) at_most_once: bool,
     pub(super) gang: Option<Gang>,
+    pub(super) placement: Option<Placement>,
 }
 
 type Given<'a> = Option<(&'static str, Cow<'a, str>)>;
@@ -42,6 +46,8 @@ pub(super) fn read<'a>(text: Option<&'a str>) -> Result<Annotated<'a>, Error> {
             annotated.pool = Some(value.0);
         } else if name.0 == AT_MOST_ONCE_ANNOTATION {
             annotated.at_most_once = truth(&value.0)?;
+        } else if name.0 == PLACEMENT_ANNOTATION {
+            annotated.placement = Some(placement(&value.0)?);
         } else {
             keep(&mut id, GANG_ID, &name, &value)?;
             keep(&mut cardinality, GANG_CARDINALITY, &name, &value)?;
@@ -106,6 +112,13 @@ fn gang(
     Ok(Some(Gang { id: Name::from(&*id), cardinality, uniformity: uniformity.transpose()? }))
 }
 
+fn placement(text: &str) -> Result<Placement, Error> {
+    Placement::from_name(text).ok_or_else(|| {
+        let reason = format!("`{text}` is neither `pack` nor `spread`");
+        Error::field(format!("annotations.{PLACEMENT_ANNOTATION}"), reason)
+    })
+}
+
 fn truth(text: &str) -> Result<bool, Error> {
     match text {
         "true" => Ok(true),
@@ -124,6 +137,19 @@ mod tests {
     fn gang_of(text: &str) -> Result<Option<Gang>, String> {
         let read = read(Some(text)).map(|annotated| annotated.gang);
         read.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn how_a_node_is_chosen_is_read_and_another_word_refused() {
+        let of = |word: &str| {
+            read(Some(&format!(r#"{{"muster.dev/placement":"{word}"}}"#)))
+                .map(|annotated| annotated.placement)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(of("spread"), Ok(Some(Placement::Spread)));
+        assert_eq!(of("pack"), Ok(Some(Placement::Pack)));
+        let refused = "annotations.muster.dev/placement: `wide` is neither `pack` nor `spread`";
+        assert_eq!(of("wide"), Err(refused.to_owned()));
     }
 
     #[test]

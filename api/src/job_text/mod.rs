@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use muster_core::shape::{DEFAULT_POOL, Gang, POOL_LABEL, Shape};
+use muster_core::shape::{DEFAULT_POOL, Gang, POOL_LABEL, Placement, Shape};
 use muster_core::{Name, limits, names};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -192,6 +192,7 @@ struct Last {
     pod_spec: String,
     required_node_labels: Option<String>,
     annotated_pool: Option<Name>,
+    placement: Option<Placement>,
     gang: Option<Gang>,
     shape: Interned,
 }
@@ -276,12 +277,13 @@ impl Parser {
         node_labels: Option<&str>,
         annotated: Annotated<'_>,
     ) -> Result<Interned, Error> {
-        let Annotated { pool: annotated_pool, gang, .. } = annotated;
+        let Annotated { pool: annotated_pool, gang, placement, .. } = annotated;
         if let Some(last) = &self.last
             && last.pod_spec == pod_spec
             && last.required_node_labels.as_deref() == node_labels
             && last.annotated_pool.as_deref() == annotated_pool.as_deref()
             && last.gang == gang
+            && last.placement == placement
         {
             return Ok(last.shape.clone());
         }
@@ -292,6 +294,7 @@ impl Parser {
         let pool = pool_of(annotated_pool.as_deref(), shape.node_selector.get(POOL_LABEL))?;
         shape.pool = pod::name(&mut self.names, pool);
         shape.gang.clone_from(&gang);
+        shape.placement = placement;
         let shape = self.intern(shape);
         let mut kept = self.last.take().map(|last| last.pod_spec).unwrap_or_default();
         kept.clear();
@@ -301,6 +304,7 @@ impl Parser {
             required_node_labels: node_labels.map(str::to_owned),
             annotated_pool: annotated_pool.map(|pool| pod::name(&mut self.names, &pool)),
             gang,
+            placement,
             shape: shape.clone(),
         });
         Ok(shape)

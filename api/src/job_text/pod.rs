@@ -95,6 +95,9 @@ struct TolerationText<'a> {
     effect: Option<Text<'a>>,
 }
 
+/// How long a pod may take to end that says nothing of it, as Kubernetes has it.
+const GRACE_SECONDS_DEFAULT: i64 = 30;
+
 /// Amounts by name, few enough to be searched one by one.
 type Amounts<'a> = Vec<(Cow<'a, str>, Quantity)>;
 
@@ -122,6 +125,10 @@ pub(super) fn shape(text: &str, names: &mut Vec<Name>) -> Result<Shape, Error> {
         bounded(&class).map_err(|e| Error::field("podSpec.priorityClassName", e))?;
         shape.class = name(names, &class);
     }
+    let grace = spec.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS_DEFAULT);
+    let lasts = spec.active_deadline_seconds.map(|deadline| deadline.saturating_add(grace));
+    // What is longer than a century has no end.
+    shape.lasts_max = lasts.and_then(|seconds| u32::try_from(seconds).ok());
     Ok(shape)
 }
 

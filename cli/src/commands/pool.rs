@@ -15,8 +15,8 @@ pub(crate) enum Command {
         /// Its name
         name: String,
     },
-    /// Set how fast jobs are placed in a pool, and what they share that no node has; what is not
-    /// said is not set any more
+    /// Set how fast jobs are placed in a pool, what they share that no node has, and how nodes are
+    /// chosen; what is not said is not set any more
     Set(Set),
     /// Take away what was set for a pool
     Unset {
@@ -38,6 +38,10 @@ pub(crate) struct Set {
     /// A resource of no node, such as licences, that its jobs may hold together (repeatable)
     #[arg(long, value_name = "RESOURCE=AMOUNT", value_parser = amount)]
     floating: Vec<(String, String)>,
+    /// Which of the nodes that have room is chosen for jobs that do not say it: the one on which
+    /// the least is left, or the most
+    #[arg(long, value_parser = ["pack", "spread"])]
+    placement: Option<String>,
 }
 
 fn amount(text: &str) -> Result<(String, String), String> {
@@ -49,11 +53,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<O
     let client = &context.client;
     match command {
         Command::Get { name } => show_one(context, &name, &client.pool_settings(&name).await?)?,
-        Command::Set(Set { name, rate, burst, floating }) => {
+        Command::Set(Set { name, rate, burst, floating, placement }) => {
             let rate =
                 rate.map(|per_second| Rate { per_second, burst: limits::burst(burst, per_second) });
             let floating_resources = floating.into_iter().collect();
-            let settings = PoolSettings { rate, floating_resources };
+            let settings = PoolSettings { rate, floating_resources, placement };
             show_one(context, &name, &client.put_pool_settings(&name, &settings).await?)?;
         }
         Command::Unset { name } => {
@@ -66,11 +70,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<O
 
 fn show_one(context: &Context, name: &str, settings: &PoolSettings) -> anyhow::Result<()> {
     context.show(settings, |context, settings| {
-        let mut rows = Rows::new(context.colour, &["POOL", "RATE", "FLOATING"]);
+        let mut rows = Rows::new(context.colour, &["POOL", "RATE", "FLOATING", "PLACEMENT"]);
         let rate = settings.rate.map(|rate| format!("{}/s burst {}", rate.per_second, rate.burst));
         let floating = settings.floating_resources.iter();
         let floating: Vec<String> = floating.map(|(name, n)| format!("{name}={n}")).collect();
-        rows.add([name.to_owned(), rate.unwrap_or_default(), floating.join(" ")]);
+        let placement = settings.placement.clone().unwrap_or_default();
+        rows.add([name.to_owned(), rate.unwrap_or_default(), floating.join(" "), placement]);
         rows.text()
     })
 }

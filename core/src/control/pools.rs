@@ -7,6 +7,7 @@ use crate::limits;
 use crate::names;
 use crate::quantity::Quantity;
 use crate::resources::PODS;
+use crate::shape::Placement;
 
 /// What is set for a pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +17,9 @@ pub struct PoolSettings {
     /// Floating resources: what jobs may ask for that belongs to no node (licences, seats of a
     /// service), and how much of it the pool's jobs may hold together.
     pub floating: BTreeMap<String, Quantity>,
+    /// How nodes are chosen for jobs that do not say it; none for the one on which the least is
+    /// left.
+    pub placement: Option<Placement>,
 }
 
 /// Resources that nodes have always.

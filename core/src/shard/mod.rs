@@ -12,6 +12,7 @@ mod checkpoint;
 mod commands;
 mod decide;
 mod dependencies;
+mod ending;
 mod finished;
 mod gangs;
 mod in_use;

@@ -4,12 +4,14 @@
 //! stays the lowest, the jobs are of one run, and the best-fitting node stays the best as it fills
 //! up.
 
+mod backfill;
 mod claims;
 mod gangs;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use self::backfill::KeptRoom;
 use super::caps::Caps;
 use super::later::Later;
 use super::nodes::{NO_ZONE, Nodes, Wanted};
@@ -85,6 +87,8 @@ pub(super) struct Round<'a> {
     /// What may be preempted, if there is any and it may.
     victims: Option<Victims<'a>>,
     keeps: claims::Keeps,
+    /// Where room is kept.
+    kept: KeptRoom,
     gangs: gangs::Known,
     waiting: BinaryHeap<Reverse<Turn>>,
     plan: Plan,
@@ -117,6 +121,7 @@ impl<'a> Round<'a> {
             later: Later::new(problem),
             victims: may_preempt.then(|| Victims::new(problem)),
             keeps: claims::Keeps::new(problem),
+            kept: KeptRoom::default(),
             gangs: gangs::Known::new(),
             waiting: BinaryHeap::new(),
             plan: Plan::default(),
@@ -183,6 +188,7 @@ impl<'a> Round<'a> {
             if left > 0 {
                 match self.allowed_node(turn.queue, shape) {
                     Ok(node) => return Next::Place(Place { shape, node }),
+                    Err(Reason::NoRoomNow) if self.backfill(turn, shape) => return Next::Counted,
                     Err(Reason::NoRoomNow) if self.claim(turn, shape) => return Next::Counted,
                     Err(reason) => self.refuse(turn.queue, run, left, reason),
                 }
@@ -209,6 +215,7 @@ impl<'a> Round<'a> {
     /// Counts jobs that have, or will have, room on a node.
     fn took(&mut self, queue: u32, shape: u32, node: u32, count: u64) {
         let request = self.problem.request_of(shape);
+        self.kept.taken(node, request, count);
         if let Some(victims) = &mut self.victims {
             victims.taken(node, request, count);
         }
@@ -234,7 +241,12 @@ impl<'a> Round<'a> {
             return Err(reason);
         }
         self.plan.figures.searches += 1;
-        self.nodes.best_fit(&mut known.wanted).ok_or_else(|| {
+        let spreads = self.problem.shapes[shape as usize].spreads;
+        let found = match spreads {
+            true => self.nodes.widest_fit(&mut known.wanted),
+            false => self.nodes.best_fit(&mut known.wanted),
+        };
+        found.ok_or_else(|| {
             let request = self.problem.request_of(shape);
             let over = request.iter().zip(&self.problem.total).any(|(asked, total)| asked > total);
             *known.out.insert(if over { Reason::NeverFits } else { Reason::NoRoomNow })
@@ -255,7 +267,7 @@ impl<'a> Round<'a> {
         };
         let is_first = |level: Level| rival.is_none_or(|rival| Turn { level, ..turn } < rival);
         let after_one = level_after(1);
-        if !is_first(after_one) {
+        if !is_first(after_one) || self.problem.shapes[place.shape as usize].spreads {
             return (1, after_one);
         }
         let most = at
@@ -281,6 +293,11 @@ impl<'a> Round<'a> {
 
     fn place(&mut self, queue: u32, place: &Place, count: u64) {
         self.nodes.take(place.node, self.problem.request_of(place.shape), count);
+        self.placed(queue, place, count);
+    }
+
+    /// Counts jobs that were placed.
+    fn placed(&mut self, queue: u32, place: &Place, count: u64) {
         self.took(queue, place.shape, place.node, count);
         let at = &mut self.queues[queue as usize];
         at.picks_left -= count;

@@ -4,9 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::Problem;
+use super::fill::add;
 use super::nodes::Nodes;
 use super::order::{Rank, holds};
+use super::{EndIn, Problem};
 
 /// What will be free, beyond what is.
 pub(super) struct Later {
@@ -132,12 +133,7 @@ impl Later {
             None if self.nearest.len() == NEAREST_SHAPES_MAX => return None,
             None => {
                 let all = 0..problem.nodes.len() as u32;
-                let request = problem.request_of(shape);
-                let could_hold = |node: &u32| {
-                    let capacity = &problem.nodes[*node as usize].capacity;
-                    let is_known = capacity.len() == request.len();
-                    admits(problem, shape, *node) && is_known && holds(request, capacity)
-                };
+                let could_hold = |node: &u32| could_hold(problem, shape, *node);
                 all.filter(could_hold).map(|node| nearness(self, node)).collect()
             }
         };
@@ -163,6 +159,52 @@ impl Later {
         let free = free.get(resource).copied().unwrap_or_default();
         free.saturating_add(coming.unwrap_or_default())
     }
+}
+
+/// The node that could hold a job of the shape and is sure to do so first, by what is sure to end
+/// there, and within how many seconds; of equals the one that has the most of `resource`.
+pub(super) fn soonest(
+    problem: &Problem,
+    nodes: &Nodes,
+    shape: u32,
+    resource: usize,
+) -> Option<(u32, Option<u64>)> {
+    let request = problem.request_of(shape);
+    let all = (0..).zip(&problem.nodes).filter(|(_, input)| !input.ends.is_empty());
+    let all = all.map(|(node, _)| node).filter(|node| could_hold(problem, shape, *node));
+    let sure = all.filter_map(|node| Some((within(problem, nodes, node, request)?, node)));
+    let free = |node: u32| nodes.free_of(node).get(resource).copied();
+    let found = sure.min_by_key(|(within, node)| (*within, Reverse(free(*node)), *node));
+    found.map(|(within, node)| (node, Some(within)))
+}
+
+/// Within how many seconds a node is sure to have so much, by what is sure to end there.
+pub(super) fn within(problem: &Problem, nodes: &Nodes, node: u32, request: &[i64]) -> Option<u64> {
+    // Nobody knows when that is gone which was told to stop: it is not counted.
+    let mut free = nodes.free_of(node).to_vec();
+    let holds = |free: &[i64]| {
+        let mut amounts = request.iter().zip(free);
+        amounts.all(|(asked, free)| *asked == 0 || asked <= free)
+    };
+    if holds(&free) {
+        return Some(0);
+    }
+    let mut ends: Vec<&EndIn> = problem.nodes[node as usize].ends.iter().collect();
+    ends.sort_by_key(|end| end.within);
+    let mut ends = ends.into_iter();
+    let enough = ends.find(|end| {
+        add(&mut free, &end.amounts, 1);
+        holds(&free)
+    });
+    enough.map(|end| end.within)
+}
+
+/// Whether a node could hold a job of the shape, were there nothing else on it.
+pub(super) fn could_hold(problem: &Problem, shape: u32, node: u32) -> bool {
+    let request = problem.request_of(shape);
+    let capacity = &problem.nodes[node as usize].capacity;
+    let is_known = capacity.len() == request.len();
+    admits(problem, shape, node) && is_known && holds(request, capacity)
 }
 
 fn admits(problem: &Problem, shape: u32, node: u32) -> bool {

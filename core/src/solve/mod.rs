@@ -52,6 +52,8 @@ pub struct Problem {
     pub nodes: Vec<NodeIn>,
     /// What runs on these nodes and may be preempted. What is not told is safe.
     pub running: Vec<RunningIn>,
+    /// Where room is to be kept for overdue jobs; for those that are not named, a node is chosen.
+    pub kept: Vec<KeptIn>,
     /// At most so many jobs are placed in this round.
     pub picks_max: u64,
     /// At most so many jobs are preempted in this round.
@@ -71,7 +73,7 @@ pub struct ClassIn {
 }
 
 /// A shape: what each of its jobs takes from a node.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct ShapeIn {
     /// By resource, none negative. A resource of which nothing is requested is not looked at.
     pub request: Vec<i64>,
@@ -80,6 +82,11 @@ pub struct ShapeIn {
     /// The gang that they are members of. Jobs of a gang may be of several shapes; their runs stand
     /// next to each other.
     pub gang: Option<u32>,
+    /// Whether its jobs go where the most is left, and not the least. Gangs do not ask for it.
+    pub spreads: bool,
+    /// How many seconds a job lasts at most, from now on if it is placed now; none if that is not
+    /// known.
+    pub lasts: Option<u64>,
 }
 
 /// Jobs that run together or not at all, on one cluster.
@@ -169,6 +176,32 @@ pub struct NodeIn {
     pub runs: u32,
     /// Whether jobs cannot be placed on it in this round, only room be claimed.
     pub is_closed: bool,
+    /// What is sure to end there. What is not told may run for ever.
+    pub ends: Vec<EndIn>,
+}
+
+/// What is sure to come free on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EndIn {
+    /// Within how many seconds.
+    pub within: u64,
+    /// How much, by resource.
+    pub amounts: Vec<i64>,
+}
+
+/// Where room is to be kept for overdue jobs, by what was decided before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeptIn {
+    /// Their queue.
+    pub queue: u32,
+    /// Their run, by its position in the queue's order.
+    pub run: u32,
+    /// The node.
+    pub node: u32,
+    /// For how many.
+    pub count: u64,
+    /// Within how many seconds it is sure to be there; none if that is not known.
+    pub within: Option<u64>,
 }
 
 /// What was decided.
@@ -215,6 +248,8 @@ pub struct Claim {
     pub count: u64,
     /// What makes the room.
     pub from: ClaimedFrom,
+    /// Where room is kept: within how many seconds it is sure to be there, if that is known.
+    pub within: Option<u64>,
 }
 
 /// Where claimed room comes from.
@@ -300,14 +335,16 @@ pub struct Figures {
 ///
 /// Classes go by priority. Within one, again and again, the queue with the lowest weighted dominant
 /// share that still has something placeable gets its next job placed, on the node that admits and
-/// holds it and has the least left of the job's dominant resource afterwards. Ties go to the lower
-/// ordinal. A shape that fits no node is out for the round, and a queue whose next job cannot be
+/// holds it and has the least left of the job's dominant resource afterwards, or, if the job
+/// spreads, the most. Ties go to the lower ordinal (of nodes, for jobs that spread, to the higher).
+/// A shape that fits no node is out for the round, and a queue whose next job cannot be
 /// placed goes on with its next run: nothing stays free that somebody can use.
 ///
 /// A job for which there is no room claims room that will be free soon; where there is none, and
 /// where it is of a higher class than what runs, or its queue below its fair share and another
 /// above, room is made by preempting. Where nothing may be preempted and the job is overdue, room
-/// is kept for it; for several jobs of a queue at a time while it stays within its fair share.
+/// is kept for it; for several jobs of a queue at a time while it stays within its fair share. Jobs
+/// that are sure to have ended when it is sure to start may use that room.
 ///
 /// A gang is placed as a whole, where its turn comes by its first member, or not at all.
 ///
@@ -347,6 +384,12 @@ impl Problem {
             assert_eq!(node.free.len(), resources, "a node names every resource");
             assert!(names_all(&node.freeing, resources), "what is freed names every resource");
             assert!(names_all(&node.capacity, resources), "a capacity names every resource");
+            let mut ends = node.ends.iter();
+            let named = ends.all(|end| end.amounts.len() == resources);
+            assert!(named, "what ends names every resource");
+        }
+        for kept in &self.kept {
+            assert!((kept.node as usize) < self.nodes.len(), "what is kept names a node");
         }
         for running in &self.running {
             assert!((running.queue as usize) < self.queues.len(), "what runs names a queue");

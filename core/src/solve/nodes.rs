@@ -19,6 +19,8 @@ pub(super) struct Wanted {
     /// Where the last search ended. While that node holds another job, the best node of all does
     /// not stand behind it.
     last: Option<u32>,
+    /// Where the last search from the other end ended: what is found next does not stand behind it.
+    widest: Option<Rank>,
 }
 
 /// The free amounts of all nodes, and their orders.
@@ -42,7 +44,7 @@ impl Wanted {
     pub(super) fn new(request: &[i64], resource: usize) -> Wanted {
         // What is not requested is not looked at: no node has too little of it.
         let needed = request.iter().map(|&amount| if amount == 0 { i64::MIN } else { amount });
-        Wanted { needed: needed.collect(), resource, orders: Vec::new(), last: None }
+        Wanted { needed: needed.collect(), resource, orders: Vec::new(), last: None, widest: None }
     }
 }
 
@@ -93,6 +95,21 @@ impl Nodes {
         });
         self.orders[order as usize].admit(&wanted.needed);
         order
+    }
+
+    /// The node that holds one job and has the most free of the wanted resource; the highest
+    /// ordinal of equals.
+    pub(super) fn widest_fit(&mut self, wanted: &mut Wanted) -> Option<u32> {
+        let (mut widest, before) = (None, wanted.widest.unwrap_or(Rank::AFTER_ALL));
+        for &order in &wanted.orders {
+            let order = &mut self.orders[order as usize];
+            let places = (widest, before);
+            let (found, looked_at) = order.last_that_holds(&self.free, &wanted.needed, places);
+            self.looked_at += looked_at;
+            widest = found.or(widest);
+        }
+        wanted.widest = widest;
+        widest.map(Rank::node)
     }
 
     /// The node that holds one job and has the least free of the wanted resource; the lowest

@@ -125,6 +125,43 @@ impl Order {
         (None, looked_at)
     }
 
+    /// The last node behind `after` and not behind `end` that has what is `needed`, and how many
+    /// nodes were looked at.
+    pub(super) fn last_that_holds(
+        &mut self,
+        free: &[i64],
+        needed: &[i64],
+        (after, end): (Option<Rank>, Rank),
+    ) -> (Option<Rank>, u64) {
+        let mut looked_at = 0;
+        let enough = Rank::at(needed.get(self.by).copied().unwrap_or(i64::MIN), 0);
+        let start = after.map_or(enough, |after| Rank::max(enough, after.next()));
+        let mut behind = (self.block_of(end) + 1).min(self.blocks.len());
+        while behind > 0 {
+            let index = behind - 1;
+            if self.last[index] < start {
+                break;
+            }
+            if holds(needed, self.most_of(index)) {
+                for &rank in self.blocks[index].iter().rev() {
+                    if rank > end {
+                        continue;
+                    }
+                    if rank < start {
+                        return (None, looked_at);
+                    }
+                    looked_at += 1;
+                    if holds(needed, row(free, self.resources, rank.node())) {
+                        return (Some(rank), looked_at);
+                    }
+                }
+                self.tighten(index, free);
+            }
+            behind = index;
+        }
+        (None, looked_at)
+    }
+
     /// Moves a node that had `before` free to its new place, or out; `free` holds what it has.
     pub(super) fn fallen(&mut self, node: u32, before: &[i64], free: &[i64]) {
         if !self.is_of_use(before) {

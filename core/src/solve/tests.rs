@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod backfill;
 mod fairness;
 mod gangs;
 mod preemption;
@@ -433,7 +434,7 @@ fn run(shape: u32, count: u64) -> RunIn {
 }
 
 fn shape(request: Vec<i64>) -> ShapeIn {
-    ShapeIn { request, class: 0, gang: None }
+    ShapeIn { request, ..ShapeIn::default() }
 }
 
 fn node(group: u32, free: Vec<i64>) -> NodeIn {

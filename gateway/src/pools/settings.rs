@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use muster_api::http;
 use muster_core::control::{Error, PoolSettings, Rate};
 use muster_core::quantity::Quantity;
+use muster_core::shape::Placement;
 
 use crate::control;
 use crate::gateway::Gateway;
@@ -59,11 +60,13 @@ fn shown(settings: &PoolSettings) -> http::PoolSettings {
             burst: rate.burst,
         }),
         floating_resources: floating.map(|(name, n)| (name.clone(), n.to_string())).collect(),
+        placement: settings.placement.map(|placement| placement.name().to_owned()),
     }
 }
 
 fn read(settings: http::PoolSettings) -> Result<PoolSettings, Error> {
-    let http::PoolSettings { rate, floating_resources } = settings;
+    let http::PoolSettings { rate, floating_resources, placement } = settings;
+    let known = |word: String| Placement::from_name(&word).ok_or(Error::Placement(word));
     let amount = |(name, text): (String, String)| {
         let amount: Quantity = text.parse().map_err(|_| Error::Quantity(text.clone()))?;
         Ok((name, amount))
@@ -71,5 +74,6 @@ fn read(settings: http::PoolSettings) -> Result<PoolSettings, Error> {
     Ok(PoolSettings {
         rate: rate.map(|rate| Rate::new(rate.per_second, rate.burst)).transpose()?,
         floating: floating_resources.into_iter().map(amount).collect::<Result<_, Error>>()?,
+        placement: placement.map(known).transpose()?,
     })
 }

@@ -259,6 +259,7 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
     let settings = http::PoolSettings {
         rate: Some(rate),
         floating_resources: [("a/seat".to_owned(), "1".to_owned())].into(),
+        placement: Some("spread".to_owned()),
     };
     check("PoolSettings", settings, http::PoolSettings::default());
     check("Pool", http::Pool::default(), http::Pool::default());

@@ -121,6 +121,8 @@ fn shape() -> impl Strategy<Value = Arc<Shape>> {
             class,
             gang,
             avoid: Vec::new(),
+            placement: None,
+            lasts_max: None,
         })
     })
 }

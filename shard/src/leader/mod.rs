@@ -336,11 +336,11 @@ impl Leader<'_> {
         let (overdue, kept) = (self.overdue(), &self.kept);
         let rate_of_pool = control.pools.get(&self.table.pool).and_then(|pool| pool.rate);
         let paced = self.rates.left_in_pool(rate_of_pool, now);
-        let terms = Terms { jobs_max, paced, rates: &rates, overdue, kept };
+        let at = self.deps.clock.now();
+        let terms = Terms { jobs_max, paced, rates: &rates, overdue, kept, now: at };
         let round = Round::new(&self.table, &control, &clusters, &terms);
         let Some(mut round) = round else { return };
         self.charge(&mut round);
-        let at = self.deps.clock.now();
         let Some((round, plan, cost)) = self.solved(round).await else { return };
         let about = self.about(at, Kind::Lease);
         self.keep_record(round.record(&plan, cost, about));

@@ -81,10 +81,12 @@ impl Leader<'_> {
         let control = self.deps.control.latest();
         let running = if interval.is_zero() { Vec::new() } else { self.running(&control).await };
         let overdue = self.overdue();
-        if running.is_empty() && !self.table.has_waiting(overdue) {
+        let has_overdue = self.table.has_waiting(overdue);
+        if running.is_empty() && !has_overdue {
             self.kept.clear();
             return;
         }
+        let ending = if has_overdue { self.ending().await } else { Vec::new() };
         let limits = Limits {
             picks_max: self.deps.config.round_jobs_max,
             preemptions_max: self.deps.config.preemptions_max,
@@ -94,12 +96,13 @@ impl Leader<'_> {
         };
         let round = Round::to_preempt(&self.table, &control, &running, limits);
         let Some(mut round) = round else { return };
+        round.ending(&ending);
         self.charge(&mut round);
         let at = self.deps.clock.now();
         let Some((round, plan, cost)) = self.solved(round).await else { return };
         let about = self.about(at, Kind::Preempt);
         self.keep_record(round.record(&plan, cost, about));
-        let kept = round.kept(&plan);
+        let kept = round.kept(&plan, at);
         self.dirty |= kept != self.kept;
         self.kept = kept;
         let victims = round.victims(&plan);
@@ -119,7 +122,18 @@ impl Leader<'_> {
         if !others && !classes.values().any(|is_preemptible| *is_preemptible) {
             return Vec::new();
         }
-        let first = GetRunning { pool: self.table.pool.clone(), classes, others, after: None };
+        let pool = self.table.pool.clone();
+        self.rows(&GetRunning { pool, classes, others, ending: false, after: None }).await
+    }
+
+    /// What runs in the pool and is sure to end.
+    async fn ending(&mut self) -> Vec<Row> {
+        let (pool, classes) = (self.table.pool.clone(), BTreeMap::new());
+        self.rows(&GetRunning { pool, classes, others: false, ending: true, after: None }).await
+    }
+
+    /// Asks all shards that hold something.
+    async fn rows(&mut self, first: &GetRunning) -> Vec<Row> {
         let deps = self.deps;
         let asked = self.table.shards_that_hold().into_iter().map(|shard| {
             let mut get = first.clone();

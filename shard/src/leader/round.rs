@@ -9,10 +9,8 @@ use muster_core::Name;
 use muster_core::control::Control;
 use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources, dense, from_dense};
-use muster_core::shape::{Shape, ShapeKey};
-use muster_core::solve::{
-    self, Cause, ClaimedFrom, ClassIn, Plan, Problem, Reason, RunningIn, ShapeIn,
-};
+use muster_core::shape::{Placement, Shape, ShapeKey};
+use muster_core::solve::{self, Cause, ClassIn, Plan, Problem, Reason, RunningIn, ShapeIn};
 use muster_core::time::Timestamp;
 
 use self::gangs::Gangs;
@@ -26,6 +24,7 @@ use super::{avoid, caps};
 
 mod claims;
 mod gangs;
+mod kept;
 mod nodes;
 mod queues;
 mod record;
@@ -33,6 +32,7 @@ mod record;
 #[cfg(test)]
 pub(super) use claims::Claimed;
 pub(super) use claims::Claims;
+pub(super) use kept::Kept;
 pub(super) use record::{About, Cost};
 
 /// A problem with the names behind its numbers.
@@ -67,9 +67,6 @@ pub(super) struct Limits {
     pub(super) kept_max: u64,
 }
 
-/// For how many of a queue's overdue jobs of a shape room is kept, by cluster.
-pub(super) type Kept = BTreeMap<(Name, ShapeKey), BTreeMap<Name, u64>>;
-
 /// What a lease round goes by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
@@ -83,6 +80,7 @@ pub(super) struct Terms<'a> {
     pub(super) overdue: Timestamp,
     /// Where room is kept for them.
     pub(super) kept: &'a Kept,
+    pub(super) now: Timestamp,
 }
 
 /// Everything that counts in a round, as numbers.
@@ -126,15 +124,19 @@ impl Numbers {
     /// The classes that shapes name, and the shapes.
     fn classes_and_shapes(
         &self,
-        control: &Control,
+        (pool, control): (&str, &Control),
         gangs: &Gangs<'_>,
     ) -> (Vec<ClassIn>, Vec<ShapeIn>) {
+        let of_pool = control.pools.get(pool).and_then(|pool| pool.placement);
+        let placement = of_pool.unwrap_or(Placement::Pack);
         let names = self.class_names();
         let classes = names.iter().map(|name| control.class_in_effect(name).priority);
         let shapes = self.shapes.iter().map(|shape| ShapeIn {
             request: self.amounts(&shape.request),
             class: ordinal(&names, &shape.class),
             gang: shape.gang.as_ref().map(|gang| gangs.number(gang)),
+            spreads: shape.placement.unwrap_or(placement) == Placement::Spread,
+            lasts: kept::lasts(shape),
         });
         (classes.map(|priority| ClassIn { priority }).collect(), shapes.collect())
     }
@@ -179,7 +181,7 @@ impl Round {
         // Room is kept in some places: elsewhere an overdue job is one like others.
         let keeps = |queue: &Name, shape: &Shape| {
             let kept = terms.kept.get(&(Arc::clone(queue), shape.key()));
-            kept.is_some_and(|kept| kept.keys().any(takes_part))
+            kept.is_some_and(|rooms| rooms.iter().any(|room| takes_part(&room.cluster)))
         };
         let mut round = Self::of(table, control, takes_part, keeps, &[], limits)?;
         // A gang may have more jobs than a round may place; then it is leased by itself.
@@ -188,14 +190,16 @@ impl Round {
         for (name, input) in round.queues.iter().zip(&mut round.problem.queues) {
             input.picks_max = terms.rates.get(name).copied();
         }
-        let kept = terms.kept.iter().flat_map(|((queue, _), clusters)| {
-            clusters.iter().map(move |(cluster, jobs)| (queue, cluster, jobs))
-        });
-        for (queue, _, jobs) in kept.filter(|(_, cluster, _)| takes_part(cluster)) {
+        let rooms = terms
+            .kept
+            .iter()
+            .flat_map(|((queue, _), rooms)| rooms.iter().map(move |room| (queue, room)));
+        for (queue, room) in rooms.filter(|(_, room)| takes_part(&room.cluster)) {
             if let Ok(place) = round.queues.binary_search(queue) {
-                round.problem.queues[place].keeps_max += jobs;
+                round.problem.queues[place].keeps_max += room.count;
             }
         }
+        round.tell_kept(terms.kept, terms.now);
         Some(round)
     }
 
@@ -233,7 +237,7 @@ impl Round {
         }
         let running = running_inputs(running, &queues, &nodes, &mut numbers);
         let gangs = Gangs::of(&numbers.shapes);
-        let (classes, shape_inputs) = numbers.classes_and_shapes(control, &gangs);
+        let (classes, shape_inputs) = numbers.classes_and_shapes((&table.pool, control), &gangs);
         let total = total(table, &numbers);
         let caps = caps::put_under(table, control, &numbers, &total, (&queues, &mut inputs));
         let mut problem = Problem {
@@ -255,6 +259,7 @@ impl Round {
             queues: inputs,
             nodes: node_inputs,
             running,
+            kept: Vec::new(),
             picks_max: limits.picks_max,
             preemptions_max: limits.preemptions_max,
             protected: limits.protected,
@@ -378,19 +383,6 @@ impl Round {
         }
     }
 
-    /// Where room is to be kept for overdue jobs.
-    pub(super) fn kept(&self, plan: &Plan) -> Kept {
-        let mut kept = Kept::new();
-        for claim in plan.claims.iter().filter(|claim| claim.from == ClaimedFrom::Keeping) {
-            let queue = claim.queue as usize;
-            let shape = self.problem.queues[queue].runs[claim.run as usize].shape;
-            let key = (Arc::clone(&self.queues[queue]), self.keys[shape as usize]);
-            let cluster = Arc::clone(&self.nodes[claim.node as usize].0);
-            *kept.entry(key).or_default().entry(cluster).or_default() += claim.count;
-        }
-        kept
-    }
-
     /// Who is to make room, by shard and cluster.
     pub(super) fn victims(&self, plan: &Plan) -> AllVictims {
         let mut all = AllVictims::new();
@@ -477,6 +469,13 @@ mod testing {
     pub(super) fn terms(jobs_max: u64) -> Terms<'static> {
         static RATES: BTreeMap<Name, u64> = BTreeMap::new();
         static KEPT: Kept = Kept::new();
-        Terms { jobs_max, paced: None, rates: &RATES, overdue: Timestamp(0), kept: &KEPT }
+        Terms {
+            jobs_max,
+            paced: None,
+            rates: &RATES,
+            overdue: Timestamp(0),
+            kept: &KEPT,
+            now: Timestamp(0),
+        }
     }
 }

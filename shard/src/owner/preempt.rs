@@ -14,10 +14,13 @@ use super::Owner;
 const RUN_BYTES: usize = 64;
 
 impl Owner {
-    /// A page of what runs and may be preempted.
+    /// A page of what runs and may be preempted, or is sure to end.
     pub(super) async fn running(&mut self, to: ReplyTo, get: &bus::GetRunning) {
         let is_preemptible = |class: &str| get.classes.get(class).copied().unwrap_or(get.others);
-        let rows = self.state.preemptible(&get.pool, is_preemptible);
+        let rows = match get.ending {
+            true => self.state.ending(&get.pool),
+            false => self.state.preemptible(&get.pool, is_preemptible),
+        };
         let (now, bytes_max) = (self.deps.clock.now(), self.deps.bus.payload_bytes_max());
         let page = running::pack(&rows, get.after.as_ref(), now, bytes_max);
         self.reply(to, bus::encode(&ShardReply::Running(page))).await;

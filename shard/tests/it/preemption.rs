@@ -30,6 +30,7 @@ async fn running(site: &Site) -> Vec<RunningRow> {
         pool: "default".into(),
         classes: BTreeMap::from([("filler".to_owned(), true), ("default".to_owned(), false)]),
         others: false,
+        ending: false,
         after: None,
     };
     match site.ask(ShardRequest::Running(get)).await {

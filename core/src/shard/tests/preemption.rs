@@ -47,6 +47,33 @@ fn those_that_were_leased_last_go_first_and_wait_again_as_they_were() {
 }
 
 #[test]
+fn what_is_sure_to_end_is_told_with_the_youngest_of_each_kind() {
+    let mut driven = Driven::new();
+    let lasting = |line: u64, lasts_max| {
+        let shape = Shape { lasts_max, ..(*shape(1)).clone() };
+        NewJob { shape: Arc::new(shape), ..new_job(line, 1, 0, None) }
+    };
+    let jobs = vec![lasting(0, None), lasting(1, Some(60)), lasting(2, Some(60))];
+    driven.submit("q", jobs.clone(), None);
+    assert_eq!(driven.shard.ending("default"), []);
+    for job in &jobs {
+        driven.now = Timestamp(driven.now.0 + 1_000);
+        let pick = Pick {
+            queue: "q".into(),
+            priority: 0,
+            shape: job.shape.key(),
+            node: "n".into(),
+            count: 1,
+        };
+        driven.run(Command::Lease(Lease { cluster: "c".into(), picks: vec![pick] }));
+    }
+    let rows = driven.shard.ending("default");
+    assert_eq!((rows.len(), rows[0].count, rows[0].youngest), (1, 2, driven.now));
+    assert_eq!((rows[0].shape.lasts_max, &*rows[0].node), (Some(60), "n"));
+    assert_eq!(driven.shard.ending("other"), []);
+}
+
+#[test]
 fn tasks_of_an_array_go_one_by_one_and_wait_again() {
     let mut driven = Driven::new();
     let tasks = running(&mut driven, vec![new_job(0, 1, 0, Some(5))], 3);

@@ -1,6 +1,7 @@
 //! Claims: room for a job that finds none.
 
 use super::{Round, Turn, add, take};
+use crate::solve::later::{could_hold, soonest};
 use crate::solve::ratio::Part;
 use crate::solve::victims::{Claimant, SLACK};
 use crate::solve::{Claim, ClaimedFrom, Preemption, Problem, fair_shares};
@@ -46,22 +47,30 @@ impl Round<'_> {
         let dominant = self.shapes[shape as usize].dominant;
         let stopping = self.later.best_fit(self.problem, &self.nodes, shape, dominant);
         let found = stopping
-            .map(|node| (node, ClaimedFrom::Stopping))
-            .or_else(|| self.make_room(turn, shape))
-            .or_else(|| Some((self.keep_room(turn, shape)?, ClaimedFrom::Keeping)));
-        let Some((node, from)) = found else { return false };
+            .map(|node| (node, ClaimedFrom::Stopping, None))
+            .or_else(|| self.make_room(turn, shape).map(|(node, from)| (node, from, None)))
+            .or_else(|| {
+                let (node, within) = self.keep_room(turn, shape)?;
+                Some((node, ClaimedFrom::Keeping, within))
+            });
+        let Some((node, from, within)) = found else { return false };
         let request = self.problem.request_of(shape);
+        let free = self.nodes.free_of(node).to_vec();
         self.nodes.set_aside(node, request, 1);
         self.took(turn.queue, shape, node, 1);
+        if from == ClaimedFrom::Keeping {
+            self.kept.keep(node, &free, within);
+        }
         let at = &mut self.queues[turn.queue as usize];
         at.claimed += 1;
         let (queue, run) = (turn.queue, at.run as u32);
-        self.plan.claims.push(Claim { queue, run, node, count: 1, from });
+        self.plan.claims.push(Claim { queue, run, node, count: 1, from, within });
         true
     }
 
-    /// The node on which room is kept for a queue's overdue job.
-    fn keep_room(&mut self, turn: Turn, shape: u32) -> Option<u32> {
+    /// The node on which room is kept for a queue's overdue job, and within what time it is sure to
+    /// be there, if that is known.
+    fn keep_room(&mut self, turn: Turn, shape: u32) -> Option<(u32, Option<u64>)> {
         let at = &self.queues[turn.queue as usize];
         let is_overdue = self.problem.queues[turn.queue as usize].runs[at.run].is_overdue;
         let is_first = at.keeps == 0;
@@ -73,8 +82,12 @@ impl Round<'_> {
         if !may {
             return None;
         }
-        let dominant = self.shapes[shape as usize].dominant;
-        let node = self.later.nearest(self.problem, &self.nodes, shape, dominant)?;
+        let sure = if is_first { self.sure_room(turn.queue, shape) } else { None };
+        let found = sure.or_else(|| {
+            let dominant = self.shapes[shape as usize].dominant;
+            let node = self.later.nearest(self.problem, &self.nodes, shape, dominant)?;
+            Some((node, None))
+        })?;
         self.queues[turn.queue as usize].keeps += 1;
         if is_first {
             self.keeps.first_left -= 1;
@@ -82,7 +95,17 @@ impl Round<'_> {
             self.keeps.more_left -= 1;
             add(&mut self.keeps.more, self.problem.request_of(shape), 1);
         }
-        Some(node)
+        Some(found)
+    }
+
+    /// Where room for the job was kept before, or is sure to be there first.
+    fn sure_room(&self, queue: u32, shape: u32) -> Option<(u32, Option<u64>)> {
+        let of_run = (queue, self.queues[queue as usize].run as u32);
+        let mut told = self.problem.kept.iter().filter(|kept| (kept.queue, kept.run) == of_run);
+        let told = told.find(|kept| could_hold(self.problem, shape, kept.node));
+        let told = told.map(|kept| (kept.node, kept.within));
+        let dominant = self.shapes[shape as usize].dominant;
+        told.or_else(|| soonest(self.problem, &self.nodes, shape, dominant))
     }
 
     /// Whether room is kept for another job of a queue for which some is kept already: it has less

@@ -3,12 +3,14 @@
 //!
 //! A gang is placed by best fit too: in the domain (cluster and value) with the least room of those
 //! that hold all of it. Where there is none it claims room for all of it at once: what will be free
-//! soon, what preempting makes, or, if it is overdue, what is kept for it.
+//! soon, what preempting makes, or, if it is overdue, what is kept for it, where it is sure to have
+//! it first.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::{Round, Turn, add, take};
+use crate::solve::later::within;
 use crate::solve::order::{holds, times};
 use crate::solve::ratio::Part;
 use crate::solve::victims::Claimant;
@@ -281,7 +283,7 @@ impl Round<'_> {
         });
         self.gangs.domains.insert(uniform, domains);
         let Some(places) = found else { return false };
-        self.take_places(turn, &places, Some(ClaimedFrom::Stopping));
+        self.take_places(turn, &places, Some((ClaimedFrom::Stopping, None)));
         true
     }
 
@@ -321,7 +323,7 @@ impl Round<'_> {
             true => ClaimedFrom::Stopping,
             false => ClaimedFrom::Preempting,
         };
-        self.take_places(turn, &places.collect(), Some(from));
+        self.take_places(turn, &places.collect(), Some((from, None)));
         true
     }
 
@@ -339,26 +341,80 @@ impl Round<'_> {
         if !is_overdue || self.queues[queue].keeps > 0 || self.keeps.first_left == 0 {
             return false;
         }
-        let uniform = self.problem.gangs[gang as usize].uniform;
-        let domains = self.domains(uniform);
-        let mut nearest: Vec<(u128, usize)> = (0..domains.len())
-            .map(|number| {
-                let room = members.first().map(|first| self.room_in(&domains[number], first.shape));
-                (room.unwrap_or_default(), number)
-            })
-            .collect();
-        nearest.sort_unstable_by_key(|(room, number)| (Reverse(*room), *number));
-        let found = nearest.into_iter().find_map(|(_, number)| {
-            let nodes = domains[number].nodes.iter().copied();
-            let kept = nodes.filter_map(|node| Some((node, self.could_have(node)?)));
-            self.fit_gang(members, kept.collect(), Reverse)
+        let found = self.told_places(turn, members).or_else(|| {
+            let uniform = self.problem.gangs[gang as usize].uniform;
+            let domains = self.domains(uniform);
+            let found = self.soonest_places(&domains, members);
+            self.gangs.domains.insert(uniform, domains);
+            found
         });
-        self.gangs.domains.insert(uniform, domains);
-        let Some(places) = found else { return false };
+        let Some((places, within)) = found else { return false };
         self.queues[queue].keeps += 1;
         self.keeps.first_left -= 1;
-        self.take_places(turn, &places, Some(ClaimedFrom::Keeping));
+        self.take_places(turn, &places, Some((ClaimedFrom::Keeping, within)));
         true
+    }
+
+    /// Where room for the gang was kept before, if that is still possible.
+    fn told_places(&self, turn: Turn, members: &[Member]) -> Option<(Places, Option<u64>)> {
+        let of_queue = self.problem.kept.iter().filter(|kept| kept.queue == turn.queue);
+        let mut places = Places::new();
+        let mut within = Some(0);
+        for kept in of_queue {
+            let Some(member) = members.iter().find(|member| member.run == kept.run) else {
+                continue;
+            };
+            let group = self.problem.nodes[kept.node as usize].group;
+            if !self.problem.admits[member.shape as usize][group as usize] {
+                return None;
+            }
+            places.push((*member, kept.node, kept.count));
+            within = within.zip(kept.within).map(|(a, b)| a.max(b));
+        }
+        let kept = |run: u32| places.iter().filter(move |(of, ..)| of.run == run);
+        let is_whole = members
+            .iter()
+            .all(|member| kept(member.run).map(|(.., count)| count).sum::<u64>() == member.count);
+        let fits = |(node, amounts): (u32, Vec<i64>)| {
+            self.could_have(node).is_some_and(|could| holds(&amounts, &could))
+        };
+        let fits = self.by_node(&places).into_iter().all(fits);
+        (is_whole && fits).then_some((places, within))
+    }
+
+    /// Where a gang that could be there is sure to have room first, and within what time; where it
+    /// is nowhere sure to, the domain that is nearest to it.
+    fn soonest_places(
+        &self,
+        domains: &[Domain],
+        members: &[Member],
+    ) -> Option<(Places, Option<u64>)> {
+        let room = |domain: &Domain| members.first().map(|first| self.room_in(domain, first.shape));
+        let mut nearest: Vec<(u128, usize)> =
+            domains.iter().map(|domain| room(domain).unwrap_or_default()).zip(0..).collect();
+        nearest.sort_unstable_by_key(|(room, number)| (Reverse(*room), *number));
+        let found = nearest.into_iter().filter_map(|(_, number)| {
+            let nodes = domains[number].nodes.iter().copied();
+            let kept = nodes.filter_map(|node| Some((node, self.could_have(node)?)));
+            let places = self.fit_gang(members, kept.collect(), Reverse)?;
+            let within = self.by_node(&places).into_iter().try_fold(0, |last, (node, amounts)| {
+                Some(u64::max(last, within(self.problem, &self.nodes, node, &amounts)?))
+            });
+            Some((places, within))
+        });
+        // Of equals the first.
+        found.min_by_key(|(_, within)| within.unwrap_or(u64::MAX))
+    }
+
+    /// What the places take of each node.
+    fn by_node(&self, places: &Places) -> BTreeMap<u32, Vec<i64>> {
+        let mut by_node: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
+        for (member, node, count) in places {
+            let none = || vec![0; self.problem.total.len()];
+            let amounts = by_node.entry(*node).or_insert_with(none);
+            add(amounts, self.problem.request_of(member.shape), *count);
+        }
+        by_node
     }
 
     /// What a node could have, were it not for what runs on it: less than its capacity where room
@@ -377,7 +433,17 @@ impl Round<'_> {
     }
 
     /// Counts the gang as placed, or as what room is kept for.
-    fn take_places(&mut self, turn: Turn, places: &Places, claimed: Option<ClaimedFrom>) {
+    fn take_places(
+        &mut self,
+        turn: Turn,
+        places: &Places,
+        claimed: Option<(ClaimedFrom, Option<u64>)>,
+    ) {
+        if let Some((ClaimedFrom::Keeping, within)) = claimed {
+            for (node, _) in self.by_node(places) {
+                self.kept.keep(node, self.nodes.free_of(node), within);
+            }
+        }
         for &(member, node, count) in places {
             let request = self.problem.request_of(member.shape);
             let (queue, run) = (turn.queue, member.run);
@@ -389,10 +455,11 @@ impl Round<'_> {
                     self.plan.figures.steps += 1;
                     let pick = Pick { queue, run, shape: member.shape, node, count };
                     self.plan.picks.push(pick);
+                    self.kept.taken(node, request, count);
                 }
-                Some(from) => {
+                Some((from, within)) => {
                     self.nodes.set_aside(node, request, count);
-                    self.plan.claims.push(Claim { queue, run, node, count, from });
+                    self.plan.claims.push(Claim { queue, run, node, count, from, within });
                 }
             }
             if let Some(victims) = &mut self.victims {

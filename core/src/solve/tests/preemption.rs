@@ -11,7 +11,11 @@ fn pool(nodes: &[i64], shapes: &[(i64, i32)], running: Vec<RunningIn>) -> Proble
     let class = |priority: &i32| priorities.iter().position(|p| p == priority).unwrap() as u32;
     let shapes: Vec<ShapeIn> = shapes
         .iter()
-        .map(|(cpu, priority)| ShapeIn { request: vec![*cpu], class: class(priority), gang: None })
+        .map(|(cpu, priority)| ShapeIn {
+            request: vec![*cpu],
+            class: class(priority),
+            ..ShapeIn::default()
+        })
         .collect();
     let used = |node: u32| -> i64 {
         let here = running.iter().filter(|r| r.node == node);
@@ -81,7 +85,14 @@ fn a_higher_class_makes_room_with_the_work_that_is_lost_least() {
     assert_eq!(gone(&plan), [(2, 1, Cause::Urgency)]);
     assert_eq!(
         plan.claims,
-        [Claim { queue: 1, run: 0, node: 2, count: 1, from: ClaimedFrom::Preempting }]
+        [Claim {
+            queue: 1,
+            run: 0,
+            node: 2,
+            count: 1,
+            from: ClaimedFrom::Preempting,
+            within: None
+        }]
     );
     assert_eq!(plan.unplaced[0].reason, Reason::Claimed);
     assert!(plan.picks.is_empty(), "the room is not there yet");

@@ -119,11 +119,16 @@ fn best_node(problem: &Problem, free: &[Vec<i64>], shape: u32) -> Option<u32> {
             most = (i128::from(amount), i128::from(total));
         }
     }
-    (0..problem.nodes.len() as u32)
-        .filter(|&node| {
-            let group = problem.nodes[node as usize].group;
-            let is_open = !problem.nodes[node as usize].is_closed;
-            is_open && holds(problem, shape, group, &free[node as usize])
-        })
-        .min_by_key(|&node| free[node as usize].get(dominant).copied())
+    let holding = (0..problem.nodes.len() as u32).filter(|&node| {
+        let group = problem.nodes[node as usize].group;
+        let is_open = !problem.nodes[node as usize].is_closed;
+        is_open && holds(problem, shape, group, &free[node as usize])
+    });
+    let left = |node: &u32| free[*node as usize].get(dominant).copied();
+    match problem.shapes[shape as usize].spreads {
+        // Of equals the last.
+        true => holding.max_by_key(left),
+        // Of equals the first.
+        false => holding.min_by_key(left),
+    }
 }

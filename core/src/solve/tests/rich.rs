@@ -436,10 +436,12 @@ pub(super) fn problems() -> impl Strategy<Value = Problem> {
     let sizes = (1_usize..4, 1_u32..4, 1_usize..6, 1_usize..4, 1_usize..6, 0_usize..9);
     sizes.prop_flat_map(|(resources, groups, shapes, classes, queues, nodes)| {
         let amounts = move |range: std::ops::Range<i64>| vec(range, resources);
-        let shape = (amounts(0..8), 0..classes as u32).prop_map(|(request, class)| ShapeIn {
+        let shape = (amounts(0..8), 0..classes as u32, prop::bool::weighted(0.3));
+        let shape = shape.prop_map(|(request, class, spreads)| ShapeIn {
             request,
             class,
-            gang: None,
+            spreads,
+            ..ShapeIn::default()
         });
         let run = (0..shapes as u32, 0_u64..12, any::<bool>())
             .prop_map(|(shape, count, is_overdue)| RunIn { shape, count, is_overdue });
@@ -469,6 +471,7 @@ pub(super) fn problems() -> impl Strategy<Value = Problem> {
                 capacity,
                 runs,
                 is_closed,
+                ends: vec![],
             });
         let running =
             (0..queues as u32, 0..shapes as u32, 0..nodes.max(1) as u32, 1_u64..5, 0_u64..99)
@@ -507,6 +510,7 @@ pub(super) fn problems() -> impl Strategy<Value = Problem> {
                     queues: vec![],
                     nodes,
                     running,
+                    kept: vec![],
                     picks_max,
                     preemptions_max,
                     protected,

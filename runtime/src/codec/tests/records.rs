@@ -110,6 +110,8 @@ fn shape() -> impl Strategy<Value = Arc<Shape>> {
                 class,
                 gang,
                 avoid,
+                placement: None,
+                lasts_max: None,
             })
         },
     )
@@ -367,6 +369,8 @@ fn fixed_shape() -> Arc<Shape> {
         class: "high".into(),
         gang: None,
         avoid: Vec::new(),
+        placement: None,
+        lasts_max: None,
     })
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use muster_core::control::{
     Amount, Control, Cordon, Cordons, Limit, PoolSettings, PriorityClass, Queue, Rate,
 };
+use muster_core::shape::Placement;
 use muster_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,8 @@ struct PoolDocument {
     rate: Option<RateDocument>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     floating_resources: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    placement: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -191,21 +194,27 @@ impl From<RateDocument> for Rate {
 }
 
 impl From<PoolSettings> for PoolDocument {
-    fn from(PoolSettings { rate, floating }: PoolSettings) -> Self {
+    fn from(PoolSettings { rate, floating, placement }: PoolSettings) -> Self {
         let floating = floating.into_iter().map(|(name, amount)| (name, amount.to_string()));
-        Self { rate: rate.map(Into::into), floating_resources: floating.collect() }
+        let placement = placement.map(|placement| placement.name().to_owned());
+        Self { rate: rate.map(Into::into), floating_resources: floating.collect(), placement }
     }
 }
 
 impl TryFrom<PoolDocument> for PoolSettings {
     type Error = String;
 
-    fn try_from(PoolDocument { rate, floating_resources }: PoolDocument) -> Result<Self, String> {
+    fn try_from(document: PoolDocument) -> Result<Self, String> {
+        let PoolDocument { rate, floating_resources, placement } = document;
+        let known = |word: String| {
+            Placement::from_name(&word).ok_or_else(|| format!("`{word}` is no placement"))
+        };
+        let placement = placement.map(known).transpose()?;
         let amount = |(name, text): (String, String)| {
             text.parse().map(|amount| (name, amount)).map_err(|_| format!("`{text}` is no amount"))
         };
         let floating = floating_resources.into_iter().map(amount).collect::<Result<_, String>>()?;
-        Ok(Self { rate: rate.map(Into::into), floating })
+        Ok(Self { rate: rate.map(Into::into), floating, placement })
     }
 }
 
@@ -375,10 +384,11 @@ mod tests {
         assert_eq!(decode(&text), Ok((control, "04".to_owned())));
         let floating = [("a/seat".to_owned(), Quantity::from_units(20))].into();
         let rate = Some(Rate { per_second_millis: 500, burst: 3 });
-        let control = Control::default().with_pool("gpu", PoolSettings { rate, floating }).unwrap();
+        let settings = PoolSettings { rate, floating, placement: Some(Placement::Spread) };
+        let control = Control::default().with_pool("gpu", settings).unwrap();
         let text = encode(&control, "05");
         let pools = r#"{"gpu":{"rate":{"perSecondMillis":500,"burst":3},
-            "floatingResources":{"a/seat":"20"}}}"#;
+            "floatingResources":{"a/seat":"20"},"placement":"spread"}}"#;
         assert_eq!(json(&text)["pools"], json(pools.as_bytes()));
         assert_eq!(decode(&text), Ok((control, "05".to_owned())));
         let later = r#"{"formatVersion":1,"version":0,"nonce":"","queues":{},"colours":{}}"#;

@@ -211,7 +211,9 @@ impl Case {
         let rate = self.is_pool_over.then(|| Rate::new(1.0, 1).unwrap());
         let amount = |count: i64| (LICENCE.to_owned(), Quantity::from_units(count));
         let floating = self.licences.map(amount).into_iter().collect();
-        control = control.with_pool("default", PoolSettings { rate, floating }).unwrap();
+        control = control
+            .with_pool("default", PoolSettings { rate, floating, ..PoolSettings::default() })
+            .unwrap();
         let cordon = |control: Control, place: Place<'_>| {
             control.with_cordon(place, Cordon::default()).unwrap()
         };
@@ -241,6 +243,7 @@ impl Case {
             rates: &rates,
             overdue: Timestamp(0),
             kept: &kept,
+            now: Timestamp(0),
         };
         let round = Round::new(&table, &control, &clusters, &terms);
         let Some(round) = round else { return 0 };

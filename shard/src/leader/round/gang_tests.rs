@@ -6,6 +6,7 @@ use muster_api::shape::ShapeText;
 use muster_core::shape::Gang;
 use muster_core::time::Timestamp;
 
+use super::kept::KeptRoom;
 use super::testing::terms;
 use super::*;
 
@@ -164,7 +165,7 @@ fn a_gang_of_more_jobs_than_a_cluster_takes_at_once_goes_alone() {
     assert_eq!(leased(&table, 6), [("c".into(), whole.to_vec())]);
 }
 
-/// The nodes on which jobs of one cpu are leased, by cluster, if room is kept as told.
+/// How many jobs are leased to a cluster, if room is kept as told.
 fn small_ones(table: &Table, cluster: &str, overdue: i64, kept: &Kept) -> u32 {
     let terms = Terms { overdue: Timestamp(overdue), kept, ..terms(1000) };
     let control = Control::default();
@@ -189,12 +190,15 @@ fn room_is_kept_in_one_cluster_for_what_has_waited_too_long() {
             let limits = Limits { overdue: Timestamp(overdue), ..Limits::default() };
             let limits = Limits { picks_max: 100, preemptions_max: 1, protected: 1_000, ..limits };
             let round = Round::to_preempt(&table, &control, &[], limits).unwrap();
-            round.kept(&round.solve())
+            round.kept(&round.solve(), Timestamp(0))
         };
         assert_eq!(kept(5_000), Kept::new(), "nobody has waited too long");
         let kept = kept(5_001);
-        let clusters: Vec<&str> = kept.values().flatten().map(|(cluster, _)| &**cluster).collect();
-        assert_eq!(clusters, ["d"], "which is nearest to having the room");
+        let clusters: Vec<&str> = kept.values().flatten().map(|room| &*room.cluster).collect();
+        assert!(
+            clusters.iter().all(|cluster| *cluster == "d"),
+            "which is nearest to having the room"
+        );
         // All of that cluster's room for a gang, that of a node for a job; none elsewhere.
         let left = if gang.is_some() { 0 } else { 2 };
         assert_eq!(small_ones(&table, "d", 5_001, &kept), left);
@@ -246,9 +250,13 @@ fn room_is_kept_for_several_jobs_of_a_queue_below_its_share_in_the_clusters_that
     let kept = |kept_max: u64| {
         let limits = Limits { overdue, kept_max, picks_max: 100, ..Limits::default() };
         let round = Round::to_preempt(&table, &control, &[], limits).unwrap();
-        let kept = round.kept(&round.solve());
+        let kept = round.kept(&round.solve(), Timestamp(0));
         let of_large = kept.into_iter().find(|((queue, _), _)| &**queue == "b").unwrap().1;
-        of_large.into_iter().map(|(cluster, jobs)| (cluster.to_string(), jobs)).collect::<Vec<_>>()
+        let mut clusters: BTreeMap<String, u64> = BTreeMap::new();
+        for room in of_large {
+            *clusters.entry(room.cluster.to_string()).or_default() += room.count;
+        }
+        clusters.into_iter().collect::<Vec<_>>()
     };
     let of = |cluster: &str, jobs: u64| (cluster.to_owned(), jobs);
     assert_eq!(kept(0), [of("d", 1)]);
@@ -257,7 +265,13 @@ fn room_is_kept_for_several_jobs_of_a_queue_below_its_share_in_the_clusters_that
 
     let key = (Name::from("b"), shape(8, None).0.key());
     let placed = |clusters: &[&str], kept: &[(&str, u64)]| {
-        let kept = kept.iter().map(|(cluster, jobs)| (Name::from(*cluster), *jobs)).collect();
+        let kept = kept.iter().map(|(cluster, count)| KeptRoom {
+            cluster: (*cluster).into(),
+            node: "m".into(),
+            count: *count,
+            by: None,
+        });
+        let kept = kept.collect();
         let kept: Kept = [(key.clone(), kept)].into();
         let terms = Terms { overdue, kept: &kept, ..terms(1000) };
         let clusters = clusters.iter().map(|name| (Name::from(*name), 100)).collect();
@@ -268,4 +282,40 @@ fn room_is_kept_for_several_jobs_of_a_queue_below_its_share_in_the_clusters_that
     assert_eq!(placed(&["c", "d"], &[("c", 1), ("d", 1)]), 3);
     assert_eq!(placed(&["c"], &[("c", 1), ("d", 1)]), 2);
     assert_eq!(placed(&["c"], &[("d", 2)]), 4, "none is kept here");
+}
+
+#[test]
+fn what_is_sure_to_end_in_time_goes_where_room_is_kept_for_a_job_or_gang() {
+    let lasting = |cpu: i64, seconds: Option<u32>| {
+        let shape = Shape { lasts_max: seconds, ..(*shape(cpu, None).0).clone() };
+        ShapeText(Arc::new(shape))
+    };
+    let large = [(shape(8, None), 1), (shape(2, Some(("g", None))), 4)];
+    for (large, seconds) in large.iter().flat_map(|large| [(large, Some(600)), (large, None)]) {
+        let leased = |lasts: u32| {
+            let mut table = Table::new("default");
+            with_cluster(&mut table, "c", &[("n", "1", 2)]);
+            let small = (lasting(1, Some(lasts)), 99);
+            with_runs(&mut table, "a", 1, &[large.clone(), small]);
+            let control = Control::default();
+            let queue = muster_core::control::Queue::default();
+            let control = control.with_queue("a", queue).unwrap();
+            let limits = Limits { picks_max: 100, overdue: Timestamp(5_001), ..Limits::default() };
+            let mut round = Round::to_preempt(&table, &control, &[], limits).unwrap();
+            // It was leased 100 s ago, and ends within 560 s, beginning and ending included.
+            let row = Row {
+                cluster: "c".into(),
+                node: "n".into(),
+                queue: "a".into(),
+                shape: lasting(6, seconds).0,
+                count: 1,
+                age: 100,
+            };
+            round.ending(&[row]);
+            let kept = round.kept(&round.solve(), Timestamp(0));
+            small_ones(&table, "c", 5_001, &kept)
+        };
+        let in_time = if seconds.is_some() { 2 } else { 0 };
+        assert_eq!((leased(500), leased(501)), (in_time, 0), "{seconds:?}");
+    }
 }

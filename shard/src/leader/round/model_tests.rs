@@ -1,6 +1,6 @@
 //! Shard, leader and clusters in turn, without bus, store and clock: whatever is submitted, in
-//! whatever order clusters ask and runs end, nothing is over-committed, gangs are together, and
-//! everything that can run does.
+//! whatever order clusters ask and runs end, also with room that is kept and used in the meantime,
+//! nothing is over-committed, gangs are together, and everything that can run does.
 
 use std::time::Duration;
 
@@ -28,21 +28,43 @@ const RUNS_MAX: usize = 6;
 
 #[derive(Debug, Clone)]
 enum Deed {
-    Submit { queue: usize, cpu: i64, priority: u32, count: u64 },
-    Gang { queue: usize, cpus: Vec<i64>, first: usize, is_uniform: bool },
-    Lease { asking: u8, leases_max: u64 },
-    End { which: usize, status: u8 },
+    Submit {
+        queue: usize,
+        cpu: i64,
+        priority: u32,
+        count: u64,
+        lasts_max: Option<u32>,
+    },
+    Gang {
+        queue: usize,
+        cpus: Vec<i64>,
+        first: usize,
+        is_uniform: bool,
+    },
+    Lease {
+        asking: u8,
+        leases_max: u64,
+    },
+    /// Room is kept for whoever waits.
+    Keep,
+    End {
+        which: usize,
+        status: u8,
+    },
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
-        3 => (0..2usize, 1..5i64, 0..3u32, 1..4u64).prop_map(|(queue, cpu, priority, count)| {
-            Deed::Submit { queue, cpu, priority, count }
-        }),
+        3 => (0..2usize, 1..5i64, 0..3u32, 1..4u64, prop::option::of(1..2_000u32)).prop_map(
+            |(queue, cpu, priority, count, lasts_max)| {
+                Deed::Submit { queue, cpu, priority, count, lasts_max }
+            }
+        ),
         2 => (0..2usize, vec(1..5i64, 2..5), 0..4usize, any::<bool>()).prop_map(
             |(queue, cpus, first, is_uniform)| Deed::Gang { queue, cpus, first, is_uniform }
         ),
         4 => (1..4u8, 1..6u64).prop_map(|(asking, leases_max)| Deed::Lease { asking, leases_max }),
+        1 => Just(Deed::Keep),
         5 => (any::<usize>(), 0..6u8).prop_map(|(which, status)| Deed::End { which, status }),
     ]
 }
@@ -64,12 +86,15 @@ struct World {
     version: u64,
     step: i64,
     gangs: u32,
+    /// Where room is kept, and for whom: those that were submitted before.
+    kept: Kept,
+    overdue: Timestamp,
 }
 
-fn shape(cpu: i64, gang: Option<Gang>) -> Arc<Shape> {
+fn shape(cpu: i64, gang: Option<Gang>, lasts_max: Option<u32>) -> Arc<Shape> {
     let request = [("cpu", cpu), (PODS, 1)];
     let request = request.map(|(name, n)| (Name::from(name), Quantity::from_units(n)));
-    Arc::new(Shape { gang, ..Shape::of_request(request.into_iter().collect()) })
+    Arc::new(Shape { gang, lasts_max, ..Shape::of_request(request.into_iter().collect()) })
 }
 
 fn job(shape: Arc<Shape>, priority: u32) -> NewJob {
@@ -98,6 +123,8 @@ impl World {
             version: 0,
             step: 0,
             gangs: 0,
+            kept: Kept::new(),
+            overdue: Timestamp(0),
         }
     }
 
@@ -175,12 +202,35 @@ impl World {
         assert!(self.table.request(&request, Duration::from_secs(1), Timestamp(0)));
     }
 
+    /// Keeps room for everything that waits and finds none, as the leader does.
+    fn keep(&mut self) {
+        self.offer();
+        CLUSTERS.iter().for_each(|cluster| self.tell_nodes(cluster));
+        self.overdue = Timestamp(self.step + 1);
+        let limits = Limits { picks_max: 100, overdue: self.overdue, ..Limits::default() };
+        let round = Round::to_preempt(&self.table, &self.control, &[], limits);
+        let Some(mut round) = round else { return };
+        let row = |row: muster_core::shard::RunningJobs| Row {
+            cluster: row.cluster,
+            node: row.node,
+            queue: row.queue,
+            shape: row.shape,
+            count: row.count,
+            age: 0,
+        };
+        let rows: Vec<Row> = self.shard.ending("default").into_iter().map(row).collect();
+        round.ending(&rows);
+        self.kept = round.kept(&round.solve(), Timestamp(self.step));
+    }
+
     /// The clusters ask; gives how many jobs were leased.
     fn lease(&mut self, asking: &[&str], leases_max: u64) -> usize {
         self.offer();
         asking.iter().for_each(|cluster| self.tell_nodes(cluster));
         let clusters = asking.iter().map(|name| (Name::from(*name), leases_max)).collect();
-        let round = Round::new(&self.table, &self.control, &clusters, &terms(100));
+        let now = Timestamp(self.step);
+        let terms = Terms { overdue: self.overdue, kept: &self.kept, now, ..terms(100) };
+        let round = Round::new(&self.table, &self.control, &clusters, &terms);
         let Some(round) = round else { return 0 };
         let picks = round.picks(&round.solve(), &clusters);
         let mut leased = 0;
@@ -246,8 +296,10 @@ impl World {
 
     fn carry_out(&mut self, deed: &Deed) {
         match deed {
-            Deed::Submit { queue, cpu, priority, count } => {
-                let jobs = (0..*count).map(|_| job(shape(*cpu, None), *priority)).collect();
+            Deed::Keep => self.keep(),
+            Deed::Submit { queue, cpu, priority, count, lasts_max } => {
+                let shape = shape(*cpu, None, *lasts_max);
+                let jobs = (0..*count).map(|_| job(Arc::clone(&shape), *priority)).collect();
                 self.submit(*queue, jobs);
             }
             Deed::Gang { queue, cpus, first, is_uniform } => {
@@ -257,7 +309,7 @@ impl World {
                     cardinality: u32::try_from(cpus.len()).unwrap(),
                     uniformity: is_uniform.then(|| "rack".into()),
                 };
-                let members = cpus.iter().map(|cpu| job(shape(*cpu, Some(gang.clone())), 1));
+                let members = cpus.iter().map(|cpu| job(shape(*cpu, Some(gang.clone()), None), 1));
                 let mut members: Vec<NewJob> = members.collect();
                 let later = members.split_off((*first).min(cpus.len()));
                 self.submit(*queue, members);

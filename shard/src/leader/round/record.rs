@@ -136,7 +136,7 @@ mod tests {
         let problem = Problem {
             total: vec![10],
             classes: vec![ClassIn { priority: 0 }],
-            shapes: vec![ShapeIn { request: vec![1], class: 0, gang: None }],
+            shapes: vec![ShapeIn { request: vec![1], ..ShapeIn::default() }],
             groups: 1,
             admits: vec![vec![true]],
             queues: jobs.iter().map(queue).collect(),

@@ -143,6 +143,31 @@ fn jobs_hold_no_more_together_than_there_are_licences_though_no_node_has_any() {
 }
 
 #[test]
+fn jobs_stand_apart_where_they_or_their_pool_say_so() {
+    let clusters = ["c", "d", "e"].map(|name| (Name::from(name), 100)).into();
+    let most_on_one = |of_job, of_pool: Option<Placement>| {
+        let mut table = Table::new("default");
+        for cluster in ["c", "d", "e"] {
+            with_cluster(&mut table, cluster, "8");
+        }
+        let spread = Shape { placement: of_job, ..(*shape("default")).clone() };
+        with_shapes(&mut table, &[("a", Arc::new(spread), 6)]);
+        let settings = PoolSettings { placement: of_pool, ..PoolSettings::default() };
+        let control = control(&["a"], &[]).with_pool("default", settings).unwrap();
+        let round = Round::new(&table, &control, &clusters, &terms(1000)).unwrap();
+        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+        for pick in round.solve().picks {
+            *counts.entry(pick.node).or_default() += pick.count;
+        }
+        counts.into_values().max()
+    };
+    assert_eq!(most_on_one(None, None), Some(6));
+    assert_eq!(most_on_one(Some(Placement::Spread), None), Some(2));
+    assert_eq!(most_on_one(None, Some(Placement::Spread)), Some(2));
+    assert_eq!(most_on_one(Some(Placement::Pack), Some(Placement::Spread)), Some(6));
+}
+
+#[test]
 fn a_pool_places_no_more_than_its_rate_leaves() {
     let mut table = Table::new("default");
     with_node(&mut table, "8");
