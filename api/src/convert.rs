@@ -316,7 +316,11 @@ pub fn lease(lease: bus::Lease) -> Command {
         node: pick.node.into(),
         count: pick.count,
     });
-    Command::Lease(command::Lease { cluster: lease.cluster.into(), picks: picks.collect() })
+    Command::Lease(command::Lease {
+        cluster: lease.cluster.into(),
+        is_away: lease.is_away,
+        picks: picks.collect(),
+    })
 }
 
 /// A request to preempt as a command.

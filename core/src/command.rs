@@ -129,6 +129,9 @@ impl Target {
 pub struct Lease {
     /// The cluster.
     pub cluster: Name,
+    /// Whether its nodes are lent by another pool, which may take them back at any time: a job that
+    /// may run at most once is not leased there.
+    pub is_away: bool,
     /// What goes where, in order.
     pub picks: Vec<Pick>,
 }

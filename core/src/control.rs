@@ -117,6 +117,12 @@ pub enum Error {
     /// An amount is no quantity.
     #[error("`{0}` is not a quantity from 0 on")]
     Quantity(String),
+    /// A pool lends to too many others.
+    #[error("pool lends to {0} pools, limit is {max}", max = limits::LENDS_TO_MAX)]
+    LendsTo(usize),
+    /// A pool lends to itself.
+    #[error("pool `{0}` cannot lend to itself")]
+    LendsToItself(String),
     /// A word for how nodes are chosen that is none.
     #[error("placement `{0}` is neither `pack` nor `spread`")]
     Placement(String),

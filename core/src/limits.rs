@@ -48,6 +48,8 @@ pub const FAILING_QUEUES_MAX: usize = 16;
 pub const QUEUE_LEVELS_MAX: usize = 8;
 /// Pools for which something is set.
 pub const POOL_SETTINGS_MAX: usize = 1_000;
+/// Pools to which one lends its idle nodes.
+pub const LENDS_TO_MAX: usize = 16;
 /// Floating resources of a pool.
 pub const FLOATING_RESOURCES_MAX: usize = 16;
 /// Priority classes that are set in a deployment.

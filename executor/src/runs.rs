@@ -185,7 +185,7 @@ impl Runs {
     pub fn on_answer(&mut self, pool: &Name, answer: LeaseAnswer, now: Now) -> usize {
         let leasing = self.leasing.entry(pool.clone()).or_default();
         leasing.answered(answer.session, answer.answer, answer.version);
-        answer.leases.into_iter().filter(|lease| self.lease(lease, now)).count()
+        answer.leases.into_iter().filter(|lease| self.lease(lease, Some(pool), now)).count()
     }
 
     /// The leader of a pool does not know what the last update builds on.
@@ -336,7 +336,7 @@ impl Runs {
             }
             claim.repairs += 1;
             if state == "leased" {
-                self.lease(&run, now);
+                self.lease(&run, None, now);
             } else {
                 self.insert(key, Run::new(run.node.into(), run.shape.0, Phase::Ended));
                 let message = "its cluster's executor does not have it".to_owned();
@@ -363,14 +363,14 @@ impl Runs {
     }
 
     /// Registers one lease; says whether it was new.
-    fn lease(&mut self, lease: &LeasedRun, now: Now) -> bool {
+    fn lease(&mut self, lease: &LeasedRun, pool: Option<&Name>, now: Now) -> bool {
         let key = RunKey { job: lease.job, attempt: lease.attempt };
         if self.runs.contains_key(&key) || self.recent.contains(&key) {
             return false;
         }
         self.stop_older_attempts(key, now);
         let (node, shape) = (Name::from(lease.node.as_str()), Arc::clone(&lease.shape.0));
-        let refusal = self.nodes.refusal(&node, &shape);
+        let refusal = self.nodes.refusal(&node, &shape, pool);
         if let Some(why) = refusal.filter(|_| !mutant::is(Mutant::StartsWithoutRoom)) {
             self.insert(key, Run::new(node, shape, Phase::Ended));
             self.report(key, outcome(key, RunStatus::Returned, "DoesNotFit", why, now));

@@ -267,8 +267,11 @@ pub struct Lease {
     /// The command's id.
     #[serde(with = "text")]
     pub command: CommandId,
-    /// The pool whose leader asks.
+    /// The pool of the jobs.
     pub pool: String,
+    /// Whether the nodes are of another pool, which lends them.
+    #[serde(default)]
+    pub is_away: bool,
     /// The cluster.
     pub cluster: String,
     /// What goes where.

@@ -1,6 +1,6 @@
 //! What is set for a deployment: queues and priority classes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +138,9 @@ pub struct PoolSettings {
     /// which the least is left, as without it) or `spread` (the one on which the most is left).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<String>,
+    /// Pools whose jobs may use what this one's jobs leave idle, until these need it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lends_to: BTreeSet<String>,
 }
 
 /// A node on which nothing new is placed for a while, since jobs of several queues failed there.

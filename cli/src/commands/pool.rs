@@ -16,7 +16,7 @@ pub(crate) enum Command {
         name: String,
     },
     /// Set how fast jobs are placed in a pool, what they share that no node has, and how nodes are
-    /// chosen; what is not said is not set any more
+    /// chosen, and to whom idle ones are lent; what is not said is not set any more
     Set(Set),
     /// Take away what was set for a pool
     Unset {
@@ -42,6 +42,10 @@ pub(crate) struct Set {
     /// the least is left, or the most
     #[arg(long, value_parser = ["pack", "spread"])]
     placement: Option<String>,
+    /// A pool whose jobs of preemptible classes may use what this pool's jobs leave idle, until
+    /// these need it (repeatable)
+    #[arg(long, value_name = "POOL")]
+    lend_to: Vec<String>,
 }
 
 fn amount(text: &str) -> Result<(String, String), String> {
@@ -53,11 +57,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<O
     let client = &context.client;
     match command {
         Command::Get { name } => show_one(context, &name, &client.pool_settings(&name).await?)?,
-        Command::Set(Set { name, rate, burst, floating, placement }) => {
+        Command::Set(Set { name, rate, burst, floating, placement, lend_to }) => {
             let rate =
                 rate.map(|per_second| Rate { per_second, burst: limits::burst(burst, per_second) });
             let floating_resources = floating.into_iter().collect();
-            let settings = PoolSettings { rate, floating_resources, placement };
+            let lends_to = lend_to.into_iter().collect();
+            let settings = PoolSettings { rate, floating_resources, placement, lends_to };
             show_one(context, &name, &client.put_pool_settings(&name, &settings).await?)?;
         }
         Command::Unset { name } => {
@@ -70,12 +75,15 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<O
 
 fn show_one(context: &Context, name: &str, settings: &PoolSettings) -> anyhow::Result<()> {
     context.show(settings, |context, settings| {
-        let mut rows = Rows::new(context.colour, &["POOL", "RATE", "FLOATING", "PLACEMENT"]);
+        let mut rows =
+            Rows::new(context.colour, &["POOL", "RATE", "FLOATING", "PLACEMENT", "LENDS TO"]);
         let rate = settings.rate.map(|rate| format!("{}/s burst {}", rate.per_second, rate.burst));
         let floating = settings.floating_resources.iter();
         let floating: Vec<String> = floating.map(|(name, n)| format!("{name}={n}")).collect();
         let placement = settings.placement.clone().unwrap_or_default();
-        rows.add([name.to_owned(), rate.unwrap_or_default(), floating.join(" "), placement]);
+        let lends_to: Vec<&str> = settings.lends_to.iter().map(String::as_str).collect();
+        let (rate, floating) = (rate.unwrap_or_default(), floating.join(" "));
+        rows.add([name.to_owned(), rate, floating, placement, lends_to.join(" ")]);
         rows.text()
     })
 }

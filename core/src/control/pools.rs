@@ -1,6 +1,6 @@
 //! Settings of pools: how fast jobs are placed in one, and what its jobs share that no node has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Control, Error, Rate};
 use crate::limits;
@@ -20,6 +20,8 @@ pub struct PoolSettings {
     /// How nodes are chosen for jobs that do not say it; none for the one on which the least is
     /// left.
     pub placement: Option<Placement>,
+    /// Pools whose jobs may use what this one's jobs leave idle, until these need it.
+    pub lends_to: BTreeSet<String>,
 }
 
 /// Resources that nodes have always.
@@ -29,8 +31,9 @@ impl Control {
     /// The next version, with these settings for a pool, whether it has nodes so far or not.
     ///
     /// # Errors
-    /// When the name is not allowed, a floating resource is one of nodes or there are too many, its
-    /// amount is negative, or there are settings for too many pools.
+    /// When a name is not allowed, a floating resource is one of nodes or there are too many, its
+    /// amount is negative, it lends to itself or to too many, or there are settings for too many
+    /// pools.
     pub fn with_pool(&self, name: &str, settings: PoolSettings) -> Result<Self, Error> {
         names::pool(name)?;
         if settings.floating.len() > limits::FLOATING_RESOURCES_MAX {
@@ -43,6 +46,15 @@ impl Control {
             }
             if amount.is_negative() {
                 return Err(Error::Quantity(amount.to_string()));
+            }
+        }
+        if settings.lends_to.len() > limits::LENDS_TO_MAX {
+            return Err(Error::LendsTo(settings.lends_to.len()));
+        }
+        for other in &settings.lends_to {
+            names::pool(other)?;
+            if other == name {
+                return Err(Error::LendsToItself(name.to_owned()));
             }
         }
         let mut next = self.clone();
@@ -93,5 +105,13 @@ mod tests {
         assert!(with(floating(&names[1..], 1)).is_ok());
         assert_eq!(with(floating(&names, 1)), Err(Error::Floating(names.len())));
         assert!(control.with_pool("", PoolSettings::default()).is_err());
+        let lends = |to: &[String]| {
+            with(PoolSettings { lends_to: to.iter().cloned().collect(), ..PoolSettings::default() })
+        };
+        assert!(lends(&["q".to_owned()]).is_ok());
+        assert_eq!(lends(&["p".to_owned()]), Err(Error::LendsToItself("p".to_owned())));
+        assert!(lends(&["a b".to_owned()]).is_err());
+        let many: Vec<String> = (0..=limits::LENDS_TO_MAX).map(|n| format!("q{n}")).collect();
+        assert_eq!(lends(&many), Err(Error::LendsTo(many.len())));
     }
 }

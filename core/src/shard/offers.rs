@@ -373,7 +373,8 @@ mod tests {
             node: "n".into(),
             count: 1,
         };
-        let lease = Command::Lease(Lease { cluster: "c".into(), picks: vec![pick] });
+        let lease =
+            Command::Lease(Lease { cluster: "c".into(), is_away: false, picks: vec![pick] });
         let ctx = Context { now: Timestamp(2), random: 2, position: Position::default() };
         shard.execute(CommandId(2), lease, ctx, &mut Vec::new());
         let heads = shard.offers(10).remove(0).heads;

@@ -199,7 +199,11 @@ impl Driven {
     fn lease_shape(&mut self, queue: &str, shape: ShapeKey, count: u32) -> Vec<(JobRef, u32)> {
         let (queue, node) = (queue.into(), "n".into());
         let pick = Pick { queue, priority: 0, shape, node, count };
-        match self.run(Command::Lease(Lease { cluster: "c".into(), picks: vec![pick] })) {
+        match self.run(Command::Lease(Lease {
+            cluster: "c".into(),
+            is_away: false,
+            picks: vec![pick],
+        })) {
             Outcome::Leased(runs) => runs.iter().map(|run| (run.job, run.attempt)).collect(),
             other => panic!("{other:?}"),
         }

@@ -164,12 +164,13 @@ impl Nodes {
         self.pools.keys()
     }
 
-    /// Why a run of this shape cannot start on the node now.
-    pub(super) fn refusal(&self, node: &str, shape: &Shape) -> Option<String> {
+    /// Why a run of this shape cannot start on the node now. `pool` is that whose leader leased it
+    /// there, where that is known: the job may be of another, to which it lends its nodes.
+    pub(super) fn refusal(&self, node: &str, shape: &Shape, pool: Option<&Name>) -> Option<String> {
         let Some(entry) = self.nodes.get(node) else {
             return Some(format!("node `{node}` is gone"));
         };
-        if entry.pool != shape.pool {
+        if pool.is_some_and(|pool| entry.pool != *pool) {
             return Some(format!("node `{node}` belongs to pool `{}`", entry.pool));
         }
         if !entry.node.schedulable {

@@ -424,3 +424,19 @@ fn a_node_is_told_with_the_queues_whose_jobs_failed_there_since_one_ended_well()
     assert_eq!(end(6, "z", RunStatus::Succeeded, "", 60, false), told(&[]));
     assert_eq!(end(7, "y", RunStatus::Failed, "", 70, false), told(&[("y", 70)]));
 }
+
+#[test]
+fn a_job_of_another_pool_starts_on_a_node_whose_pools_leader_leased_it_there() {
+    let mut runs = Runs::new(DEFAULT_POOL.into());
+    runs.on_nodes(vec![node_of("gpu", "a")]);
+    let mut answered = |pool: &str, n: u64| {
+        let (session, version) = (format!("of {pool}"), runs.nodes_version(pool));
+        let leases = vec![lease(key(n))];
+        let answer = LeaseAnswer { session, answer: 1, version, leases, stops: Vec::new() };
+        runs.on_answer(&pool.into(), answer, now());
+        message(&mut runs).len()
+    };
+    // The shape of both says `default`.
+    assert_eq!(answered("gpu", 1), 0);
+    assert_eq!(answered(DEFAULT_POOL, 2), 1, "it goes back");
+}

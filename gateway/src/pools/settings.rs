@@ -61,11 +61,12 @@ fn shown(settings: &PoolSettings) -> http::PoolSettings {
         }),
         floating_resources: floating.map(|(name, n)| (name.clone(), n.to_string())).collect(),
         placement: settings.placement.map(|placement| placement.name().to_owned()),
+        lends_to: settings.lends_to.clone(),
     }
 }
 
 fn read(settings: http::PoolSettings) -> Result<PoolSettings, Error> {
-    let http::PoolSettings { rate, floating_resources, placement } = settings;
+    let http::PoolSettings { rate, floating_resources, placement, lends_to } = settings;
     let known = |word: String| Placement::from_name(&word).ok_or(Error::Placement(word));
     let amount = |(name, text): (String, String)| {
         let amount: Quantity = text.parse().map_err(|_| Error::Quantity(text.clone()))?;
@@ -75,5 +76,6 @@ fn read(settings: http::PoolSettings) -> Result<PoolSettings, Error> {
         rate: rate.map(|rate| Rate::new(rate.per_second, rate.burst)).transpose()?,
         floating: floating_resources.into_iter().map(amount).collect::<Result<_, Error>>()?,
         placement: placement.map(known).transpose()?,
+        lends_to,
     })
 }

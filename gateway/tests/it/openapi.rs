@@ -260,6 +260,7 @@ fn schemas_of_queues_and_pools_have_the_fields_that_are_sent() {
         rate: Some(rate),
         floating_resources: [("a/seat".to_owned(), "1".to_owned())].into(),
         placement: Some("spread".to_owned()),
+        lends_to: ["cpu".to_owned()].into(),
     };
     check("PoolSettings", settings, http::PoolSettings::default());
     check("Pool", http::Pool::default(), http::Pool::default());

@@ -14,8 +14,8 @@ use muster_core::quantity::Quantity;
 use muster_core::shape::{Shape, ShapeKey};
 use muster_runtime::Bus;
 
-use super::Leader;
 use super::round::Picks;
+use super::{Leader, away};
 
 /// How long a shard may take to commit leases.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +31,12 @@ impl Leader<'_> {
     pub(super) async fn commit(&mut self, picks: Picks) {
         let bytes_max = self.deps.bus.payload_bytes_max();
         let mut requests = Vec::new();
-        for ((shard, cluster), picks) in picks {
+        let home = self.table.pool.clone();
+        let by_pool = picks.into_iter().flat_map(|(key, picks)| {
+            let by_pool = away::by_pool(&home, picks, away::of_picks);
+            by_pool.into_iter().map(move |(pool, picks)| (key.clone(), pool, picks))
+        });
+        for ((shard, cluster), pool, picks) in by_pool {
             for picks in bus::chunks(picks, bytes_max) {
                 if let [gang] = &picks[..]
                     && gang.len() > 1
@@ -44,20 +49,22 @@ impl Leader<'_> {
                 let picks = picks.concat();
                 let request = ShardRequest::Lease(bus::Lease {
                     command: CommandId(self.deps.random.u128()),
-                    pool: self.table.pool.clone(),
+                    is_away: pool != home,
+                    pool: pool.clone(),
                     cluster: cluster.to_string(),
                     picks,
                 });
-                requests.push((shard, cluster.clone(), request));
+                requests.push((shard, cluster.clone(), pool.clone(), request));
             }
         }
         let deps = self.deps;
-        let asked = requests.into_iter().map(|(shard, cluster, request)| async move {
-            (shard, cluster, ask(&*deps.bus, shard, request, LEASE_TIMEOUT).await)
+        let asked = requests.into_iter().map(|(shard, cluster, pool, request)| async move {
+            let reply = ask(&*deps.bus, shard, request, LEASE_TIMEOUT).await;
+            (shard, cluster, pool, reply)
         });
-        for (shard, cluster, reply) in join_all(asked).await {
+        for (shard, cluster, pool, reply) in join_all(asked).await {
             match reply {
-                Ok(ShardReply::Leased(leased)) => self.leased(&cluster, leased),
+                Ok(ShardReply::Leased(leased)) => self.leased(&cluster, &pool, leased),
                 Ok(ShardReply::Error(problem)) if problem.code == ErrorCode::Overloaded => {
                     self.dirty = true;
                 }
@@ -67,10 +74,10 @@ impl Leader<'_> {
         }
     }
 
-    fn leased(&mut self, cluster: &Name, mut leased: bus::Leased) {
+    fn leased(&mut self, cluster: &Name, pool: &str, mut leased: bus::Leased) {
         self.without_floating(&mut leased.runs);
         self.deps.metrics.leases.inc_by(leased.runs.len() as u64);
-        self.table.offers_of_reply(leased.offers);
+        self.table.offers_of_reply(pool, leased.offers);
         if let Some(known) = self.table.clusters.get_mut(cluster) {
             known.pending.lease(leased.runs);
         }

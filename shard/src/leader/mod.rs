@@ -2,6 +2,7 @@
 //! has the shards commit it before an executor hears of it.
 
 mod avoid;
+mod away;
 mod caps;
 mod commit;
 mod explain;
@@ -164,6 +165,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         }
         leader.drain(&mut offers, &mut requests, &mut stops).await?;
         leader.judge_nodes();
+        leader.lend().await?;
         leader.round().await;
         if leader.search().await {
             leader.round().await;
@@ -345,7 +347,7 @@ impl Leader<'_> {
         let about = self.about(at, Kind::Lease);
         self.keep_record(round.record(&plan, cost, about));
         self.stuck = round.stuck(&plan);
-        self.is_short |= Round::is_short(&plan);
+        self.is_short |= round.is_short(&plan);
         self.claims = round.claims(&plan);
         for (queue, jobs) in round.placed_jobs(&plan) {
             self.rates.placed(&queue, jobs);

@@ -3,7 +3,7 @@
 //! is kept for whom it was made by the lease rounds, since they know what is coming: from the
 //! executors, and until these have heard of it, from here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use muster_core::solve::Cause;
 use muster_core::time::Timestamp;
 use muster_runtime::rounds::Kind;
 
-use super::Leader;
 use super::commit::ask;
 use super::round::{Limits, Round};
+use super::{Leader, away};
 use crate::config::Config;
 
 /// How long a shard may take to tell a page of what runs.
@@ -79,7 +79,10 @@ impl Leader<'_> {
         let interval = self.deps.config.preempt_interval.0;
         self.preempt_due = now + if interval.is_zero() { RESERVE_INTERVAL } else { interval };
         let control = self.deps.control.latest();
-        let running = if interval.is_zero() { Vec::new() } else { self.running(&control).await };
+        let running = match interval.is_zero() {
+            true => Vec::new(),
+            false => [self.running(&control).await, self.running_away().await].concat(),
+        };
         let overdue = self.overdue();
         let has_overdue = self.table.has_waiting(overdue);
         if running.is_empty() && !has_overdue {
@@ -126,6 +129,20 @@ impl Leader<'_> {
         self.rows(&GetRunning { pool, classes, others, ending: false, after: None }).await
     }
 
+    /// What runs of other pools' jobs on nodes of this one: all of it may be preempted.
+    async fn running_away(&mut self) -> Vec<Row> {
+        let mut running = Vec::new();
+        for pool in self.table.lends_to.clone() {
+            let shards = self.table.shards_that_hold_away(&pool);
+            let (classes, of_pool) = (BTreeMap::new(), pool.to_string());
+            let get =
+                GetRunning { pool: of_pool, classes, others: true, ending: false, after: None };
+            let rows = self.rows_of(shards, &get).await.into_iter();
+            running.extend(rows.map(|row| Row { queue: away::name(&row.queue, &pool), ..row }));
+        }
+        running
+    }
+
     /// What runs in the pool and is sure to end.
     async fn ending(&mut self) -> Vec<Row> {
         let (pool, classes) = (self.table.pool.clone(), BTreeMap::new());
@@ -134,8 +151,12 @@ impl Leader<'_> {
 
     /// Asks all shards that hold something.
     async fn rows(&mut self, first: &GetRunning) -> Vec<Row> {
+        self.rows_of(self.table.shards_that_hold(), first).await
+    }
+
+    async fn rows_of(&mut self, shards: BTreeSet<u16>, first: &GetRunning) -> Vec<Row> {
         let deps = self.deps;
-        let asked = self.table.shards_that_hold().into_iter().map(|shard| {
+        let asked = shards.into_iter().map(|shard| {
             let mut get = first.clone();
             async move {
                 let mut rows = Vec::new();
@@ -169,7 +190,12 @@ impl Leader<'_> {
     async fn give_up(&mut self, victims: AllVictims) {
         let bytes_max = self.deps.bus.payload_bytes_max();
         let mut requests = Vec::new();
-        for ((shard, cluster), victims) in victims {
+        let home = self.table.pool.clone();
+        let by_pool = victims.into_iter().flat_map(|(key, victims)| {
+            let by_pool = away::by_pool(&home, victims, away::of_victims);
+            by_pool.into_iter().map(move |(pool, victims)| (key.clone(), pool, victims))
+        });
+        for ((shard, cluster), pool, victims) in by_pool {
             let mut rest = victims.as_slice();
             let told: Vec<_> = victims.iter().map(|victims| victims.told.clone()).collect();
             for chunk in bus::chunks(told, bytes_max) {
@@ -177,11 +203,11 @@ impl Leader<'_> {
                 rest = others;
                 let request = ShardRequest::Preempt(bus::Preempt {
                     command: CommandId(self.deps.random.u128()),
-                    pool: self.table.pool.clone(),
+                    pool: pool.clone(),
                     cluster: cluster.to_string(),
                     victims: chunk,
                 });
-                requests.push((shard, cluster.clone(), of_chunk.to_vec(), request));
+                requests.push((shard, cluster.clone(), (pool.clone(), of_chunk.to_vec()), request));
             }
         }
         let deps = self.deps;
@@ -205,9 +231,14 @@ impl Leader<'_> {
         }
     }
 
-    fn given_up(&mut self, cluster: &Name, victims: &[Victims], preempted: bus::Preempted) {
+    fn given_up(
+        &mut self,
+        cluster: &Name,
+        (pool, victims): &(String, Vec<Victims>),
+        preempted: bus::Preempted,
+    ) {
         let now = self.deps.clock.monotonic();
-        self.table.offers_of_reply(preempted.offers);
+        self.table.offers_of_reply(pool, preempted.offers);
         self.dirty = true;
         self.status_changed = true;
         let Some(known) = self.table.clusters.get_mut(cluster) else { return };

@@ -20,7 +20,7 @@ use super::preempt::{AllVictims, Row, Victims};
 use super::search::Stuck;
 use super::table::Table;
 use super::tree;
-use super::{avoid, caps};
+use super::{avoid, away, caps};
 
 mod claims;
 mod gangs;
@@ -130,10 +130,13 @@ impl Numbers {
         let of_pool = control.pools.get(pool).and_then(|pool| pool.placement);
         let placement = of_pool.unwrap_or(Placement::Pack);
         let names = self.class_names();
+        // Jobs of other pools are below all others.
         let classes = names.iter().map(|name| control.class_in_effect(name).priority);
+        let classes = classes.map(|priority| priority.max(i32::MIN + 1)).chain([i32::MIN]);
+        let away = u32::try_from(names.len()).expect("fewer than 2^32 classes");
         let shapes = self.shapes.iter().map(|shape| ShapeIn {
             request: self.amounts(&shape.request),
-            class: ordinal(&names, &shape.class),
+            class: if *shape.pool == *pool { ordinal(&names, &shape.class) } else { away },
             gang: shape.gang.as_ref().map(|gang| gangs.number(gang)),
             spreads: shape.placement.unwrap_or(placement) == Placement::Spread,
             lasts: kept::lasts(shape),
@@ -158,7 +161,8 @@ pub(super) fn total(table: &Table, numbers: &Numbers) -> Vec<i64> {
 fn resources(table: &Table) -> Vec<Name> {
     let mut all: BTreeMap<Name, ()> = ["cpu", "memory", PODS].map(|n| (Name::from(n), ())).into();
     let nodes = table.clusters.values().flat_map(|cluster| cluster.nodes.values());
-    let shapes = table.queues.values().flat_map(|queue| queue.runs().map(|(_, shape, ..)| shape));
+    let queues = table.queues.values().chain(table.away.values());
+    let shapes = queues.flat_map(|queue| queue.runs().map(|(_, shape, ..)| shape));
     let names = nodes.flat_map(|node| node.allocatable.iter());
     all.extend(names.map(|(name, _)| (Arc::clone(name), ())));
     all.extend(shapes.flat_map(|s| s.request.iter()).map(|(name, _)| (Arc::clone(name), ())));
@@ -266,11 +270,12 @@ impl Round {
             kept_max: limits.kept_max,
         };
         caps::put_floating(table, control, &numbers.resources, &mut problem);
+        let is_home = |(name, _): &(&Name, _)| away::parts(name).is_none();
         let asked = problem.queues.iter().map(|queue| queue.demand.clone());
-        let asked = queues.iter().zip(asked).collect();
-        if let Some(weights) = tree::weights(control, &problem.total, asked) {
-            let inputs = problem.queues.iter_mut().zip(weights);
-            inputs.for_each(|(queue, weight)| queue.weight = weight);
+        let asked = queues.iter().zip(asked).filter(|(name, _)| away::parts(name).is_none());
+        if let Some(weights) = tree::weights(control, &problem.total, asked.collect()) {
+            let inputs = queues.iter().zip(&mut problem.queues).filter(is_home).zip(weights);
+            inputs.for_each(|((_, queue), weight)| queue.weight = weight);
         }
         let Numbers { resources, shapes, .. } = numbers;
         let keys = shapes.iter().map(|shape| shape.key()).collect();
@@ -332,9 +337,12 @@ impl Round {
         held_back.map(|rest| Arc::clone(&self.queues[rest.queue as usize])).collect()
     }
 
-    /// Whether a job was left for which there was no room, and is none to come.
-    pub(super) fn is_short(plan: &Plan) -> bool {
-        plan.unplaced.iter().any(|unplaced| unplaced.reason == Reason::NoRoomNow)
+    /// Whether a job was left for which there was no room, and is none to come. For jobs of other
+    /// pools nobody makes any.
+    pub(super) fn is_short(&self, plan: &Plan) -> bool {
+        let is_home = |queue: u32| away::parts(&self.queues[queue as usize]).is_none();
+        let no_room = |rest: &solve::Unplaced| rest.reason == Reason::NoRoomNow;
+        plan.unplaced.iter().any(|rest| no_room(rest) && is_home(rest.queue))
     }
 
     /// The orders, by queue and class, of which something is placed.

@@ -13,6 +13,7 @@ use muster_core::resources::Resources;
 use muster_core::shape::{Shape, Taint};
 use muster_core::time::Timestamp;
 
+use super::away;
 use super::pending::Pending;
 use super::search::Search;
 use super::taken_out::TakenOut;
@@ -138,6 +139,9 @@ pub(super) struct Table {
     shards: BTreeMap<u16, ShardState>,
     pub(super) clusters: BTreeMap<Name, ClusterState>,
     pub(super) taken_out: TakenOut,
+    /// Pools to whose jobs this one lends what is idle, and their queues by [`away::name`].
+    pub(super) lends_to: BTreeSet<Name>,
+    pub(super) away: BTreeMap<Name, QueueState>,
 }
 
 /// What came of an offer.
@@ -181,57 +185,41 @@ impl Table {
         if offers.full {
             // What a reply has told of a later state stays.
             let stays = |queue: &QueueState| same_owner && queue.version > offers.version;
-            self.queues.retain(|_, queue| queue.shard != offers.shard || stays(queue));
+            for queues in [&mut self.queues, &mut self.away] {
+                queues.retain(|_, queue| queue.shard != offers.shard || stays(queue));
+            }
         }
-        self.put(offers);
+        self.put(offers, None);
         Taken::Yes
     }
 
-    /// Takes the offers in a lease reply in: newer than what was published before them, unless more
-    /// was published since.
-    pub(super) fn offers_of_reply(&mut self, offers: bus::Offers) {
+    /// Takes the offers in a lease reply in, which tells of one pool: newer than what was published
+    /// before them, unless more was published since.
+    pub(super) fn offers_of_reply(&mut self, pool: &str, offers: bus::Offers) {
         let Some(shard) = self.shards.get_mut(&offers.shard) else { return };
         shard.unreachable = false;
         if shard.owner == offers.owner
             && shard.epoch == offers.epoch
             && offers.version >= shard.version
         {
-            self.put(offers);
+            self.put(offers, Some(pool));
         }
     }
 
-    fn put(&mut self, offers: bus::Offers) {
+    /// Takes in what is told of all pools, or only of one.
+    fn put(&mut self, offers: bus::Offers, only: Option<&str>) {
         let shapes: Vec<Arc<Shape>> = offers.shapes.into_iter().map(|shape| shape.0).collect();
-        for queue in offers.queues {
-            let name = Name::from(queue.queue.as_str());
-            if self.queues.get(&name).is_some_and(|known| known.version > offers.version) {
-                continue;
+        let of = (offers.shard, offers.version);
+        let is_meant = |pool: &str| only.is_none_or(|only| only == pool);
+        for mut queue in offers.queues {
+            for pool in self.lends_to.iter().filter(|pool| is_meant(pool)) {
+                let name = away::name(&queue.queue, pool);
+                put(&mut self.away, (name, pool), &mut queue, of, &shapes);
             }
-            let mine = queue.pools.into_iter().find(|pool| *pool.pool == *self.pool);
-            let Some(mine) = mine else {
-                if !queue.further {
-                    self.queues.remove(&name);
-                }
-                continue;
-            };
-            let before = self.queues.remove(&name);
-            let mut before = before.map(|before| before.classes).unwrap_or_default();
-            let heads = mine.heads.into_iter().map(|head| {
-                let class = Name::from(head.class.as_str());
-                let state = ClassState::told(head, before.remove(&class), &shapes);
-                (class, state)
-            });
-            let classes = heads.collect();
-            let state = QueueState {
-                shard: offers.shard,
-                version: offers.version,
-                classes,
-                waiting: mine.waiting,
-                demand: convert::resources(&mine.demand),
-                held: mine.held,
-                holds: convert::resources(&mine.holds),
-            };
-            self.queues.insert(name, state);
+            if is_meant(&self.pool) {
+                let name = Name::from(queue.queue.as_str());
+                put(&mut self.queues, (name, &self.pool), &mut queue, of, &shapes);
+            }
         }
     }
 
@@ -250,6 +238,14 @@ impl Table {
     pub(super) fn shards_that_hold(&self) -> BTreeSet<u16> {
         let holding = self.queues.values().filter(|queue| queue.held > 0);
         holding.map(|queue| queue.shard).filter(|shard| self.is_reachable(*shard)).collect()
+    }
+
+    /// The shards whose jobs of a pool that is lent to clusters hold.
+    pub(super) fn shards_that_hold_away(&self, pool: &str) -> BTreeSet<u16> {
+        let of_pool = |name: &Name| away::parts(name).is_some_and(|(_, of)| of == pool);
+        let holding = self.away.iter().filter(|(name, queue)| queue.held > 0 && of_pool(name));
+        let shards = holding.map(|(_, queue)| queue.shard);
+        shards.filter(|shard| self.is_reachable(*shard)).collect()
     }
 
     pub(super) fn is_reachable(&self, shard: u16) -> bool {
@@ -297,6 +293,43 @@ impl Table {
     pub(super) fn forget_clusters(&mut self, now: Duration, silent: Duration) {
         self.clusters.retain(|_, cluster| now.saturating_sub(cluster.asked_at) < silent);
     }
+}
+
+/// Takes in what a queue offers to one pool.
+fn put(
+    queues: &mut BTreeMap<Name, QueueState>,
+    (name, pool): (Name, &str),
+    queue: &mut bus::QueueOffer,
+    (shard, version): (u16, u64),
+    shapes: &[Arc<Shape>],
+) {
+    if queues.get(&name).is_some_and(|known| known.version > version) {
+        return;
+    }
+    let Some(place) = queue.pools.iter().position(|of| *of.pool == *pool) else {
+        if !queue.further {
+            queues.remove(&name);
+        }
+        return;
+    };
+    let mine = queue.pools.swap_remove(place);
+    let before = queues.remove(&name);
+    let mut before = before.map(|before| before.classes).unwrap_or_default();
+    let heads = mine.heads.into_iter().map(|head| {
+        let class = Name::from(head.class.as_str());
+        let state = ClassState::told(head, before.remove(&class), shapes);
+        (class, state)
+    });
+    let state = QueueState {
+        shard,
+        version,
+        classes: heads.collect(),
+        waiting: mine.waiting,
+        demand: convert::resources(&mine.demand),
+        held: mine.held,
+        holds: convert::resources(&mine.holds),
+    };
+    queues.insert(name, state);
 }
 
 fn node_state(node: &bus::Node) -> NodeState {
@@ -386,21 +419,49 @@ mod tests {
         let mut table = Table::new("default");
         table.offers(offers("new", 2, 1, true, &[("a", 2)]));
         assert_eq!(table.offers(offers("old", 1, 9, true, &[("b", 2)])), Taken::Stale);
-        table.offers_of_reply(offers("old", 1, 9, false, &[("b", 2)]));
+        table.offers_of_reply("default", offers("old", 1, 9, false, &[("b", 2)]));
         assert_eq!(table.queues.keys().map(|q| &**q).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn what_is_told_of_a_pool_that_borrows_stands_beside_what_is_told_of_ones_own() {
+        let mut table = Table::new("lender");
+        table.lends_to = ["default".into()].into();
+        let at_home = |mut offers: bus::Offers| {
+            offers.queues.iter_mut().for_each(|queue| queue.pools[0].pool = "lender".into());
+            offers
+        };
+        let of = |table: &Table| {
+            let waiting = |queues: &BTreeMap<Name, QueueState>| {
+                queues.iter().map(|(name, q)| format!("{name} {}", q.waiting)).collect::<Vec<_>>()
+            };
+            (waiting(&table.queues), waiting(&table.away))
+        };
+        let mut both = offers("w", 1, 1, true, &[("a", 2)]);
+        let home = at_home(both.clone()).queues.remove(0).pools;
+        both.queues[0].pools.extend(home);
+        table.offers(both);
+        assert_eq!(of(&table), (vec!["a 2".into()], vec!["a@default 2".into()]));
+        // A reply tells of one pool, and says nothing of the other.
+        table.offers_of_reply("default", offers("w", 1, 2, false, &[("a", 1)]));
+        assert_eq!(of(&table), (vec!["a 2".into()], vec!["a@default 1".into()]));
+        table.offers_of_reply("lender", at_home(offers("w", 1, 3, false, &[("a", 7)])));
+        assert_eq!(of(&table), (vec!["a 7".into()], vec!["a@default 1".into()]));
+        table.offers(offers("w", 1, 4, true, &[("b", 3)]));
+        assert_eq!(of(&table), (vec![], vec!["b@default 3".into()]));
     }
 
     #[test]
     fn a_reply_does_not_undo_what_was_published_after_it() {
         let mut table = Table::new("default");
         table.offers(offers("w", 1, 1, true, &[("a", 5)]));
-        table.offers_of_reply(offers("w", 1, 1, false, &[("a", 4)]));
+        table.offers_of_reply("default", offers("w", 1, 1, false, &[("a", 4)]));
         assert_eq!(table.queues["a"].waiting, 4);
         table.offers(offers("w", 1, 2, false, &[("a", 2)]));
-        table.offers_of_reply(offers("w", 1, 1, false, &[("a", 3)]));
+        table.offers_of_reply("default", offers("w", 1, 1, false, &[("a", 3)]));
         assert_eq!(table.queues["a"].waiting, 2);
         // Nor does what is published undo a reply that tells of a later state.
-        table.offers_of_reply(offers("w", 1, 4, false, &[("a", 1)]));
+        table.offers_of_reply("default", offers("w", 1, 4, false, &[("a", 1)]));
         assert_eq!(table.offers(offers("w", 1, 3, false, &[("a", 9)])), Taken::Yes);
         assert_eq!(table.queues["a"].waiting, 1);
         let after = bus::Offers { previous: 3, ..offers("w", 1, 5, false, &[("a", 7)]) };

@@ -13,7 +13,7 @@ use muster_api::bus::{
 };
 use muster_api::http::{Event, Job};
 use muster_core::command::NewJob;
-use muster_core::control::{Control, PriorityClass, Queue};
+use muster_core::control::{Control, PoolSettings, PriorityClass, Queue};
 use muster_core::id::{CommandId, JobRef, ShardId};
 use muster_core::quantity::Quantity;
 use muster_core::record::Payload;
@@ -133,6 +133,9 @@ impl Site {
         let classes =
             [class("urgent", 2000, false), class("spare", 10, false), class("filler", 5, true)];
         let classes = classes.into();
+        let lends_to = ["borrower".to_owned()].into();
+        let lends = PoolSettings { lends_to, ..PoolSettings::default() };
+        let pools = [("default".to_owned(), lends)].into();
         let tasks = Supervisor::new(self.random.fork());
         self.metrics = Registry::default();
         self.health = Health::new();
@@ -140,7 +143,13 @@ impl Site {
             config,
             Arc::clone(&self.bus),
             self.store.clone(),
-            ControlView::fixed(Control { version: 1, queues, classes, ..Control::default() }),
+            ControlView::fixed(Control {
+                version: 1,
+                queues,
+                classes,
+                pools,
+                ..Control::default()
+            }),
             self.clock.clone(),
             self.random.fork(),
             tasks.clone(),

@@ -225,8 +225,11 @@ fn life() -> (Shard, Vec<Record>) {
     };
     carry_out(Command::Submit(submit));
     let pick = Pick { queue: "q".into(), priority: 0, shape, node: "n".into(), count: 1 };
-    let leased =
-        carry_out(Command::Lease(command::Lease { cluster: "c".into(), picks: vec![pick] }));
+    let leased = carry_out(Command::Lease(command::Lease {
+        cluster: "c".into(),
+        is_away: false,
+        picks: vec![pick],
+    }));
     if let Outcome::Leased(runs) = leased {
         let exit = Exit { code: Some(1), reason: Some("Error".into()), ..Exit::default() };
         let statuses = [RunStatus::Pending, RunStatus::Running, RunStatus::Failed(exit)];

@@ -24,7 +24,7 @@ pub(super) fn lease(
         for _ in 0..pick.count {
             let next = match &gang {
                 Some(gang) => gangs.get_mut(gang).and_then(VecDeque::pop_front),
-                None => next(shard, pick),
+                None => next(shard, pick, lease.is_away),
             };
             let Some(leased) =
                 next.and_then(|job| lease_one(shard, job, &lease, pick, ctx, writer))
@@ -83,12 +83,13 @@ fn gang_of(shard: &Shard, pick: &Pick) -> Option<Part> {
 
 /// The first waiting job that a pick means; what was offered may be gone or have another priority
 /// by now.
-fn next(shard: &Shard, pick: &Pick) -> Option<JobRef> {
+fn next(shard: &Shard, pick: &Pick, is_away: bool) -> Option<JobRef> {
     let queue = shard.queues.get(&shard.names.number(&pick.queue)?)?;
     let shape = shard.shape_number(pick.shape)?;
     let order = queue.orders.of(shard.shapes.value(shape))?;
     let place = Place { priority: order.first_priority(shape)?, shape };
-    let id = order.first(place, |id| shard.stands(id, place) > 0)?;
+    let may_go = |id| !is_away || shard.jobs.get(id).is_some_and(|job| !job.at_most_once());
+    let id = order.first(place, |id| shard.stands(id, place) > 0 && may_go(id))?;
     let job = shard.jobs.get(id)?;
     Some(match &job.body {
         Body::Array(array) => {

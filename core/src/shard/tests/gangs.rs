@@ -33,7 +33,7 @@ fn pick(shape: &Shape, count: u64) -> Pick {
 }
 
 fn lease(driven: &mut Driven, picks: Vec<Pick>) -> Vec<(JobRef, u32)> {
-    match driven.run(Command::Lease(Lease { cluster: "c".into(), picks })) {
+    match driven.run(Command::Lease(Lease { cluster: "c".into(), is_away: false, picks })) {
         Outcome::Leased(runs) => runs.iter().map(|run| (run.job, run.attempt)).collect(),
         other => panic!("{other:?}"),
     }

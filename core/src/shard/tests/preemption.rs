@@ -65,7 +65,11 @@ fn what_is_sure_to_end_is_told_with_the_youngest_of_each_kind() {
             node: "n".into(),
             count: 1,
         };
-        driven.run(Command::Lease(Lease { cluster: "c".into(), picks: vec![pick] }));
+        driven.run(Command::Lease(Lease {
+            cluster: "c".into(),
+            is_away: false,
+            picks: vec![pick],
+        }));
     }
     let rows = driven.shard.ending("default");
     assert_eq!((rows.len(), rows[0].count, rows[0].youngest), (1, 2, driven.now));

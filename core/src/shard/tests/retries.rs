@@ -165,7 +165,8 @@ fn a_job_that_ran_out_of_memory_gets_more_for_its_next_attempts() {
     let lease = |driven: &mut Driven, units: i64| -> Vec<JobRef> {
         let (queue, node, shape) = ("q".into(), "n".into(), of_memory(units).key());
         let pick = Pick { queue, priority: 0, shape, node, count: 2 };
-        let lease = Command::Lease(Lease { cluster: "c".into(), picks: vec![pick] });
+        let lease =
+            Command::Lease(Lease { cluster: "c".into(), is_away: false, picks: vec![pick] });
         let Outcome::Leased(runs) = driven.run(lease) else { panic!("it is a lease") };
         assert!(runs.iter().all(|run| run.shape == of_memory(units)));
         runs.iter().map(|run| run.job).collect()

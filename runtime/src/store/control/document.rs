@@ -1,6 +1,6 @@
 //! One version of the control data as it lies in the store: a JSON document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use muster_core::control::{
@@ -41,6 +41,8 @@ struct PoolDocument {
     floating_resources: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     placement: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    lends_to: BTreeSet<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -194,10 +196,16 @@ impl From<RateDocument> for Rate {
 }
 
 impl From<PoolSettings> for PoolDocument {
-    fn from(PoolSettings { rate, floating, placement }: PoolSettings) -> Self {
+    fn from(settings: PoolSettings) -> Self {
+        let PoolSettings { rate, floating, placement, lends_to } = settings;
         let floating = floating.into_iter().map(|(name, amount)| (name, amount.to_string()));
         let placement = placement.map(|placement| placement.name().to_owned());
-        Self { rate: rate.map(Into::into), floating_resources: floating.collect(), placement }
+        Self {
+            rate: rate.map(Into::into),
+            floating_resources: floating.collect(),
+            placement,
+            lends_to,
+        }
     }
 }
 
@@ -205,7 +213,7 @@ impl TryFrom<PoolDocument> for PoolSettings {
     type Error = String;
 
     fn try_from(document: PoolDocument) -> Result<Self, String> {
-        let PoolDocument { rate, floating_resources, placement } = document;
+        let PoolDocument { rate, floating_resources, placement, lends_to } = document;
         let known = |word: String| {
             Placement::from_name(&word).ok_or_else(|| format!("`{word}` is no placement"))
         };
@@ -214,7 +222,7 @@ impl TryFrom<PoolDocument> for PoolSettings {
             text.parse().map(|amount| (name, amount)).map_err(|_| format!("`{text}` is no amount"))
         };
         let floating = floating_resources.into_iter().map(amount).collect::<Result<_, String>>()?;
-        Ok(Self { rate: rate.map(Into::into), floating, placement })
+        Ok(Self { rate: rate.map(Into::into), floating, placement, lends_to })
     }
 }
 
@@ -384,11 +392,14 @@ mod tests {
         assert_eq!(decode(&text), Ok((control, "04".to_owned())));
         let floating = [("a/seat".to_owned(), Quantity::from_units(20))].into();
         let rate = Some(Rate { per_second_millis: 500, burst: 3 });
-        let settings = PoolSettings { rate, floating, placement: Some(Placement::Spread) };
+        let lends_to = BTreeSet::from(["cpu".to_owned()]);
+        let placement = Some(Placement::Spread);
+        let settings = PoolSettings { rate, floating, placement, lends_to };
         let control = Control::default().with_pool("gpu", settings).unwrap();
         let text = encode(&control, "05");
         let pools = r#"{"gpu":{"rate":{"perSecondMillis":500,"burst":3},
-            "floatingResources":{"a/seat":"20"},"placement":"spread"}}"#;
+            "floatingResources":{"a/seat":"20"},"placement":"spread",
+            "lendsTo":["cpu"]}}"#;
         assert_eq!(json(&text)["pools"], json(pools.as_bytes()));
         assert_eq!(decode(&text), Ok((control, "05".to_owned())));
         let later = r#"{"formatVersion":1,"version":0,"nonce":"","queues":{},"colours":{}}"#;

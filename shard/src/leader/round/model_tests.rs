@@ -238,6 +238,7 @@ impl World {
             let lease = bus::Lease {
                 command: CommandId(0),
                 pool: "default".into(),
+                is_away: false,
                 cluster: cluster.to_string(),
                 picks: parts.concat(),
             };

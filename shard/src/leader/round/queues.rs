@@ -1,5 +1,6 @@
 //! The queues of a round, and what of them counts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_core::Name;
@@ -8,8 +9,9 @@ use muster_core::shape::Shape;
 use muster_core::solve::{QueueIn, RunIn};
 use muster_core::time::Timestamp;
 
+use super::super::away;
 use super::super::order::ordered;
-use super::super::table::Table;
+use super::super::table::{QueueState, Table};
 use super::Numbers;
 
 /// The queues of a pool, and what of them counts.
@@ -29,7 +31,13 @@ impl Queues {
         numbers: &mut Numbers,
     ) -> Self {
         let mut queues = Self::default();
-        for (name, queue) in &table.queues {
+        // In the order of their names, those of other pools among them.
+        let all: BTreeMap<&Name, &QueueState> = table.queues.iter().chain(&table.away).collect();
+        for (name, queue) in all {
+            if let Some((of, _)) = away::parts(name) {
+                queues.push_away((name, of, queue), table, control, numbers);
+                continue;
+            }
             let Some(settings) = control.queues.get(&**name) else { continue };
             // A queue that gets nothing now still counts for nobody: shares are compared only among
             // those that ask.
@@ -56,5 +64,35 @@ impl Queues {
             queues.shards.push(queue.shard);
         }
         queues
+    }
+
+    /// A queue of another pool: it has no claim to anything here, and gets what is left.
+    fn push_away(
+        &mut self,
+        (name, of, queue): (&Name, &str, &QueueState),
+        table: &Table,
+        control: &Control,
+        numbers: &mut Numbers,
+    ) {
+        let Some(settings) = control.queues.get(of) else { return };
+        let asks = away::may_go(control, of) && table.is_reachable(queue.shard);
+        let known = if asks { ordered(queue, control) } else { Vec::new() };
+        let known =
+            known.into_iter().filter(|(_, shape, ..)| away::may_leave(control, shape, &table.pool));
+        let known: Vec<_> = known.collect();
+        let run = |shape, count| RunIn { shape, count, is_overdue: false };
+        let runs = known.iter().map(|(_, shape, count, _)| run(numbers.shape(shape), *count));
+        let runs = runs.collect();
+        let allocated = numbers.amounts(&queue.holds);
+        self.inputs.push(QueueIn {
+            weight: settings.weight_millis,
+            runs,
+            demand: vec![0; allocated.len()],
+            allocated,
+            ..QueueIn::default()
+        });
+        self.priorities.push(known.iter().map(|(priority, ..)| *priority).collect());
+        self.names.push(Arc::clone(name));
+        self.shards.push(queue.shard);
     }
 }

@@ -77,7 +77,7 @@ fn with_shapes(table: &mut Table, jobs: &[(&str, Arc<Shape>, u64)]) {
         queue: (*queue).to_owned(),
         further: false,
         pools: vec![bus::PoolOffer {
-            pool: "default".into(),
+            pool: shape.pool.to_string(),
             heads: vec![head(&shape.class, number, *count)],
             waiting: *count,
             demand: BTreeMap::new(),
@@ -165,6 +165,65 @@ fn jobs_stand_apart_where_they_or_their_pool_say_so() {
     assert_eq!(most_on_one(Some(Placement::Spread), None), Some(2));
     assert_eq!(most_on_one(None, Some(Placement::Spread)), Some(2));
     assert_eq!(most_on_one(Some(Placement::Pack), Some(Placement::Spread)), Some(6));
+}
+
+#[test]
+fn jobs_of_another_pool_get_what_nobody_at_home_can_use_and_are_the_first_to_go() {
+    let of =
+        |pool: &str, class: &str| Arc::new(Shape { pool: pool.into(), ..(*shape(class)).clone() });
+    let spare = "armada-preemptible";
+    let borrowing = Arc::new(Shape { gang: None, ..(*of("borrower", spare)).clone() });
+    let table = |lends: bool, free: &str, home: u64| {
+        let mut table = Table::new("default");
+        table.lends_to = lends.then(|| "borrower".into()).into_iter().collect();
+        with_node(&mut table, free);
+        let jobs = [
+            ("a", of("default", "low"), home),
+            ("b", Arc::clone(&borrowing), 9),
+            ("c", of("borrower", "default"), 9),
+            ("d", of("elsewhere", spare), 9),
+            ("e", Arc::clone(&borrowing), 9),
+        ];
+        with_shapes(&mut table, &jobs);
+        table
+    };
+    let control = control(&["a", "b", "c", "d", "e"], &[("low", -5)]);
+    let limited = muster_core::control::Queue {
+        rate: Some(muster_core::control::Rate::new(1.0, 5).unwrap()),
+        ..muster_core::control::Queue::default()
+    };
+    let control = control.with_queue("e", limited).unwrap();
+    let clusters = [("c".into(), 100)].into();
+    let placed = |lends: bool, home: u64| {
+        let round = Round::new(&table(lends, "4", home), &control, &clusters, &terms(1000));
+        let round = round.unwrap();
+        let plan = round.solve();
+        assert_eq!(round.is_short(&plan), home > 4, "for others nobody makes room");
+        round.placed_jobs(&plan)
+    };
+    let of = |placed: &[(&str, u64)]| -> BTreeMap<Name, u64> {
+        placed.iter().map(|(name, count)| (Name::from(*name), *count)).collect()
+    };
+    assert_eq!(placed(true, 3), of(&[("a", 3), ("b@borrower", 1)]));
+    assert_eq!(placed(true, 5), of(&[("a", 4)]));
+    assert_eq!(placed(false, 3), of(&[("a", 3)]));
+
+    let row = |age: u64| Row {
+        cluster: "c".into(),
+        node: "n".into(),
+        queue: "b@borrower".into(),
+        shape: Arc::clone(&borrowing),
+        count: 2,
+        age,
+    };
+    let mut full = table(true, "4", 1);
+    let nodes = &mut full.clusters.get_mut("c").unwrap().nodes;
+    nodes.get_mut("n").unwrap().free = Resources::new();
+    let limits = Limits { picks_max: 9, preemptions_max: 9, protected: 1_000, ..Limits::default() };
+    let round = Round::to_preempt(&full, &control, &[row(70), row(7)], limits).unwrap();
+    let victims: Vec<_> = round.victims(&round.solve()).into_values().flatten().collect();
+    assert_eq!(victims.len(), 1);
+    assert_eq!((victims[0].told.queue.as_str(), victims[0].told.count), ("b@borrower", 1));
 }
 
 #[test]
@@ -288,7 +347,7 @@ fn a_queue_gets_its_fair_share_from_one_that_has_more_of_it_than_is_protected() 
 fn nobody_has_to_go_for_room_that_comes() {
     let is_short = |table: &Table, control: &Control| {
         let round = Round::new(table, control, &[("c".into(), 100)].into(), &terms(1000)).unwrap();
-        Round::is_short(&round.solve())
+        round.is_short(&round.solve())
     };
     let (mut table, mut control) = full("urgent", 2);
     control.queues.get_mut("a").unwrap().cordoned = true;
