@@ -136,6 +136,7 @@ kubernetes() {
         export GOTOOLCHAIN=$toolchain GOMODCACHE=$work/modules GOCACHE=$work/cache CGO_ENABLED=0
         export GOFLAGS="-mod=readonly -modcacherw -trimpath -buildvcs=false"
         cd "$modules"
+        exec 2> >(grep -v '^go: downloading' >&2)
         go build -ldflags "-s -w" -o "$work/bin/etcd" go.etcd.io/etcd/server/v3
         go build -ldflags "-s -w $numbers" -o "$work/bin/" k8s.io/kubernetes/cmd/kube-{apiserver,controller-manager,scheduler}
     )

@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tempfile::TempDir;
 
@@ -214,6 +214,17 @@ impl Cluster {
         let path = self.directory.path().join(format!("{namespace}.{name}.kubeconfig"));
         kubeconfig::write_beside(&self.kubeconfig, &path, &token_file)?;
         Ok(path)
+    }
+
+    /// Deletes a service account and makes it anew: the tokens that it had are void, and a new one
+    /// stands where [`Cluster::user`] has written it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn replace_user(&self, namespace: &str, name: &str) -> Result<()> {
+        let accounts = Api::<ServiceAccount>::namespaced(self.client(), namespace);
+        accounts.delete(name, &DeleteParams::default()).await?;
+        self.user(namespace, name).await.map(|_| ())
     }
 
     /// A client for a kubeconfig, such as that of [`Cluster::user`].

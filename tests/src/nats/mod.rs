@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 
+use crate::authority::Pair;
 use crate::process::{Process, Program};
 use crate::repo_root;
 use crate::wait::eventually;
@@ -29,16 +30,7 @@ pub struct NatsServer {
     directory: TempDir,
     port: u16,
     process: Option<Process>,
-    tls: Option<Tls>,
-}
-
-/// What a server shows its clients: files of PEM.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// Its certificate.
-    pub certificate: PathBuf,
-    /// The key of it.
-    pub key: PathBuf,
+    tls: Option<Pair>,
 }
 
 impl NatsServer {
@@ -54,11 +46,11 @@ impl NatsServer {
     ///
     /// # Errors
     /// As for [`NatsServer::start`].
-    pub async fn start_with_tls(tls: Tls) -> Result<Self> {
+    pub async fn start_with_tls(tls: Pair) -> Result<Self> {
         Self::start_with(Some(tls)).await
     }
 
-    async fn start_with(tls: Option<Tls>) -> Result<Self> {
+    async fn start_with(tls: Option<Pair>) -> Result<Self> {
         let directory = TempDir::with_prefix("muster-nats-")?;
         let mut process = spawn(directory.path(), None, tls.as_ref())?;
         let ports_file = directory.path().join(format!("nats-server_{}.ports", process.id()));
@@ -169,7 +161,7 @@ struct Ports {
     nats: Vec<String>,
 }
 
-fn spawn(directory: &Path, port: Option<u16>, tls: Option<&Tls>) -> Result<Process> {
+fn spawn(directory: &Path, port: Option<u16>, tls: Option<&Pair>) -> Result<Process> {
     let port = port.map_or_else(|| "-1".to_owned(), |port| port.to_string());
     let mut program = Program::at(binary()?);
     if let Some(tls) = tls {

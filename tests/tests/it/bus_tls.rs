@@ -1,46 +1,15 @@
 //! The bus over TLS: a real server, certificates of the moment.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use muster_runtime::bus::{self, Error, Options};
-use muster_tests::nats::{NatsServer, Tls};
+use muster_tests::authority::Authority;
+use muster_tests::nats::NatsServer;
 use muster_tests::process::{Program, free_port};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 
 const WAIT: Duration = Duration::from_secs(30);
-
-/// An authority, and the file that clients know it by.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    file: PathBuf,
-}
-
-impl Authority {
-    fn new(directory: &Path, name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let file = directory.join(format!("{name}.pem"));
-        std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { issuer: Issuer::new(params, key), file }
-    }
-
-    /// A certificate for servers on loopback.
-    fn server(&self, directory: &Path) -> Tls {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let files = ["server.pem", "server.key"].map(|name| directory.join(name));
-        std::fs::write(&files[0], certificate.pem()).unwrap();
-        std::fs::write(&files[1], key.serialize_pem()).unwrap();
-        let [certificate, key] = files;
-        Tls { certificate, key }
-    }
-}
 
 async fn connect(url: &str, authority: &Path) -> Result<(), Error> {
     let options = Options { tls_ca_file: Some(authority.to_owned()), ..Options::default() };
@@ -55,15 +24,15 @@ async fn connect(url: &str, authority: &Path) -> Result<(), Error> {
 #[tokio::test]
 async fn a_server_is_spoken_to_over_tls_by_those_who_know_its_authority_only() {
     let directory = TempDir::new().unwrap();
-    let (ours, other) =
-        (Authority::new(directory.path(), "ours"), Authority::new(directory.path(), "other"));
-    let nats = NatsServer::start_with_tls(ours.server(directory.path())).await.unwrap();
+    let authority = |name| Authority::new(directory.path(), name).unwrap();
+    let (ours, other) = (authority("ours"), authority("other"));
+    let nats = NatsServer::start_with_tls(ours.server("server").unwrap()).await.unwrap();
     assert!(nats.url().starts_with("tls://"));
-    connect(&nats.url(), &ours.file).await.unwrap();
+    connect(&nats.url(), ours.file()).await.unwrap();
     // A server that wants TLS gets it from those too who did not ask for it.
-    connect(&nats.url().replace("tls", "nats"), &ours.file).await.unwrap();
+    connect(&nats.url().replace("tls", "nats"), ours.file()).await.unwrap();
 
-    let refusal = connect(&nats.url(), &other.file).await.unwrap_err().to_string();
+    let refusal = connect(&nats.url(), other.file()).await.unwrap_err().to_string();
     assert!(refusal.contains("the certificate of the server is not trusted"), "{refusal}");
     let missing = directory.path().join("missing.pem");
     let refusal = connect(&nats.url(), &missing).await.unwrap_err().to_string();
@@ -77,16 +46,16 @@ async fn a_server_is_spoken_to_over_tls_by_those_who_know_its_authority_only() {
 #[tokio::test]
 async fn a_process_takes_the_authority_from_its_settings() {
     let directory = TempDir::new().unwrap();
-    let (ours, other) =
-        (Authority::new(directory.path(), "ours"), Authority::new(directory.path(), "other"));
-    let nats = NatsServer::start_with_tls(ours.server(directory.path())).await.unwrap();
+    let authority = |name| Authority::new(directory.path(), name).unwrap();
+    let (ours, other) = (authority("ours"), authority("other"));
+    let nats = NatsServer::start_with_tls(ours.server("server").unwrap()).await.unwrap();
     let address = format!("127.0.0.1:{}", free_port().unwrap());
     let store = format!("file://{}", directory.path().join("store").display());
     let program = |authority: &Authority| {
         Program::built("muster")
             .unwrap()
             .args(["gateway", "--bus", &nats.url(), "--store", &store, "--listen", &address])
-            .env("MUSTER_BUS__TLS_CA_FILE", &authority.file)
+            .env("MUSTER_BUS__TLS_CA_FILE", authority.file())
     };
     let mut process = program(&ours).spawn("trusting", directory.path()).unwrap();
     process.until_ready(&format!("http://{address}/health/ready"), WAIT).await.unwrap();

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use futures::{AsyncBufReadExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{Event, Node};
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Event, Node, Pod, PodStatus};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, LogParams};
-use muster_tests::kubernetes::{Behaviour, Cluster, NodeSpec, Part, Spec, VERSION};
+use kube::api::{DeleteParams, ListParams, LogParams, PostParams, WatchParams};
+use muster_tests::kubernetes::{
+    ApiFault, Behaviour, Cluster, NodeSpec, Part, Spec, Target, VERSION,
+};
+use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
 use serde_json::json;
 
+use super::rights::the_executors_account_may_do_nothing_but_its_work;
 use super::{WAIT, create, create_as, pods, state, until, until_gone, until_phase};
 use crate::deployment::TURN;
 use crate::suite::{Theme, all_hold};
@@ -57,6 +61,9 @@ async fn pods_do_on_a_cluster_what_they_say() {
             a_kubelet_refuses_what_it_has_no_room_for,
             a_pod_that_does_not_die_stays_until_it_is_forced,
             nothing_moves_on_a_silent_node,
+            requests_go_wrong_on_their_way_as_told,
+            an_account_that_is_replaced_has_lost_its_token,
+            the_executors_account_may_do_nothing_but_its_work,
         ];
         themes.extend(own);
     }
@@ -162,7 +169,7 @@ async fn an_account_may_do_what_its_roles_say(cluster: &Cluster) {
     cluster.namespace("roles").await.unwrap();
     let kubeconfig = cluster.user("roles", "reader").await.unwrap();
     let client = cluster.client_of(&kubeconfig).await.unwrap();
-    let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), "roles");
+    let api: Api<Pod> = Api::namespaced(client.clone(), "roles");
     let refused = api.list(&ListParams::default()).await.unwrap_err().to_string();
     let who = "system:serviceaccount:roles:reader";
     assert!(refused.contains(who) && refused.contains("cannot list"), "{refused}");
@@ -173,7 +180,7 @@ async fn an_account_may_do_what_its_roles_say(cluster: &Cluster) {
     allowed.await.unwrap();
     let refused = api.delete("any", &DeleteParams::default()).await.unwrap_err().to_string();
     assert!(refused.contains("cannot delete"), "{refused}");
-    let elsewhere: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client, "default");
+    let elsewhere: Api<Pod> = Api::namespaced(client, "default");
     assert!(elsewhere.list(&ListParams::default()).await.is_err());
 }
 
@@ -246,7 +253,7 @@ async fn a_pod_is_evicted(cluster: &Cluster) {
     create(&api, "unlucky", &Behaviour::default().is_evicted()).await;
     let status = until_phase(&api, "unlucky", "Failed").await;
     assert_eq!(status.reason.as_deref(), Some("Evicted"));
-    let disrupted = |status: &k8s_openapi::api::core::v1::PodStatus| {
+    let disrupted = |status: &PodStatus| {
         let conditions = status.conditions.as_deref().unwrap_or_default();
         conditions.iter().any(|condition| condition.type_ == "DisruptionTarget")
     };
@@ -316,6 +323,61 @@ async fn nothing_moves_on_a_silent_node(cluster: &Cluster) {
     kubelet.resume("small-1");
     until_phase(&api, "quiet", "Succeeded").await;
     until_phase(&api, "marker", "Succeeded").await;
+}
+
+async fn requests_go_wrong_on_their_way_as_told(cluster: &Cluster) {
+    cluster.namespace("proxied").await.unwrap();
+    let proxy = cluster.proxy().unwrap();
+    let kubeconfig = proxy.kubeconfig(cluster.kubeconfig()).unwrap();
+    let api: Api<Pod> = Api::namespaced(cluster.client_of(&kubeconfig).await.unwrap(), "proxied");
+    let make = async |name: &str| {
+        let pod: Pod = serde_json::from_value(Behaviour::default().pod(name)).unwrap();
+        api.create(&PostParams::default(), &pod).await.map(|_| ())
+    };
+    proxy.add(ApiFault::new(Effect::Refuse(500)).on("create", "pods").times(1));
+    let refused = make("refused").await.unwrap_err().to_string();
+    assert!(refused.contains("refused on purpose"), "{refused}");
+    assert!(api.get_opt("refused").await.unwrap().is_none());
+    proxy.add(ApiFault::new(Effect::LoseReply).on("create", "pods").after(1).times(1));
+    make("made").await.unwrap();
+    make("lost").await.unwrap_err();
+    assert!(api.get_opt("lost").await.unwrap().is_some(), "it is done without an answer");
+    assert_eq!(proxy.injected(), 2);
+
+    proxy.add(ApiFault::new(Effect::HoldReply).on("get", "pods"));
+    let held = api.get("made");
+    let freed = async {
+        let held = eventually(WAIT, "a reply is held", async || {
+            ensure!(proxy.injected() == 3, "none is");
+            Ok(())
+        });
+        held.await.unwrap();
+        proxy.clear();
+    };
+    let (got, ()) = tokio::join!(held, freed);
+    got.unwrap();
+    let mut watched = api.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+    watched.try_next().await.unwrap().unwrap();
+    let requests = proxy.requests();
+    let of = |verb, resource: &str| requests[&Target { verb, resource: resource.to_owned() }];
+    assert_eq!((of("create", "pods"), of("get", "pods"), of("watch", "pods")), (3, 3, 1));
+}
+
+async fn an_account_that_is_replaced_has_lost_its_token(cluster: &Cluster) {
+    cluster.namespace("accounts").await.unwrap();
+    let kubeconfig = cluster.user("accounts", "worker").await.unwrap();
+    let before = cluster.client_of(&kubeconfig).await.unwrap();
+    before.apiserver_version().await.unwrap();
+    cluster.replace_user("accounts", "worker").await.unwrap();
+    // The API server remembers for some seconds whom it let in.
+    let refused = eventually(WAIT, "the old token is refused", async || {
+        let refusal = before.list_core_api_versions().await.err();
+        ensure!(refusal.is_some_and(|error| error.to_string().contains("Unauthorized")), "no");
+        Ok(())
+    });
+    refused.await.unwrap();
+    let after = cluster.client_of(&kubeconfig).await.unwrap();
+    after.list_core_api_versions().await.unwrap();
 }
 
 /// Waits for an event of a pod.

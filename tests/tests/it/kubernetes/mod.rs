@@ -12,6 +12,7 @@ use serde_json::Value;
 
 mod cluster;
 mod executor;
+mod rights;
 
 /// How long anything may take that these tests wait for.
 const WAIT: Duration = Duration::from_secs(120);
