@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::tracked::Tracked;
+use super::tracked::{Stage, Tracked};
 use crate::kubernetes::behaviour::End;
 
 /// The exit code of what ended on SIGTERM.
@@ -55,7 +55,10 @@ pub(super) fn patch(pod: &Tracked, change: &Change, now: Timestamp) -> Value {
             status["message"] = json!(text);
             status
         }
-        Change::Killed => terminated(pod, TERMINATED, "Error", None, now),
+        Change::Killed if pod.stage == Stage::Running => {
+            terminated(pod, TERMINATED, "Error", None, now)
+        }
+        Change::Killed => never_ran(pod, now),
     };
     if !matches!(change, Change::Refused(..)) {
         status["hostIP"] = json!("127.0.0.1");
@@ -188,6 +191,26 @@ fn ended(pod: &Tracked, end: End, message: Option<&str>, now: Timestamp) -> Valu
         }
     }
     status
+}
+
+/// What is removed before it ran: a kubelet finds nothing to tell of.
+fn never_ran(pod: &Tracked, now: Timestamp) -> Value {
+    let state = json!({ "terminated": {
+        "exitCode": KILLED,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was terminated",
+        "startedAt": null,
+        "finishedAt": null,
+    } });
+    let statuses = pod.containers.iter().map(|each| container(pod, each, &state));
+    json!({
+        "phase": "Failed",
+        "conditions": [
+            condition("Ready", false, Some("PodFailed"), now),
+            condition("ContainersReady", false, Some("PodFailed"), now),
+        ],
+        "containerStatuses": statuses.collect::<Vec<_>>(),
+    })
 }
 
 /// The first container ends like this, and the others with it, well.
