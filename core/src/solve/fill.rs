@@ -104,7 +104,7 @@ impl<'a> Round<'a> {
         let looked_for = is_looked_for(problem);
         let wanted = shapes.iter_mut().zip(&zones.of_shape).zip(looked_for);
         let wanted = wanted.filter_map(|((shape, zones), looked_for)| {
-            looked_for.then_some((&mut shape.wanted, zones.as_slice()))
+            looked_for.then_some((&mut shape.wanted, zones))
         });
         let free = problem.nodes.iter().flat_map(|node| node.free.iter().copied()).collect();
         let open = problem.nodes.iter().zip(&zones.of_node);
@@ -328,7 +328,8 @@ impl<'a> Round<'a> {
             }
         }
         let place = |rest: &Unplaced| (rest.queue, rest.run, rest.reason);
-        self.plan.unplaced.sort_unstable_by_key(place);
+        // What a queue was refused is in order for the most part: a stable sort makes use of that.
+        self.plan.unplaced.sort_by_key(place);
     }
 
     fn refuse(&mut self, queue: u32, run: usize, count: u64, reason: Reason) {

@@ -3,6 +3,9 @@
 //! For every zone (nodes that admit the same shapes) and every resource by which some shape
 //! chooses there, the nodes stand in order of how much of it they have free.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use super::order::{Order, Rank, holds, row};
 
 /// The zone of nodes that are never found.
@@ -14,8 +17,8 @@ pub(super) struct Wanted {
     needed: Vec<i64>,
     /// The resource of which the best node has the least free.
     resource: usize,
-    /// The orders in which to look, one of each zone that admits the shape.
-    orders: Vec<u32>,
+    /// In which of `orders_together` to look.
+    orders: usize,
     /// Where the last search ended. While that node holds another job, the best node of all does
     /// not stand behind it.
     last: Option<u32>,
@@ -32,6 +35,8 @@ pub(super) struct Nodes {
     orders: Vec<Order>,
     /// `[zone]`: its orders.
     orders_of: Vec<Vec<u32>>,
+    /// What shapes look through: one order of each zone that admits them. First none at all.
+    orders_together: Vec<Vec<u32>>,
     /// What the node of the last step had free before it.
     before: Vec<i64>,
     /// Nodes looked at by searches.
@@ -44,7 +49,7 @@ impl Wanted {
     pub(super) fn new(request: &[i64], resource: usize) -> Wanted {
         // What is not requested is not looked at: no node has too little of it.
         let needed = request.iter().map(|&amount| if amount == 0 { i64::MIN } else { amount });
-        Wanted { needed: needed.collect(), resource, orders: Vec::new(), last: None, widest: None }
+        Wanted { needed: needed.collect(), resource, orders: 0, last: None, widest: None }
     }
 }
 
@@ -56,7 +61,7 @@ impl Nodes {
         resources: usize,
         zone_of: Vec<u32>,
         zones: usize,
-        wanted: impl Iterator<Item = (&'a mut Wanted, &'a [u32])>,
+        wanted: impl Iterator<Item = (&'a mut Wanted, &'a Rc<[u32]>)>,
     ) -> Nodes {
         let mut members = vec![Vec::new(); zones];
         for (node, &zone) in zone_of.iter().enumerate().filter(|(_, zone)| **zone != NO_ZONE) {
@@ -68,11 +73,29 @@ impl Nodes {
             zone_of,
             orders: Vec::new(),
             orders_of: vec![Vec::new(); zones],
+            orders_together: vec![Vec::new()],
             before: Vec::new(),
             looked_at: 0,
         };
+        // Shapes of the same zones that choose by the same resource look in the same orders.
+        let mut alike: BTreeMap<(*const u32, usize), (usize, Vec<i64>)> = BTreeMap::new();
         for (wanted, zones) in wanted {
-            wanted.orders = zones.iter().map(|zone| this.order_for(*zone, wanted)).collect();
+            let (place, least) =
+                alike.entry((zones.as_ptr(), wanted.resource)).or_insert_with(|| {
+                    let orders = zones.iter().map(|zone| this.order_for(*zone, wanted.resource));
+                    let orders = orders.collect();
+                    this.orders_together.push(orders);
+                    (this.orders_together.len() - 1, wanted.needed.clone())
+                });
+            for (least, needed) in least.iter_mut().zip(&wanted.needed) {
+                *least = (*least).min(*needed);
+            }
+            wanted.orders = *place;
+        }
+        for (place, least) in alike.values() {
+            for order in &this.orders_together[*place] {
+                this.orders[*order as usize].admit(least);
+            }
         }
         for (members, orders) in members.iter().zip(&this.orders_of) {
             for &order in orders {
@@ -82,26 +105,23 @@ impl Nodes {
         this
     }
 
-    /// The zone's order by the resource that is looked for, which is to hold nodes for it too.
-    fn order_for(&mut self, zone: u32, wanted: &Wanted) -> u32 {
+    /// The zone's order by a resource.
+    fn order_for(&mut self, zone: u32, resource: usize) -> u32 {
         let of_zone = &mut self.orders_of[zone as usize];
-        let found =
-            of_zone.iter().find(|order| self.orders[**order as usize].by() == wanted.resource);
-        let order = found.copied().unwrap_or_else(|| {
+        let found = of_zone.iter().find(|order| self.orders[**order as usize].by() == resource);
+        found.copied().unwrap_or_else(|| {
             let order = self.orders.len() as u32;
-            self.orders.push(Order::new(wanted.resource, self.resources));
+            self.orders.push(Order::new(resource, self.resources));
             of_zone.push(order);
             order
-        });
-        self.orders[order as usize].admit(&wanted.needed);
-        order
+        })
     }
 
     /// The node that holds one job and has the most free of the wanted resource; the highest
     /// ordinal of equals.
     pub(super) fn widest_fit(&mut self, wanted: &mut Wanted) -> Option<u32> {
         let (mut widest, before) = (None, wanted.widest.unwrap_or(Rank::AFTER_ALL));
-        for &order in &wanted.orders {
+        for &order in &self.orders_together[wanted.orders] {
             let order = &mut self.orders[order as usize];
             let places = (widest, before);
             let (found, looked_at) = order.last_that_holds(&self.free, &wanted.needed, places);
@@ -120,7 +140,7 @@ impl Nodes {
             holds(&wanted.needed, free).then(|| Rank::of(node, free, wanted.resource))
         };
         let mut best = wanted.last.and_then(still_holds);
-        for &order in &wanted.orders {
+        for &order in &self.orders_together[wanted.orders] {
             let order = &mut self.orders[order as usize];
             let (found, looked_at) = order.first_that_holds(
                 &self.free,
@@ -137,7 +157,7 @@ impl Nodes {
     /// The node behind `after` that holds one job and has the least free of the wanted resource.
     pub(super) fn next_fit(&mut self, wanted: &Wanted, after: Option<Rank>) -> Option<Rank> {
         let mut best = None;
-        for &order in &wanted.orders {
+        for &order in &self.orders_together[wanted.orders] {
             let places = (after, best.unwrap_or(Rank::AFTER_ALL));
             let order = &mut self.orders[order as usize];
             let (found, looked_at) = order.first_that_holds(&self.free, &wanted.needed, places);

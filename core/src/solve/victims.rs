@@ -424,7 +424,7 @@ impl Index {
             })
             .collect();
         let looking = wanted.iter_mut().zip(&zones.of_shape);
-        let looking = looking.filter_map(|(w, zones)| Some((w.as_mut()?, zones.as_slice())));
+        let looking = looking.filter_map(|(wanted, zones)| Some((wanted.as_mut()?, zones)));
         let resources = problem.total.len();
         let nodes = Nodes::new(room, resources, zones.of_node.clone(), zones.count, looking);
         Index { priority, nodes, wanted }

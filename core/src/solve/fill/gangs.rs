@@ -155,7 +155,7 @@ impl Round<'_> {
         let alike = match members {
             [one] => {
                 let request = self.problem.request_of(one.shape).to_vec();
-                Some((request, self.zones.of_shape[one.shape as usize].clone(), uniform))
+                Some((request, self.zones.of_shape[one.shape as usize].to_vec(), uniform))
             }
             _ => None,
         };
