@@ -81,10 +81,14 @@ fn later(message: String, is_of_pod: bool, may_exist: bool) -> Creation {
 
 /// How a run ends whose pod was refused, for reasons that may pass, for too long.
 pub(super) fn given_up(message: &str) -> (RunStatus, &'static str) {
-    let is_of_quota = message.contains("exceeded quota");
-    // What the namespace has no room for, no other node has room for either.
-    let status = if is_of_quota { RunStatus::Failed } else { RunStatus::Returned };
-    (status, if is_of_quota { "QuotaExceeded" } else { "NotCreated" })
+    // What the namespace has no room for, or the executor no rights to, no other node has.
+    if message.contains("exceeded quota") {
+        (RunStatus::Failed, "QuotaExceeded")
+    } else if message.contains(" cannot ") {
+        (RunStatus::Failed, "Forbidden")
+    } else {
+        (RunStatus::Returned, "NotCreated")
+    }
 }
 
 /// Whether a pod that was to be removed is not there any more, or is another one of its name.

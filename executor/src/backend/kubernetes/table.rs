@@ -119,6 +119,8 @@ struct Wanted {
     may_exist: bool,
     /// Whether its namespace was created for it.
     has_made_namespace: bool,
+    /// What was said last to a pod that is given up, unless it turns out to be there.
+    given_up: Option<String>,
 }
 
 /// How far the request for a pod is.
@@ -239,6 +241,7 @@ impl Table {
             asking: Asking::Queued,
             may_exist: false,
             has_made_namespace: false,
+            given_up: None,
         };
         self.pods.insert(key, Pod::new(node, shape, namespace.clone(), Body::Wanted(wanted)));
         if is_allowed {

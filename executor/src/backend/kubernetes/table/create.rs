@@ -82,9 +82,13 @@ impl Table {
                     self.never(key, RunStatus::Returned, "Stopped", message, now);
                 } else if is_to_go {
                     self.urgent.push_back(Task::Look(key));
-                } else if is_of_pod && !may_exist && waited >= self.config.create_timeout.0 {
-                    let (status, reason) = answer::given_up(&message);
-                    self.never(key, status, reason, message, now);
+                } else if is_of_pod && waited >= self.config.create_timeout.0 {
+                    wanted.given_up = Some(message);
+                    if wanted.may_exist {
+                        self.urgent.push_back(Task::Look(key));
+                    } else {
+                        self.give_up(key, now);
+                    }
                 } else {
                     self.rest(key, now);
                 }
@@ -125,6 +129,9 @@ impl Table {
                 let message = "it was stopped before its pod was created".to_owned();
                 self.never(key, RunStatus::Returned, "Stopped", message, now);
             }
+            (Found::Nothing, Body::Wanted(wanted)) if wanted.given_up.is_some() => {
+                self.give_up(key, now);
+            }
             (Found::Nothing, Body::Wanted(wanted)) => {
                 wanted.may_exist = false;
                 self.rest(key, now);
@@ -137,6 +144,14 @@ impl Table {
             // The next list asks again.
             (Found::Unknown(_), Body::There(_)) | (_, Body::Gone) => {}
         }
+    }
+
+    /// The pod of a run was refused for too long.
+    fn give_up(&mut self, key: RunKey, now: Now) {
+        let Some(Pod { body: Body::Wanted(wanted), .. }) = self.pods.get_mut(&key) else { return };
+        let message = wanted.given_up.take().unwrap_or_default();
+        let (status, reason) = answer::given_up(&message);
+        self.never(key, status, reason, message, now);
     }
 
     /// Asks for a pod again, after a while.

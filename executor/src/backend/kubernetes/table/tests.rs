@@ -259,6 +259,30 @@ fn what_may_pass_is_tried_again_until_it_has_lasted_for_too_long() {
 }
 
 #[test]
+fn a_pod_that_is_given_up_is_looked_for_if_it_may_be_there() {
+    let webhook = || Creation::Later {
+        message: "failed calling webhook".to_owned(),
+        is_of_pod: true,
+        may_exist: true,
+    };
+    let mut world = world();
+    for n in [1, 2] {
+        world.start(n);
+        world.calls();
+        world.created(n, webhook(), None);
+    }
+    world.pass(120);
+    assert_eq!(world.calls(), ["create 1", "create 2"]);
+    for n in [1, 2] {
+        world.created(n, webhook(), None);
+    }
+    assert_eq!(world.calls(), ["look 1", "look 2"]);
+    world.looked(1, Found::Nothing);
+    world.looked(2, Found::Pod(Box::new(pod(2, &running()))));
+    assert_eq!(world.said(), ["1 Returned NotCreated", "2 Running"]);
+}
+
+#[test]
 fn an_api_server_that_is_away_is_waited_for_without_end() {
     let away =
         || Creation::Later { message: "refused".to_owned(), is_of_pod: false, may_exist: true };
