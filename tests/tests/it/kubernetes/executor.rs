@@ -14,8 +14,9 @@ use muster_api::http::{Job, QueueSettings};
 use muster_api::request::SubmitAnswer;
 use muster_client::{Answers, Client, Follow, Format, Output, Selection, Submission, Submitted};
 use muster_tests::deployment::{Deployment, Size};
-use muster_tests::kubernetes::{Behaviour, Cluster, NodeSpec, Spec};
+use muster_tests::kubernetes::{ApiFault, Behaviour, Cluster, NodeSpec, Spec, Target};
 use muster_tests::process::{Process, Program};
+use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
 use serde_json::{Value, json};
 
@@ -40,13 +41,16 @@ struct World {
 
 impl World {
     async fn start(settings: &[(&str, &str)]) -> Self {
-        let nodes = NodeSpec::many(3, "n", "8", "16Gi");
-        let cluster = Cluster::start(Spec::of(nodes)).await.unwrap();
-        cluster.namespace(TEAM).await.unwrap();
+        let cluster = cluster().await;
+        let kubeconfig = cluster.kubeconfig().to_owned();
+        Self::start_on(cluster, &kubeconfig, settings).await
+    }
+
+    async fn start_on(cluster: Cluster, kubeconfig: &Path, settings: &[(&str, &str)]) -> Self {
         let deployment = Deployment::start(SIZE).await.unwrap();
         let client = deployment.client(0).unwrap();
         client.put_queue("q", &QueueSettings::default()).await.unwrap();
-        let program = executor(&deployment, cluster.kubeconfig()).unwrap();
+        let program = executor(&deployment, kubeconfig).unwrap();
         let program = program.envs(settings.iter().copied());
         let executor = program.spawn("executor", deployment.log_dir()).unwrap();
         Self { executor, program, client, cluster, deployment }
@@ -111,6 +115,12 @@ impl World {
         let lines = log.lines().collect::<Vec<_>>();
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
+}
+
+async fn cluster() -> Cluster {
+    let cluster = Cluster::start(Spec::of(NodeSpec::many(3, "n", "8", "16Gi"))).await.unwrap();
+    cluster.namespace(TEAM).await.unwrap();
+    cluster
 }
 
 fn executor(deployment: &Deployment, kubeconfig: &Path) -> Result<Program> {
@@ -233,6 +243,47 @@ async fn of_two_executors_of_a_cluster_one_works_and_the_other_waits() {
     second.until_logged("executor serves the cluster", WAIT).await.unwrap();
     let ids = world.submit(&[&Behaviour::default()]).await;
     world.until_state(&ids[0], "succeeded").await;
+}
+
+/// A pod is created and removed, and that is all; what goes wrong on the way is made good, and no
+/// job has a second attempt for it.
+#[tokio::test]
+async fn a_pod_costs_two_requests_and_lost_answers_make_none_twice() {
+    let _turn = TURN.lock().await;
+    let cluster = cluster().await;
+    let Ok(proxy) = cluster.proxy() else { return };
+    let kubeconfig = proxy.kubeconfig(cluster.kubeconfig()).unwrap();
+    let settings = [("MUSTER_EXECUTOR__KUBERNETES__ENDED_PODS_MAX", "0")];
+    let world = World::start_on(cluster, &kubeconfig, &settings).await;
+    let behaviour = Behaviour::default();
+    let run = async |jobs: usize| {
+        let ids = world.submit(&vec![&behaviour; jobs]).await;
+        for id in &ids {
+            let job = world.until_state(id, "succeeded").await;
+            assert_eq!(job.runs.len(), 1, "{job:?}");
+        }
+        let gone = eventually(WAIT, "all pods are removed", async || {
+            let left = world.pods().await?.len();
+            ensure!(left == 0, "{left} are left\n{}", world.log_end());
+            Ok(())
+        });
+        gone.await.unwrap();
+    };
+    run(60).await;
+    let requests = proxy.requests();
+    let of = |verb: &'static str| {
+        let target = Target { verb, resource: "pods".to_owned() };
+        requests.get(&target).copied().unwrap_or_default()
+    };
+    let asked = of("create") + of("delete") + of("get");
+    assert!((120..=130).contains(&asked), "two requests a pod: {requests:?}");
+
+    for effect in [Effect::LoseReply, Effect::Refuse(500), Effect::Refuse(429)] {
+        proxy.add(ApiFault::new(effect).on("create", "pods").after(3).times(3));
+        proxy.add(ApiFault::new(effect).on("delete", "pods").after(3).times(3));
+    }
+    run(40).await;
+    assert!(proxy.injected() >= 6, "{} requests went wrong", proxy.injected());
 }
 
 /// What the cluster refuses comes back with its reason, and what others use is not given away.
