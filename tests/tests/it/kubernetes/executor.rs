@@ -26,16 +26,16 @@ use crate::deployment::TURN;
 /// One gateway and one shard worker; the executor is a program of its own.
 const SIZE: Size = Size { gateways: 1, shards: 1, executors: 0 };
 /// The namespace of the jobs.
-const TEAM: &str = "team";
+pub(super) const TEAM: &str = "team";
 /// How long an executor that was killed is waited for by the next one.
 const LEASE: &str = "2s";
 
 /// A deployment with an executor for a cluster.
-struct World {
-    executor: Process,
+pub(super) struct World {
+    pub(super) executor: Process,
     program: Program,
-    client: Client,
-    cluster: Cluster,
+    pub(super) client: Client,
+    pub(super) cluster: Cluster,
     deployment: Deployment,
 }
 
@@ -46,7 +46,12 @@ impl World {
         Self::start_on(cluster, &kubeconfig, settings).await
     }
 
-    async fn start_on(cluster: Cluster, kubeconfig: &Path, settings: &[(&str, &str)]) -> Self {
+    /// The same with a cluster that stands, and an executor that is who the kubeconfig says.
+    pub(super) async fn start_on(
+        cluster: Cluster,
+        kubeconfig: &Path,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let deployment = Deployment::start(SIZE).await.unwrap();
         let client = deployment.client(0).unwrap();
         client.put_queue("q", &QueueSettings::default()).await.unwrap();
@@ -56,13 +61,42 @@ impl World {
         Self { executor, program, client, cluster, deployment }
     }
 
+    /// Starts the executor again, which was killed.
+    pub(super) fn restart(&mut self) {
+        self.executor = self.program.spawn("executor", self.deployment.log_dir()).unwrap();
+    }
+
+    /// Waits until a job has ended, well or not.
+    pub(super) async fn until_ended(&self, id: &str) -> Job {
+        let what = format!("{id} ends");
+        let job = eventually(WAIT, &what, async || {
+            let job = self.client.job(id, Output::State).await?;
+            let ended = ["succeeded", "failed", "cancelled"].contains(&&*job.state);
+            ensure!(ended, "{job:?}\n{}", self.log_end());
+            Ok(job)
+        });
+        job.await.unwrap()
+    }
+
+    /// Waits until that attempt of a job runs.
+    pub(super) async fn until_run(&self, id: &str, attempt: u32) -> Job {
+        let what = format!("{id} runs for the {attempt}. time");
+        let job = eventually(WAIT, &what, async || {
+            let job = self.client.job(id, Output::State).await?;
+            let last = job.runs.last().is_some_and(|run| run.attempt == attempt);
+            ensure!(last && job.state == "running", "{job:?}\n{}", self.log_end());
+            Ok(job)
+        });
+        job.await.unwrap()
+    }
+
     /// Submits jobs that do this; gives their ids.
-    async fn submit(&self, behaviours: &[&Behaviour]) -> Vec<String> {
+    pub(super) async fn submit(&self, behaviours: &[&Behaviour]) -> Vec<String> {
         let jobs: Vec<Value> = behaviours.iter().map(|behaviour| job(behaviour)).collect();
         self.submit_jobs(&jobs).await
     }
 
-    async fn submit_jobs(&self, jobs: &[Value]) -> Vec<String> {
+    pub(super) async fn submit_jobs(&self, jobs: &[Value]) -> Vec<String> {
         let body: Vec<u8> = jobs.iter().flat_map(|job| format!("{job}\n").into_bytes()).collect();
         let submission = Submission {
             queue: "q".into(),
@@ -82,7 +116,7 @@ impl World {
         answers.into_iter().map(id).collect()
     }
 
-    async fn until_state(&self, id: &str, state: &str) -> Job {
+    pub(super) async fn until_state(&self, id: &str, state: &str) -> Job {
         let what = format!("{id} is {state}");
         let job = eventually(WAIT, &what, async || {
             let job = self.client.job(id, Output::State).await?;
@@ -92,7 +126,7 @@ impl World {
         job.await.unwrap()
     }
 
-    async fn pods(&self) -> Result<Vec<Pod>> {
+    pub(super) async fn pods(&self) -> Result<Vec<Pod>> {
         Ok(pods(&self.cluster, TEAM).list(&ListParams::default()).await?.items)
     }
 
@@ -110,7 +144,7 @@ impl World {
         pod.await.unwrap()
     }
 
-    fn log_end(&self) -> String {
+    pub(super) fn log_end(&self) -> String {
         let log = self.executor.log().unwrap_or_default();
         let lines = log.lines().collect::<Vec<_>>();
         lines[lines.len().saturating_sub(25)..].join("\n")
@@ -136,7 +170,7 @@ fn executor(deployment: &Deployment, kubeconfig: &Path) -> Result<Program> {
 }
 
 /// A job that does this.
-fn job(behaviour: &Behaviour) -> Value {
+pub(super) fn job(behaviour: &Behaviour) -> Value {
     let pod = behaviour.pod("unnamed");
     json!({ "namespace": TEAM, "annotations": behaviour.annotations(), "podSpec": pod["spec"] })
 }

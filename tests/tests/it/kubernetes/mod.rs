@@ -13,9 +13,10 @@ use serde_json::Value;
 mod cluster;
 mod executor;
 mod rights;
+mod survives;
 
 /// How long anything may take that these tests wait for.
-const WAIT: Duration = Duration::from_secs(120);
+const WAIT: Duration = Duration::from_secs(240);
 
 /// The pods of a namespace.
 fn pods(cluster: &Cluster, namespace: &str) -> Api<Pod> {
