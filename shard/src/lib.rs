@@ -14,4 +14,5 @@ mod send;
 mod worker;
 
 pub use config::Config;
+pub use leader::rehearsal::{Rehearsal, Rehearsed};
 pub use worker::{Deps, RoundWatch, run};

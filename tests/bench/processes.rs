@@ -1,14 +1,18 @@
-//! `muster-bench-processes`: rows of docs/benchmarks.md on a deployment as processes: a gateway, a
-//! shard worker and two executors, on a NATS server and an S3 server.
+//! `muster-bench-processes`: rows of docs/benchmarks.md on a deployment as processes, on a NATS
+//! server and an S3 server: a gateway, a shard worker and two executors; for shares many more.
 //!
 //! The S3 server is that of the tests: it runs in this process, and syncs nothing. What it takes
 //! for a put of the same size is measured beside, in the same run.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command line")]
 
+mod shares;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
 use muster_api::http::QueueSettings;
 use muster_client::Client;
 use muster_loadtest::latency::{Latency, Percentiles};
@@ -39,14 +43,49 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Bytes of a commit of one job.
 const COMMIT_BYTES: usize = 6_000;
 
+/// Measures a deployment as processes.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Only these rows
+    #[arg(long, value_enum, value_delimiter = ',')]
+    rows: Vec<Rows>,
+    /// Jobs of the share row
+    #[arg(long, default_value_t = 1_000_000)]
+    share_jobs: u64,
+    /// Where what was the case over time in the share row is written, as JSON
+    #[arg(long)]
+    share_report: Option<PathBuf>,
+}
+
+/// Rows that are measured on one deployment, in the order of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Rows {
+    /// Bulk submission, and single jobs under light load
+    Submit,
+    /// Shares of many queues while leaders are killed
+    Shares,
+}
+
 fn main() -> Result<()> {
+    let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let rows = runtime.block_on(measured())?;
+    let mut rows = Vec::new();
+    let chosen = Rows::value_variants().iter();
+    for part in chosen.filter(|part| arguments.rows.is_empty() || arguments.rows.contains(part)) {
+        match part {
+            Rows::Submit => rows.extend(runtime.block_on(submit())?),
+            Rows::Shares => {
+                let report = arguments.share_report.as_deref();
+                rows.push(runtime.block_on(shares::shares(arguments.share_jobs, report))?);
+            }
+        }
+    }
     print!("{}", table(&rows));
     Ok(())
 }
 
-async fn measured() -> Result<Vec<Row>> {
+async fn submit() -> Result<Vec<Row>> {
     let clock = Clock::system();
     let size = Size { gateways: 1, shards: 1, executors: 2 };
     let mut deployment = Deployment::start(size).await?;

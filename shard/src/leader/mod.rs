@@ -12,6 +12,7 @@ mod pending;
 mod preempt;
 mod questions;
 mod records;
+pub(crate) mod rehearsal;
 mod round;
 mod search;
 mod status;
