@@ -15,6 +15,7 @@ mod records;
 pub(crate) mod rehearsal;
 mod round;
 mod search;
+mod settle;
 mod status;
 mod table;
 mod taken_out;
@@ -79,6 +80,7 @@ struct Leader<'a> {
     deps: &'a Deps,
     table: Table,
     session: String,
+    began: Duration,
     held: BTreeMap<Name, Held>,
     /// Whether a round might place something that the last one could not.
     dirty: bool,
@@ -127,6 +129,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         deps,
         table: Table::new(pool),
         session: format!("{:016x}", deps.random.u64()),
+        began: deps.clock.monotonic(),
         held: BTreeMap::new(),
         dirty: false,
         status_due: Duration::ZERO,
@@ -188,7 +191,8 @@ impl Leader<'_> {
         let held = self.held.values().map(|held| held.until).min();
         let questions = self.questions.is_any().then_some(Duration::ZERO);
         let search = self.stuck.as_ref().map(|_| self.search_due);
-        [held, search, self.rate_due, self.preempt_wake(), questions, self.records_due()]
+        let settled = self.settles_until();
+        [held, search, settled, self.rate_due, self.preempt_wake(), questions, self.records_due()]
             .into_iter()
             .flatten()
             .fold(self.status_due, Duration::min)
@@ -327,7 +331,7 @@ impl Leader<'_> {
             self.rate_due = None;
             self.dirty = true;
         }
-        if !self.dirty || self.held.is_empty() {
+        if !self.dirty || self.held.is_empty() || self.settles_until().is_some() {
             return;
         }
         self.dirty = false;

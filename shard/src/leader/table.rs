@@ -234,6 +234,12 @@ impl Table {
         self.shards.entry(shard).or_default().unreachable = true;
     }
 
+    /// Whether each of so many shards has told everything.
+    pub(super) fn has_heard_of(&self, shards: u16) -> bool {
+        let has_told = |shard| self.shards.get(&shard).is_some_and(|known| known.complete);
+        (0..shards).all(has_told)
+    }
+
     /// The shards whose jobs the pool's clusters hold.
     pub(super) fn shards_that_hold(&self) -> BTreeSet<u16> {
         let holding = self.queues.values().filter(|queue| queue.held > 0);

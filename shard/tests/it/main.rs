@@ -9,6 +9,7 @@ mod frozen;
 mod garbage;
 mod messages;
 mod preemption;
+mod settle;
 mod site;
 mod tripwire;
 

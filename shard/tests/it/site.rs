@@ -108,7 +108,8 @@ impl Site {
         site
     }
 
-    fn new(bus: Arc<dyn Bus>, shards: u16) -> Self {
+    /// Without a worker.
+    pub(crate) fn new(bus: Arc<dyn Bus>, shards: u16) -> Self {
         Self {
             clock: Clock::system(),
             store: store::open(&store::Config::at("memory:///")).unwrap(),
