@@ -166,8 +166,9 @@ async fn watch(
     let (mut samples, mut kills) = (Vec::new(), 0);
     let mut kill_due = began + SETTLED_AFTER;
     let mut last = String::new();
+    let mut looks = tokio::time::interval(SAMPLE_INTERVAL);
     loop {
-        clock.sleep(SAMPLE_INTERVAL).await;
+        looks.tick().await;
         let now = clock.monotonic();
         ensure!(now - began < PATIENCE, "the jobs are not over after {PATIENCE:?}");
         let pool = client.shares("default").await?;
