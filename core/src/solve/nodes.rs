@@ -14,7 +14,7 @@ pub(super) const NO_ZONE: u32 = u32::MAX;
 /// What a shape asks of a node.
 pub(super) struct Wanted {
     /// By resource: a node holds one job if it has no less free than this.
-    needed: Vec<i64>,
+    needed: Box<[i64]>,
     /// The resource of which the best node has the least free.
     resource: usize,
     /// In which of `orders_together` to look.
@@ -23,7 +23,8 @@ pub(super) struct Wanted {
     /// not stand behind it.
     last: Option<u32>,
     /// Where the last search from the other end ended: what is found next does not stand behind it.
-    widest: Option<Rank>,
+    /// Apart, since few shapes are looked for from there.
+    widest: Option<Box<Rank>>,
 }
 
 /// The free amounts of all nodes, and their orders.
@@ -85,9 +86,9 @@ impl Nodes {
                     let orders = zones.iter().map(|zone| this.order_for(*zone, wanted.resource));
                     let orders = orders.collect();
                     this.orders_together.push(orders);
-                    (this.orders_together.len() - 1, wanted.needed.clone())
+                    (this.orders_together.len() - 1, wanted.needed.to_vec())
                 });
-            for (least, needed) in least.iter_mut().zip(&wanted.needed) {
+            for (least, needed) in least.iter_mut().zip(&*wanted.needed) {
                 *least = (*least).min(*needed);
             }
             wanted.orders = *place;
@@ -120,7 +121,8 @@ impl Nodes {
     /// The node that holds one job and has the most free of the wanted resource; the highest
     /// ordinal of equals.
     pub(super) fn widest_fit(&mut self, wanted: &mut Wanted) -> Option<u32> {
-        let (mut widest, before) = (None, wanted.widest.unwrap_or(Rank::AFTER_ALL));
+        let (mut widest, before) = (None, wanted.widest.as_deref().copied());
+        let before = before.unwrap_or(Rank::AFTER_ALL);
         for &order in &self.orders_together[wanted.orders] {
             let order = &mut self.orders[order as usize];
             let places = (widest, before);
@@ -128,7 +130,7 @@ impl Nodes {
             self.looked_at += looked_at;
             widest = found.or(widest);
         }
-        wanted.widest = widest;
+        wanted.widest = widest.map(Box::new);
         widest.map(Rank::node)
     }
 
