@@ -1,6 +1,6 @@
 //! The output of runs, from the API server, which gives it from the beginning on. So that a reader
 //! who comes for piece after piece is not given the beginning each time, the stream of the last
-//! piece is kept for a while.
+//! piece is kept for a while. Who does not wait for more is given what there is, to its end.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -35,6 +35,8 @@ pub(super) struct Logs {
 /// A stream that stands somewhere in a run's output.
 struct Reader {
     stream: Pin<Box<dyn AsyncBufRead + Send>>,
+    /// Whether the stream goes on for as long as the run does.
+    follows: bool,
     offset: u64,
     used: Duration,
 }
@@ -54,22 +56,28 @@ impl Logs {
         wait: Duration,
     ) -> Result<Piece, Error> {
         let clock = &self.api.clock;
-        let deadline = clock.monotonic() + wait;
+        // A stream that does not follow comes to an end by itself, and only then all was read.
+        let follows = !wait.is_zero() && !place.is_over;
+        let deadline = clock.monotonic() + if follows { wait } else { self.api.timeout };
         let nothing = |end| Piece { data: Bytes::new(), end };
-        let mut reader = match self.take(key, offset) {
+        let mut reader = match self.take(key, offset, follows) {
             Some(reader) => reader,
             None if !place.has_run => {
                 clock.sleep(wait.min(POLL)).await;
                 return Ok(nothing(place.is_over));
             }
-            None => self.open(key, place).await?,
+            None => self.open(key, place, follows).await?,
         };
         let mut data = Vec::new();
         let end = loop {
             let read = tokio::select! {
                 biased;
                 read = reader.stream.fill_buf() => read.map_err(|error| broken(&error))?,
-                () = clock.sleep_until(deadline) => break false,
+                () = clock.sleep_until(deadline), if follows => break false,
+                () = clock.sleep_until(deadline) => {
+                    let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                    return Err(broken(&late));
+                }
             };
             if read.is_empty() {
                 break true;
@@ -85,24 +93,26 @@ impl Logs {
                 break false;
             }
             // What is there is given at once.
-            if !data.is_empty() && clock.monotonic() >= deadline {
+            if follows && !data.is_empty() && clock.monotonic() >= deadline {
                 break false;
             }
-            if !data.is_empty() && !has_more(&mut reader).await {
+            if follows && !data.is_empty() && !has_more(&mut reader).await {
                 break false;
             }
         };
+        // The end of what a run has written so far is not that of its output.
+        let is_all = end && (follows || place.is_over);
         if !end {
             reader.used = clock.monotonic();
             self.keep(key, reader);
         }
-        Ok(Piece { data: data.into(), end })
+        Ok(Piece { data: data.into(), end: is_all })
     }
 
-    async fn open(&self, key: RunKey, place: &Place) -> Result<Reader, Error> {
+    async fn open(&self, key: RunKey, place: &Place, follows: bool) -> Result<Reader, Error> {
         let params = LogParams {
             container: Some(place.container.clone()).filter(|name| !name.is_empty()),
-            follow: true,
+            follow: follows,
             ..LogParams::default()
         };
         let request = Request::new(pods(&place.namespace)).logs(&labels::pod_name(key), &params);
@@ -114,14 +124,15 @@ impl Logs {
             what: "reading output".to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(Reader { stream: Box::pin(stream), offset: 0, used: self.api.clock.monotonic() })
+        let used = self.api.clock.monotonic();
+        Ok(Reader { stream: Box::pin(stream), follows, offset: 0, used })
     }
 
     /// The stream that stands where the reader goes on.
-    fn take(&self, key: RunKey, offset: u64) -> Option<Reader> {
+    fn take(&self, key: RunKey, offset: u64, follows: bool) -> Option<Reader> {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = readers.remove(&key)?;
-        (reader.offset == offset).then_some(reader)
+        (reader.offset == offset && reader.follows == follows).then_some(reader)
     }
 
     fn keep(&self, key: RunKey, reader: Reader) {

@@ -153,7 +153,7 @@ async fn jobs_run_once_whatever_the_api_server_does() {
     assert!(plant.proxy.injected() >= 16, "{}", plant.proxy.injected());
     plant.proxy.clear();
 
-    let lasting = Behaviour::runs_for(5 * SECOND);
+    let lasting = Behaviour::runs_for(12 * SECOND);
     let ids = plant.world.submit(&[&lasting; 4]).await;
     for id in &ids {
         plant.world.until_state(id, "running").await;

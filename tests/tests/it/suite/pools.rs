@@ -40,7 +40,7 @@ pub(crate) async fn jobs_share_what_no_node_has(site: &Site) {
 
 pub(crate) async fn pools_are_set_from_the_command_line(site: &Site) {
     let set = "pool set cli-pool --rate 50/s --floating a/licence=20 --floating b/seat=3";
-    let expected = "POOL      RATE           FLOATING\n\
+    let expected = "POOL      RATE           FLOATING               PLACEMENT  LENDS TO\n\
                     cli-pool  50/s burst 50  a/licence=20 b/seat=3\n";
     assert_eq!(quiet(site, set), expected);
     let shown = json_and_yaml(site, "pool get cli-pool");
