@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use muster_api::http::Event;
+use muster_api::http::{Event, Pool};
 use muster_client::{Client, Error, Follow};
 use muster_core::id::JobRef;
 use muster_core::job::JobState;
@@ -151,9 +151,11 @@ pub(super) fn start(
     }
     let (client, clock, live) = (client.clone(), clock.clone(), Arc::clone(live));
     let (pool, began) = (scenario.pool.clone(), clock.monotonic());
+    let queues: Vec<_> = scenario.queues.iter().map(|queue| queue.name.clone()).collect();
     tasks.spawn_once("shares", Policy::DETACHED, async move |_| {
         loop {
-            sample(&client, &pool, &live, (clock.monotonic() - began).as_secs_f64()).await;
+            let at = clock.monotonic() - began;
+            sample(&client, &pool, &queues, &live, at.as_secs_f64()).await;
             clock.sleep(SHARES_PERIOD).await;
         }
         #[expect(unreachable_code, reason = "gives the task its type")]
@@ -181,20 +183,22 @@ async fn watch(
     }
 }
 
-async fn sample(client: &Client, pool: &str, live: &Live, at: f64) {
-    let shown = match client.shares(pool).await {
-        Ok(shown) => shown,
-        Err(error) => {
-            tracing::debug!(%error, "no shares to be had");
-            return;
-        }
+async fn sample(client: &Client, pool: &str, queues: &[String], live: &Live, at: f64) {
+    match client.shares(pool).await {
+        Ok(shown) => live.lock().shares.extend(samples(&shown, queues, at)),
+        Err(error) => tracing::debug!(%error, "no shares to be had"),
+    }
+}
+
+/// One of each queue: one that is not shown holds nothing and waits for nothing.
+fn samples(shown: &Pool, queues: &[String], at: f64) -> Vec<ShareSample> {
+    let sample = |queue: &String| {
+        let share = shown.queues.iter().find(|share| share.queue == *queue);
+        let [ideal, actual] =
+            share.map_or([0.0; 2], |share| [share.ideal_share, share.actual_share]);
+        ShareSample { at, queue: queue.clone(), ideal, actual }
     };
-    live.lock().shares.extend(shown.queues.into_iter().map(|queue| ShareSample {
-        at,
-        queue: queue.queue,
-        ideal: queue.ideal_share,
-        actual: queue.actual_share,
-    }));
+    queues.iter().map(sample).collect()
 }
 
 fn millis_of(at: &str) -> Option<Timestamp> {
@@ -203,9 +207,29 @@ fn millis_of(at: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use muster_api::http::QueueShare;
     use muster_core::id::{JobId, ShardId};
 
     use super::*;
+
+    #[test]
+    fn queues_that_are_not_shown_have_nothing_and_others_are_not_of_the_scenario() {
+        let share = |queue: &str, ideal_share, actual_share| QueueShare {
+            queue: queue.to_owned(),
+            ideal_share,
+            actual_share,
+            ..QueueShare::default()
+        };
+        let queues = vec![share("b", 0.5, 0.25), share("foreign", 0.5, 0.5)];
+        let shown = Pool { queues, ..Pool::default() };
+        let of_it = ["a", "b"].map(str::to_owned);
+        let sample = |queue: &str, ideal, actual| {
+            let queue = queue.to_owned();
+            ShareSample { at: 1.5, queue, ideal, actual }
+        };
+        let expected = [sample("a", 0.0, 0.0), sample("b", 0.5, 0.25)];
+        assert_eq!(samples(&shown, &of_it, 1.5), expected);
+    }
 
     #[test]
     fn events_become_latencies_and_seconds() {
