@@ -7,6 +7,7 @@
 mod backfill;
 mod claims;
 mod gangs;
+mod rows;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -31,10 +32,8 @@ struct Turn {
 
 /// What a round knows of a shape.
 struct Shape {
-    /// What it looks for.
+    /// How nodes are looked for.
     wanted: Wanted,
-    /// The resource by which it chooses.
-    dominant: usize,
     /// Set once it is known that it fits no node in this round.
     out: Option<Reason>,
 }
@@ -97,19 +96,20 @@ pub(super) struct Round<'a> {
 impl<'a> Round<'a> {
     pub(super) fn new(problem: &'a Problem) -> Round<'a> {
         let zones = Zones::new(problem);
-        let shapes = problem.shapes.iter().zip(&zones.of_shape);
-        let mut shapes: Vec<Shape> = shapes
-            .map(|(shape, zones)| Shape::new(&problem.total, &shape.request, zones))
+        let mut shapes: Vec<Shape> = (0..)
+            .zip(&problem.shapes)
+            .map(|(shape, input)| Shape::new(&problem.total, &input.request, zones.of_shape(shape)))
             .collect();
         let looked_for = is_looked_for(problem);
-        let wanted = shapes.iter_mut().zip(&zones.of_shape).zip(looked_for);
-        let wanted = wanted.filter_map(|((shape, zones), looked_for)| {
-            looked_for.then_some((&mut shape.wanted, zones))
+        let wanted = (0..).zip(shapes.iter_mut().zip(&problem.shapes)).zip(looked_for);
+        let wanted = wanted.filter(|(_, looked_for)| *looked_for).map(|((number, of), _)| {
+            let (shape, input) = of;
+            (&mut shape.wanted, input.request.as_slice(), zones.row_of(number))
         });
         let free = problem.nodes.iter().flat_map(|node| node.free.iter().copied()).collect();
         let open = problem.nodes.iter().zip(&zones.of_node);
         let open = open.map(|(node, zone)| if node.is_closed { NO_ZONE } else { *zone }).collect();
-        let nodes = Nodes::new(free, problem.total.len(), open, zones.count, wanted);
+        let nodes = Nodes::new(free, problem.total.len(), open, &zones, wanted);
         let may_preempt = problem.preemptions_max > 0 && !problem.running.is_empty();
         let mut this = Round {
             problem,
@@ -241,13 +241,13 @@ impl<'a> Round<'a> {
             return Err(reason);
         }
         self.plan.figures.searches += 1;
+        let request = self.problem.request_of(shape);
         let spreads = self.problem.shapes[shape as usize].spreads;
         let found = match spreads {
-            true => self.nodes.widest_fit(&mut known.wanted),
-            false => self.nodes.best_fit(&mut known.wanted),
+            true => self.nodes.widest_fit(&mut known.wanted, request),
+            false => self.nodes.best_fit(&mut known.wanted, request),
         };
         found.ok_or_else(|| {
-            let request = self.problem.request_of(shape);
             let over = request.iter().zip(&self.problem.total).any(|(asked, total)| asked > total);
             *known.out.insert(if over { Reason::NeverFits } else { Reason::NoRoomNow })
         })
@@ -343,7 +343,12 @@ impl Shape {
     fn new(total: &[i64], request: &[i64], zones: &[u32]) -> Shape {
         let dominant = dominant_resource(total, request).unwrap_or(0);
         let out = zones.is_empty().then_some(Reason::NeverFits);
-        Shape { wanted: Wanted::new(request, dominant), dominant, out }
+        Shape { wanted: Wanted::new(dominant), out }
+    }
+
+    /// The resource by which it chooses.
+    fn dominant(&self) -> usize {
+        self.wanted.resource()
     }
 }
 

@@ -4,21 +4,19 @@
 //! chooses there, the nodes stand in order of how much of it they have free.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use super::order::{Order, Rank, holds, row};
+use super::zones::Zones;
 
 /// The zone of nodes that are never found.
 pub(super) const NO_ZONE: u32 = u32::MAX;
 
-/// What a shape asks of a node.
+/// What is known of the search for nodes for a shape. There may be a million of them.
 pub(super) struct Wanted {
-    /// By resource: a node holds one job if it has no less free than this.
-    needed: Box<[i64]>,
     /// The resource of which the best node has the least free.
-    resource: usize,
+    resource: u32,
     /// In which of `orders_together` to look.
-    orders: usize,
+    orders: u32,
     /// Where the last search ended. While that node holds another job, the best node of all does
     /// not stand behind it.
     last: Option<u32>,
@@ -40,31 +38,42 @@ pub(super) struct Nodes {
     orders_together: Vec<Vec<u32>>,
     /// What the node of the last step had free before it.
     before: Vec<i64>,
+    /// By resource: a node holds a job of what is looked for if it has no less free than this.
+    needed: Vec<i64>,
     /// Nodes looked at by searches.
     pub(super) looked_at: u64,
 }
 
 impl Wanted {
-    /// The wish for nodes that hold one `request`, those that have the least of `resource` free
-    /// before others.
-    pub(super) fn new(request: &[i64], resource: usize) -> Wanted {
-        // What is not requested is not looked at: no node has too little of it.
-        let needed = request.iter().map(|&amount| if amount == 0 { i64::MIN } else { amount });
-        Wanted { needed: needed.collect(), resource, orders: 0, last: None, widest: None }
+    /// A search for nodes, those that have the least of `resource` free before others.
+    pub(super) fn new(resource: usize) -> Wanted {
+        Wanted { resource: resource as u32, orders: 0, last: None, widest: None }
     }
+
+    /// The resource of which the best node has the least free.
+    pub(super) fn resource(&self) -> usize {
+        self.resource as usize
+    }
+}
+
+/// What a node must have free for one job. What is not requested is not looked at: no node has too
+/// little of it.
+fn needed(request: &[i64]) -> impl Iterator<Item = i64> {
+    request.iter().map(|&amount| if amount == 0 { i64::MIN } else { amount })
 }
 
 impl Nodes {
     /// Indexes nodes that have `free[node][resource]`, in the zones `zone_of[node]`, for shapes
-    /// that are `wanted` in some of the zones. Nodes of [`NO_ZONE`] are never found.
+    /// that are `wanted`: each with its request and its list of zones. Nodes of [`NO_ZONE`] are
+    /// never found.
     pub(super) fn new<'a>(
         free: Vec<i64>,
         resources: usize,
         zone_of: Vec<u32>,
-        zones: usize,
-        wanted: impl Iterator<Item = (&'a mut Wanted, &'a Rc<[u32]>)>,
+        zones: &Zones,
+        wanted: impl Iterator<Item = (&'a mut Wanted, &'a [i64], u32)>,
     ) -> Nodes {
-        let mut members = vec![Vec::new(); zones];
+        let mut members = vec![Vec::new(); zones.count];
         for (node, &zone) in zone_of.iter().enumerate().filter(|(_, zone)| **zone != NO_ZONE) {
             members[zone as usize].push(node as u32);
         }
@@ -73,28 +82,29 @@ impl Nodes {
             free,
             zone_of,
             orders: Vec::new(),
-            orders_of: vec![Vec::new(); zones],
+            orders_of: vec![Vec::new(); zones.count],
             orders_together: vec![Vec::new()],
             before: Vec::new(),
+            needed: Vec::new(),
             looked_at: 0,
         };
         // Shapes of the same zones that choose by the same resource look in the same orders.
-        let mut alike: BTreeMap<(*const u32, usize), (usize, Vec<i64>)> = BTreeMap::new();
-        for (wanted, zones) in wanted {
-            let (place, least) =
-                alike.entry((zones.as_ptr(), wanted.resource)).or_insert_with(|| {
-                    let orders = zones.iter().map(|zone| this.order_for(*zone, wanted.resource));
-                    let orders = orders.collect();
-                    this.orders_together.push(orders);
-                    (this.orders_together.len() - 1, wanted.needed.to_vec())
-                });
-            for (least, needed) in least.iter_mut().zip(&*wanted.needed) {
-                *least = (*least).min(*needed);
+        let mut alike: BTreeMap<(u32, u32), (u32, Vec<i64>)> = BTreeMap::new();
+        for (wanted, request, row) in wanted {
+            let (place, least) = alike.entry((row, wanted.resource)).or_insert_with(|| {
+                let zones = zones.of_row(row).iter();
+                let orders = zones.map(|zone| this.order_for(*zone, wanted.resource()));
+                let orders = orders.collect();
+                this.orders_together.push(orders);
+                (this.orders_together.len() as u32 - 1, needed(request).collect())
+            });
+            for (least, needed) in least.iter_mut().zip(needed(request)) {
+                *least = (*least).min(needed);
             }
             wanted.orders = *place;
         }
         for (place, least) in alike.values() {
-            for order in &this.orders_together[*place] {
+            for order in &this.orders_together[*place as usize] {
                 this.orders[*order as usize].admit(least);
             }
         }
@@ -118,15 +128,16 @@ impl Nodes {
         })
     }
 
-    /// The node that holds one job and has the most free of the wanted resource; the highest
+    /// The node that holds one `request` and has the most free of the wanted resource; the highest
     /// ordinal of equals.
-    pub(super) fn widest_fit(&mut self, wanted: &mut Wanted) -> Option<u32> {
+    pub(super) fn widest_fit(&mut self, wanted: &mut Wanted, request: &[i64]) -> Option<u32> {
+        self.need(request);
         let (mut widest, before) = (None, wanted.widest.as_deref().copied());
         let before = before.unwrap_or(Rank::AFTER_ALL);
-        for &order in &self.orders_together[wanted.orders] {
+        for &order in &self.orders_together[wanted.orders as usize] {
             let order = &mut self.orders[order as usize];
             let places = (widest, before);
-            let (found, looked_at) = order.last_that_holds(&self.free, &wanted.needed, places);
+            let (found, looked_at) = order.last_that_holds(&self.free, &self.needed, places);
             self.looked_at += looked_at;
             widest = found.or(widest);
         }
@@ -134,39 +145,51 @@ impl Nodes {
         widest.map(Rank::node)
     }
 
-    /// The node that holds one job and has the least free of the wanted resource; the lowest
+    /// The node that holds one `request` and has the least free of the wanted resource; the lowest
     /// ordinal of equals.
-    pub(super) fn best_fit(&mut self, wanted: &mut Wanted) -> Option<u32> {
+    pub(super) fn best_fit(&mut self, wanted: &mut Wanted, request: &[i64]) -> Option<u32> {
+        self.need(request);
         let still_holds = |node: u32| {
             let free = row(&self.free, self.resources, node);
-            holds(&wanted.needed, free).then(|| Rank::of(node, free, wanted.resource))
+            holds(&self.needed, free).then(|| Rank::of(node, free, wanted.resource()))
         };
-        let mut best = wanted.last.and_then(still_holds);
-        for &order in &self.orders_together[wanted.orders] {
-            let order = &mut self.orders[order as usize];
-            let (found, looked_at) = order.first_that_holds(
-                &self.free,
-                &wanted.needed,
-                (None, best.unwrap_or(Rank::AFTER_ALL)),
-            );
-            self.looked_at += looked_at;
-            best = found.or(best);
-        }
+        let last = wanted.last.and_then(still_holds);
+        let best = self.fit(wanted, (None, last));
         wanted.last = best.map(Rank::node);
         wanted.last
     }
 
-    /// The node behind `after` that holds one job and has the least free of the wanted resource.
-    pub(super) fn next_fit(&mut self, wanted: &Wanted, after: Option<Rank>) -> Option<Rank> {
-        let mut best = None;
-        for &order in &self.orders_together[wanted.orders] {
+    /// The node behind `after` that holds one `request` and has the least free of the wanted
+    /// resource.
+    pub(super) fn next_fit(
+        &mut self,
+        wanted: &Wanted,
+        request: &[i64],
+        after: Option<Rank>,
+    ) -> Option<Rank> {
+        self.need(request);
+        self.fit(wanted, (after, None))
+    }
+
+    /// The first node behind `after` that holds what is needed, or `best` where that comes before.
+    fn fit(
+        &mut self,
+        wanted: &Wanted,
+        (after, mut best): (Option<Rank>, Option<Rank>),
+    ) -> Option<Rank> {
+        for &order in &self.orders_together[wanted.orders as usize] {
             let places = (after, best.unwrap_or(Rank::AFTER_ALL));
             let order = &mut self.orders[order as usize];
-            let (found, looked_at) = order.first_that_holds(&self.free, &wanted.needed, places);
+            let (found, looked_at) = order.first_that_holds(&self.free, &self.needed, places);
             self.looked_at += looked_at;
             best = found.or(best);
         }
         best
+    }
+
+    fn need(&mut self, request: &[i64]) {
+        self.needed.clear();
+        self.needed.extend(needed(request));
     }
 
     /// What a node has free.

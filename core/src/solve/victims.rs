@@ -183,10 +183,11 @@ impl<'a> Victims<'a> {
         held: &dyn Fn(u32) -> Vec<i64>,
     ) -> Option<(Cost, u32, Chosen)> {
         let wanted = index.wanted[claimant.shape as usize].as_ref()?;
+        let request = self.problem.request_of(claimant.shape);
         let (mut best, mut choices): (Option<(Cost, u32, Chosen)>, _) = (None, 0);
         let mut last: Option<Rank> = None;
         for _ in 0..NODES_MAX {
-            let Some(next) = index.nodes.next_fit(wanted, last) else { break };
+            let Some(next) = index.nodes.next_fit(wanted, request, last) else { break };
             let node = next.node();
             last = Some(next);
             let soon: Vec<i64> = later.soon(nodes, node).collect();
@@ -415,18 +416,19 @@ impl Index {
         let mut wanted: Vec<Option<Wanted>> = shapes
             .map(|shape| {
                 let is_of_class = problem.priority_of(shape) == priority;
-                let has_zones = !zones.of_shape[shape as usize].is_empty();
+                let has_zones = !zones.of_shape(shape).is_empty();
                 (is_of_class && has_zones).then(|| {
                     let request = problem.request_of(shape);
                     let dominant = dominant_resource(&problem.total, request).unwrap_or(0);
-                    Wanted::new(request, dominant)
+                    Wanted::new(dominant)
                 })
             })
             .collect();
-        let looking = wanted.iter_mut().zip(&zones.of_shape);
-        let looking = looking.filter_map(|(wanted, zones)| Some((wanted.as_mut()?, zones)));
+        let looking = (0..).zip(&mut wanted).filter_map(|(shape, wanted)| {
+            Some((wanted.as_mut()?, problem.request_of(shape), zones.row_of(shape)))
+        });
         let resources = problem.total.len();
-        let nodes = Nodes::new(room, resources, zones.of_node.clone(), zones.count, looking);
+        let nodes = Nodes::new(room, resources, zones.of_node.clone(), zones, looking);
         Index { priority, nodes, wanted }
     }
 }

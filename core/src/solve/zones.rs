@@ -2,7 +2,6 @@
 //! costs nothing while no shape asks for it.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use super::Problem;
 
@@ -12,31 +11,51 @@ pub(super) struct Zones {
     pub(super) of_node: Vec<u32>,
     /// How many there are.
     pub(super) count: usize,
-    /// The zones of each shape: those that have nodes and admit it. Shapes that the same groups
-    /// admit share them.
-    pub(super) of_shape: Vec<Rc<[u32]>>,
+    /// `[shape]`: its row. Shapes that the same groups admit share one.
+    row_of: Vec<u32>,
+    /// `[row]`: zones that have nodes and that its shapes may go to.
+    rows: Vec<Box<[u32]>>,
 }
 
 impl Zones {
     pub(super) fn new(problem: &Problem) -> Zones {
-        let (rows, row_of_shape) = distinct(&problem.admits);
+        let (rows, row_of) = distinct(&problem.admits);
         let (of_group, count) = of_groups(problem.groups, &rows);
-        let of_row = of_rows(problem, &rows, &of_group, count);
-        let of_shape = row_of_shape.into_iter().map(|row| Rc::clone(&of_row[row])).collect();
+        let rows = of_rows(problem, &rows, &of_group, count);
         let of_node = problem.nodes.iter().map(|node| of_group[node.group as usize]).collect();
-        Zones { of_node, count, of_shape }
+        Zones { of_node, count, row_of, rows }
+    }
+
+    /// Which of the lists of zones is a shape's.
+    pub(super) fn row_of(&self, shape: u32) -> u32 {
+        self.row_of[shape as usize]
+    }
+
+    /// The zones that a shape may go to.
+    pub(super) fn of_shape(&self, shape: u32) -> &[u32] {
+        self.of_row(self.row_of(shape))
+    }
+
+    /// The zones of a list.
+    pub(super) fn of_row(&self, row: u32) -> &[u32] {
+        &self.rows[row as usize]
     }
 }
 
 /// The different rows, in the order in which they come first, and for each row which of them it is.
-fn distinct(rows: &[Vec<bool>]) -> (Vec<&[bool]>, Vec<usize>) {
-    let mut known: HashMap<&[bool], usize> = HashMap::new();
-    let mut found = Vec::new();
+fn distinct(rows: &[Vec<bool>]) -> (Vec<&[bool]>, Vec<u32>) {
+    let mut known: HashMap<&[bool], u32> = HashMap::new();
+    let mut found: Vec<&[bool]> = Vec::new();
+    let mut last = 0;
     let places = rows.iter().map(|row| {
-        *known.entry(row).or_insert_with(|| {
-            found.push(row.as_slice());
-            found.len() - 1
-        })
+        // Neighbours are alike, more often than not.
+        if found.get(last as usize) != Some(&row.as_slice()) {
+            last = *known.entry(row).or_insert_with(|| {
+                found.push(row.as_slice());
+                found.len() as u32 - 1
+            });
+        }
+        last
     });
     let places = places.collect();
     (found, places)
@@ -67,7 +86,7 @@ fn of_rows(
     rows: &[&[bool]],
     zone_of_group: &[u32],
     zones: usize,
-) -> Vec<Rc<[u32]>> {
+) -> Vec<Box<[u32]>> {
     let mut group_of_zone = vec![None; zones];
     for node in &problem.nodes {
         group_of_zone[zone_of_group[node.group as usize] as usize] = Some(node.group as usize);

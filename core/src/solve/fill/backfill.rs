@@ -44,7 +44,7 @@ impl Round<'_> {
         // What is not requested is not looked at.
         let needed: Vec<i64> =
             request.iter().map(|amount| if *amount == 0 { i64::MIN } else { *amount }).collect();
-        let dominant = self.shapes[shape as usize].dominant;
+        let dominant = self.shapes[shape as usize].dominant();
         let takes_it = |(node, kept): &(&u32, &Kept)| {
             let input = &problem.nodes[**node as usize];
             kept.within.is_some_and(|within| lasts <= within)

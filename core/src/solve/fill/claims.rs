@@ -44,7 +44,7 @@ impl Keeps {
 impl Round<'_> {
     /// Claims room for one job of a queue, on a node that will have it or is made to.
     pub(super) fn claim(&mut self, turn: Turn, shape: u32) -> bool {
-        let dominant = self.shapes[shape as usize].dominant;
+        let dominant = self.shapes[shape as usize].dominant();
         let stopping = self.later.best_fit(self.problem, &self.nodes, shape, dominant);
         let found = stopping
             .map(|node| (node, ClaimedFrom::Stopping, None))
@@ -84,7 +84,7 @@ impl Round<'_> {
         }
         let sure = if is_first { self.sure_room(turn.queue, shape) } else { None };
         let found = sure.or_else(|| {
-            let dominant = self.shapes[shape as usize].dominant;
+            let dominant = self.shapes[shape as usize].dominant();
             let node = self.later.nearest(self.problem, &self.nodes, shape, dominant)?;
             Some((node, None))
         })?;
@@ -104,7 +104,7 @@ impl Round<'_> {
         let mut told = self.problem.kept.iter().filter(|kept| (kept.queue, kept.run) == of_run);
         let told = told.find(|kept| could_hold(self.problem, shape, kept.node));
         let told = told.map(|kept| (kept.node, kept.within));
-        let dominant = self.shapes[shape as usize].dominant;
+        let dominant = self.shapes[shape as usize].dominant();
         told.or_else(|| soonest(self.problem, &self.nodes, shape, dominant))
     }
 

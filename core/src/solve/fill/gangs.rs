@@ -7,8 +7,9 @@
 //! it first.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 
+use super::rows::Rows;
 use super::{Round, Turn, add, take};
 use crate::solve::later::within;
 use crate::solve::order::{holds, times};
@@ -155,7 +156,7 @@ impl Round<'_> {
         let alike = match members {
             [one] => {
                 let request = self.problem.request_of(one.shape).to_vec();
-                Some((request, self.zones.of_shape[one.shape as usize].to_vec(), uniform))
+                Some((request, self.zones.of_shape(one.shape).to_vec(), uniform))
             }
             _ => None,
         };
@@ -178,10 +179,12 @@ impl Round<'_> {
         }
         rooms.sort_unstable();
         let found = rooms.into_iter().find_map(|(_, number)| {
+            let mut rows = Rows::new(self.problem.total.len());
             let open = domains[number].nodes.iter().copied();
-            let open = open.filter(|node| !self.problem.nodes[*node as usize].is_closed);
-            let rows = open.map(|node| (node, self.nodes.free_of(node).to_vec())).collect();
-            self.fit_gang(members, rows, |amount| (amount, Reverse(0)))
+            for node in open.filter(|node| !self.problem.nodes[*node as usize].is_closed) {
+                rows.push(node, self.nodes.free_of(node).iter().copied());
+            }
+            self.fit_gang(members, rows, Reverse)
         });
         self.gangs.domains.insert(uniform, domains);
         if let (None, Some(alike), [one]) = (&found, alike, members) {
@@ -218,11 +221,12 @@ impl Round<'_> {
     }
 
     /// Puts the whole gang on nodes that have what `rows` say, the largest members first, on those
-    /// nodes first that come first by what they have of the member's dominant resource.
+    /// nodes first of which what they have of the member's dominant resource comes out highest; of
+    /// equals on the lowest.
     fn fit_gang<K: Ord>(
         &self,
         members: &[Member],
-        mut rows: Vec<(u32, Vec<i64>)>,
+        mut rows: Rows,
         order: impl Fn(i64) -> K,
     ) -> Option<Places> {
         let mut members = members.to_vec();
@@ -230,24 +234,27 @@ impl Round<'_> {
         let mut places = Places::new();
         for member in members {
             let request = self.problem.request_of(member.shape);
-            let dominant = self.shapes[member.shape as usize].dominant;
-            let amount = |row: &[i64]| row.get(dominant).copied().unwrap_or_default();
-            rows.sort_by_key(|(node, row)| (order(amount(row)), *node));
-            let mut left = member.count;
-            for (node, row) in &mut rows {
+            let dominant = self.shapes[member.shape as usize].dominant();
+            let candidate = |(place, node): (usize, &u32)| {
                 let group = self.problem.nodes[*node as usize].group;
-                if left == 0 || !self.problem.admits[member.shape as usize][group as usize] {
-                    continue;
-                }
+                let admits = self.problem.admits[member.shape as usize][group as usize];
+                let row = rows.of(place);
+                (admits && times(row, request) > 0).then(|| {
+                    let amount = row.get(dominant).copied().unwrap_or_default();
+                    (order(amount), Reverse(*node), place)
+                })
+            };
+            // Few of many nodes are needed, as a rule: they are not all put in order.
+            let mut candidates: BinaryHeap<_> =
+                rows.nodes.iter().enumerate().filter_map(candidate).collect();
+            let mut left = member.count;
+            while left > 0 {
+                let (_, Reverse(node), place) = candidates.pop()?;
+                let row = rows.of_mut(place);
                 let count = left.min(times(row, request));
-                if count > 0 {
-                    take(row, request, count);
-                    places.push((member, *node, count));
-                    left -= count;
-                }
-            }
-            if left > 0 {
-                return None;
+                take(row, request, count);
+                places.push((member, node, count));
+                left -= count;
             }
         }
         Some(places)
@@ -275,11 +282,11 @@ impl Round<'_> {
         let uniform = self.problem.gangs[gang as usize].uniform;
         let domains = self.domains(uniform);
         let found = domains.iter().find_map(|domain| {
-            let rows = domain.nodes.iter().map(|node| {
-                let soon: Vec<i64> = self.later.soon(&self.nodes, *node).collect();
-                (*node, soon)
-            });
-            self.fit_gang(members, rows.collect(), |amount| (amount, Reverse(0)))
+            let mut rows = Rows::new(self.problem.total.len());
+            for node in &domain.nodes {
+                rows.push(*node, self.later.soon(&self.nodes, *node));
+            }
+            self.fit_gang(members, rows, Reverse)
         });
         self.gangs.domains.insert(uniform, domains);
         let Some(places) = found else { return false };
@@ -394,9 +401,12 @@ impl Round<'_> {
             domains.iter().map(|domain| room(domain).unwrap_or_default()).zip(0..).collect();
         nearest.sort_unstable_by_key(|(room, number)| (Reverse(*room), *number));
         let found = nearest.into_iter().filter_map(|(_, number)| {
+            let mut rows = Rows::new(self.problem.total.len());
             let nodes = domains[number].nodes.iter().copied();
-            let kept = nodes.filter_map(|node| Some((node, self.could_have(node)?)));
-            let places = self.fit_gang(members, kept.collect(), Reverse)?;
+            for (node, could) in nodes.filter_map(|node| Some((node, self.could_have(node)?))) {
+                rows.push(node, could.into_iter());
+            }
+            let places = self.fit_gang(members, rows, |amount| amount)?;
             let within = self.by_node(&places).into_iter().try_fold(0, |last, (node, amounts)| {
                 Some(u64::max(last, within(self.problem, &self.nodes, node, &amounts)?))
             });
