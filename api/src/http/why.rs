@@ -125,9 +125,19 @@ pub enum Blocker {
         /// The label of which all of their nodes must have one value.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uniform: Option<String>,
+        /// For how many of them there is room now where there is the most; nothing where members
+        /// differ.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room: Option<u64>,
     },
     /// Room is kept for jobs of other queues that have waited too long.
     RoomKept {
+        /// How many queues.
+        queues: u64,
+    },
+    /// The shard of other queues is being taken over. So that these find their shares when they are
+    /// back, its queue gets no more than its fair share meanwhile, and has that.
+    SharesKept {
         /// How many queues.
         queues: u64,
     },
@@ -144,6 +154,9 @@ pub enum Blocker {
         node: String,
         /// Whether jobs there were told to stop for it; otherwise what ends there is waited for.
         preempting: bool,
+        /// When the room is sure to be there, by the deadlines of what runs there, if these say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// Others go first.
     Line {

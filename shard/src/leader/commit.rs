@@ -149,7 +149,7 @@ impl Leader<'_> {
             Ok(other) => tracing::warn!(shard, what, ?other, "a shard gave a strange answer"),
             Err(error) => tracing::debug!(shard, what, %error, "a shard did not answer"),
         }
-        self.table.unreachable(shard);
+        self.table.unreachable(shard, self.deps.clock.monotonic());
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use muster_api::bus::GetWhy;
 use muster_api::http::{
-    Blocker, ClusterFit, Estimate, LinePlace, PoolWhy, QueueBefore, RuledOut, ShareWhy,
+    Blocker, ClusterFit, Estimate, LinePlace, PoolWhy, QueueBefore, RuledOut, ShareWhy, time_text,
 };
 use muster_core::Name;
 use muster_core::control::{Control, PoolSettings};
@@ -19,13 +19,18 @@ use muster_core::quantity::Quantity;
 use muster_core::resources::{Resources, dense, from_dense};
 use muster_core::shape::Shape;
 use muster_core::solve;
+use muster_core::time::Timestamp;
 
+use super::absent::Absent;
 use super::pace::{Pace, Paces};
-use super::round::{Claims, Numbers, total};
+use super::round::{Claimed, Claims, Numbers, total};
 use super::status::thousandths;
 use super::table::{ClusterState, NodeState, QueueState, Table};
 use super::usage::Usage;
 use super::{avoid, caps, tree};
+
+mod absent;
+mod gang;
 
 /// Queues that go before another and are named.
 const NAMED_MAX: usize = 10;
@@ -42,6 +47,8 @@ pub(super) struct Known<'a> {
     pub(super) paced: Option<u64>,
     pub(super) now: Duration,
     shares: Shares,
+    /// What absent queues leave to each, and how many they are.
+    absent: (BTreeMap<&'a Name, Vec<i64>>, u64),
 }
 
 /// What was counted, and is charged, by queue.
@@ -52,6 +59,8 @@ pub(super) struct Past<'a> {
     pub(super) usage: &'a Usage,
     /// How much usage counts, in thousandths.
     pub(super) usage_weight: u64,
+    /// Queues that are away.
+    pub(super) absent: &'a Absent,
 }
 
 /// What each queue has of the pool.
@@ -72,8 +81,9 @@ impl<'a> Known<'a> {
         now: Duration,
     ) -> Self {
         let shares = Shares::of(table, control, past);
-        let Past { claims, paces, .. } = past;
-        Self { table, control, claims, paces, rates, paced, now, shares }
+        let Past { claims, paces, absent, .. } = past;
+        let absent = (shares.left(table, control, absent), absent.len() as u64);
+        Self { table, control, claims, paces, rates, paced, now, shares, absent }
     }
 
     /// How the nodes of the pool stand to jobs of a shape, by cluster.
@@ -83,7 +93,7 @@ impl<'a> Known<'a> {
     }
 
     /// Why a job waits.
-    pub(super) fn explain(&self, asked: &GetWhy, at: String) -> PoolWhy {
+    pub(super) fn explain(&self, asked: &GetWhy, at: Timestamp) -> PoolWhy {
         let (queue, shape) = (asked.queue.as_str(), &*asked.shape.0);
         let fit = fit(self.table, self.control, shape);
         let mut blockers = self.certain(queue, shape, &fit);
@@ -93,11 +103,12 @@ impl<'a> Known<'a> {
             matches!(blocker, Blocker::NodesClosed { .. }) && fit.taken_out() > 0
         };
         let is_lasting = blockers.iter().any(|blocker| is_lasting(blocker) && !passes(blocker));
-        blockers.extend(self.claimed(queue, &asked.place));
+        let claimed = self.claimed(queue, &asked.place);
+        blockers.extend(claimed.map(room_for_it));
         let (line, before) = self.before(queue, shape, &asked.place);
         let is_first = line == Blocker::Line { jobs: 0, higher_queues: 0, lower_queues: 0 };
         blockers.extend(Some(line).filter(|_| !is_first));
-        blockers.extend(self.of_gang(shape));
+        blockers.extend(self.of_gang(queue, shape));
         if is_open {
             blockers.extend(self.kept_for_others(queue));
         }
@@ -110,8 +121,11 @@ impl<'a> Known<'a> {
             share: self.shares.queues.get(queue).copied().unwrap_or_default(),
             before,
             clusters: self.clusters(&fit),
-            estimate: estimate(&asked.place, pace, is_lasting),
-            at,
+            estimate: claimed
+                .filter(|_| !is_lasting)
+                .and_then(|claimed| when_sure(claimed, at))
+                .unwrap_or_else(|| estimate(&asked.place, pace, is_lasting)),
+            at: time_text(at),
         }
     }
 
@@ -137,6 +151,7 @@ impl<'a> Known<'a> {
             found.push(Blocker::Rate { per_second, burst: rate.burst });
         }
         found.extend(self.floating(shape));
+        found.extend(self.kept_for_absent(queue, shape));
         if let Some(rate) = self.settings().and_then(|pool| pool.rate)
             && self.paced == Some(0)
         {
@@ -199,16 +214,6 @@ impl<'a> Known<'a> {
         found
     }
 
-    /// What a member of a gang needs beside room for itself.
-    fn of_gang(&self, shape: &Shape) -> Option<Blocker> {
-        let gang = shape.gang.as_ref()?;
-        Some(Blocker::GangRoom {
-            gang: gang.id.to_string(),
-            cardinality: u64::from(gang.cardinality),
-            uniform: gang.uniformity.as_ref().map(ToString::to_string),
-        })
-    }
-
     /// Whether the last round kept room for overdue jobs of others.
     fn kept_for_others(&self, queue: &str) -> Option<Blocker> {
         let others = self.claims.iter().filter(|(name, _)| ***name != *queue);
@@ -218,18 +223,13 @@ impl<'a> Known<'a> {
     }
 
     /// Whether the last round makes room for the job.
-    fn claimed(&self, queue: &str, place: &LinePlace) -> Option<Blocker> {
+    fn claimed(&self, queue: &str, place: &LinePlace) -> Option<&'a Claimed> {
         let state = self.table.queues.get(queue)?;
         // Where the order is known in parts only, it is not known which job a place means.
         let is_whole = state.classes.values().all(|class| class.search.runs.is_empty());
         let ahead = place.ahead_max.is_none().then_some(place.ahead).filter(|_| is_whole)?;
         let claims = self.claims.get(queue)?;
-        let found = claims.iter().find(|c| (c.first..c.first + c.count).contains(&ahead))?;
-        Some(Blocker::Claimed {
-            cluster: found.cluster.to_string(),
-            node: found.node.to_string(),
-            preempting: found.is_preempting,
-        })
+        claims.iter().find(|c| (c.first..c.first + c.count).contains(&ahead))
     }
 
     /// Who goes before it: in numbers, and the first queues by name.
@@ -348,6 +348,7 @@ fn is_lasting(blocker: &Blocker) -> bool {
         | Blocker::PoolRate { .. }
         | Blocker::GangRoom { .. }
         | Blocker::RoomKept { .. }
+        | Blocker::SharesKept { .. }
         | Blocker::NoRoom { .. }
         | Blocker::Claimed { .. }
         | Blocker::Line { .. }
@@ -356,6 +357,27 @@ fn is_lasting(blocker: &Blocker) -> bool {
         | Blocker::Starting { .. }
         | Blocker::Unknown => false,
     }
+}
+
+/// What makes room for a job.
+fn room_for_it(claimed: &Claimed) -> Blocker {
+    Blocker::Claimed {
+        cluster: claimed.cluster.to_string(),
+        node: claimed.node.to_string(),
+        preempting: claimed.is_preempting,
+        by: claimed.by.map(time_text),
+    }
+}
+
+/// When a job starts for which room is kept that is sure to come.
+fn when_sure(claimed: &Claimed, now: Timestamp) -> Option<Estimate> {
+    let seconds = claimed.by?.since(now).as_secs();
+    let Claimed { cluster, node, .. } = claimed;
+    let basis = format!(
+        "at the latest: by then what runs on node `{node}` of cluster `{cluster}` has reached its \
+         deadlines, as far as it is in the way"
+    );
+    Some(Estimate { seconds: Some(seconds), basis })
 }
 
 /// When it starts, if its queue goes on as in the last minutes.
@@ -461,5 +483,7 @@ fn ruled_out((obstacle, nodes): (&Obstacle, &Nodes)) -> RuledOut {
     }
 }
 
+#[cfg(test)]
+mod gang_tests;
 #[cfg(test)]
 mod tests;

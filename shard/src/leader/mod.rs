@@ -1,13 +1,17 @@
 //! Leading a pool: holds the executors' requests until there is work, decides who gets what, and
 //! has the shards commit it before an executor hears of it.
 
+mod absent;
+mod amounts;
 mod avoid;
 mod away;
 mod caps;
 mod commit;
 mod explain;
+mod keyed;
 mod order;
 mod pace;
+mod past;
 mod pending;
 mod preempt;
 mod questions;
@@ -102,6 +106,8 @@ struct Leader<'a> {
     /// What rates of queues leave, and when one leaves more than now.
     rates: caps::Rates,
     rate_due: Option<Duration>,
+    /// When queues that are away need not be waited for any more.
+    absent_due: Option<Duration>,
     /// Rises whenever there may be more room than before.
     chance: u64,
     /// For which jobs the last round makes room.
@@ -144,6 +150,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         usage: Usage::default(),
         rates: caps::Rates::default(),
         rate_due: None,
+        absent_due: None,
         chance: 0,
         claims: Claims::new(),
         paces: Paces::new(deps.clock.monotonic()),
@@ -152,7 +159,7 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
         pools: deps.bus.key_value(subject::POOLS_BUCKET, None).await?,
     };
     tracing::info!(pool, session = %leader.session, "leading pool");
-    leader.remember_usage().await?;
+    leader.remember().await?;
     leader.want_offers().await?;
     while !cancel.is_cancelled() {
         let wake = leader.next_wake();
@@ -192,8 +199,10 @@ impl Leader<'_> {
         let questions = self.questions.is_any().then_some(Duration::ZERO);
         let search = self.stuck.as_ref().map(|_| self.search_due);
         let settled = self.settles_until();
-        [held, search, settled, self.rate_due, self.preempt_wake(), questions, self.records_due()]
+        let dues = [self.rate_due, self.absent_due, self.preempt_wake(), self.records_due()];
+        [held, search, settled, questions]
             .into_iter()
+            .chain(dues)
             .flatten()
             .fold(self.status_due, Duration::min)
     }
@@ -331,6 +340,10 @@ impl Leader<'_> {
             self.rate_due = None;
             self.dirty = true;
         }
+        if self.absent_due.is_some_and(|due| due <= now) {
+            self.absent_due = None;
+            self.dirty = true;
+        }
         if !self.dirty || self.held.is_empty() || self.settles_until().is_some() {
             return;
         }
@@ -344,7 +357,11 @@ impl Leader<'_> {
         let rate_of_pool = control.pools.get(&self.table.pool).and_then(|pool| pool.rate);
         let paced = self.rates.left_in_pool(rate_of_pool, now);
         let at = self.deps.clock.now();
-        let terms = Terms { jobs_max, paced, rates: &rates, overdue, kept, now: at };
+        let Config { shards, lease_ttl, .. } = &self.deps.config;
+        let (absent, until) = self.table.absent(*shards, lease_ttl.0, now);
+        self.absent_due = until;
+        let terms =
+            Terms { jobs_max, paced, rates: &rates, overdue, kept, absent: &absent, now: at };
         let round = Round::new(&self.table, &control, &clusters, &terms);
         let Some(mut round) = round else { return };
         self.charge(&mut round);
@@ -353,7 +370,7 @@ impl Leader<'_> {
         self.keep_record(round.record(&plan, cost, about));
         self.stuck = round.stuck(&plan);
         self.is_short |= round.is_short(&plan);
-        self.claims = round.claims(&plan);
+        self.claims = round.claims(&plan, at);
         for (queue, jobs) in round.placed_jobs(&plan) {
             self.rates.placed(&queue, jobs);
             self.paces.placed(&queue, jobs, now);
@@ -401,33 +418,6 @@ impl Leader<'_> {
             watch(took);
         }
         Some((round, plan, Cost { digest, took }))
-    }
-
-    /// Takes over what a leader before published of the past.
-    async fn remember_usage(&mut self) -> Result<(), Error> {
-        if self.deps.config.usage_half_life.0.is_zero() {
-            return Ok(());
-        }
-        let entries = self.pools.entries().await?;
-        let values: BTreeMap<&str, &[u8]> =
-            entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect();
-        let key = &*self.table.pool;
-        let Some(value) = values.get(key) else { return Ok(()) };
-        match bus::pool_from_parts(key, value, |key| values.get(key).copied()) {
-            Ok(Some(pool)) => self.usage = Usage::published(&pool),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the pool's figures cannot be read"),
-        }
-        Ok(())
-    }
-
-    /// Charges queues for the past.
-    fn charge(&self, round: &mut Round) {
-        let Config { usage_half_life, .. } = &self.deps.config;
-        if !usage_half_life.0.is_zero() {
-            let weight = self.deps.config.usage_weight_thousandths();
-            round.charge(|queue| self.usage.of(queue, weight));
-        }
     }
 
     async fn answer_leased(&mut self) {

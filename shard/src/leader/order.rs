@@ -34,6 +34,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::leader::keyed::Keyed;
     use crate::leader::table::ClassState;
 
     /// A queue with these jobs: (class, job priority). Counts tell them apart.
@@ -42,7 +43,7 @@ mod tests {
         for (n, (class, priority)) in (1..).zip(jobs) {
             let shape = Shape { class: (*class).into(), ..Shape::of_request(Resources::new()) };
             let state: &mut ClassState = queue.classes.entry((*class).into()).or_default();
-            state.head.push((*priority, Arc::new(shape), n, Timestamp(0)));
+            state.head.push((*priority, Keyed::new(Arc::new(shape)), n, Timestamp(0)));
         }
         for class in queue.classes.values_mut() {
             class.head.sort_by_key(|(priority, ..)| *priority);

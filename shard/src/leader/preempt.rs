@@ -12,12 +12,13 @@ use muster_api::bus::{self, GetRunning, ShardReply, ShardRequest};
 use muster_core::Name;
 use muster_core::control::Control;
 use muster_core::id::CommandId;
-use muster_core::shape::{DEFAULT_CLASS, Shape};
+use muster_core::shape::DEFAULT_CLASS;
 use muster_core::solve::Cause;
 use muster_core::time::Timestamp;
 use muster_runtime::rounds::Kind;
 
 use super::commit::ask;
+use super::keyed::Keyed;
 use super::round::{Limits, Round};
 use super::{Leader, away};
 use crate::config::Config;
@@ -39,7 +40,7 @@ pub(super) struct Row {
     pub(super) cluster: Name,
     pub(super) node: Name,
     pub(super) queue: Name,
-    pub(super) shape: Arc<Shape>,
+    pub(super) shape: Arc<Keyed>,
     pub(super) count: u64,
     pub(super) age: u64,
 }
@@ -48,7 +49,7 @@ pub(super) struct Row {
 #[derive(Debug, Clone)]
 pub(super) struct Victims {
     pub(super) told: bus::Victims,
-    pub(super) shape: Arc<Shape>,
+    pub(super) shape: Arc<Keyed>,
     pub(super) cause: Cause,
 }
 
@@ -264,7 +265,7 @@ impl Leader<'_> {
 }
 
 fn rows_of(page: bus::Running) -> Vec<Row> {
-    let shapes: Vec<Arc<Shape>> = page.shapes.into_iter().map(|shape| shape.0).collect();
+    let shapes = Keyed::listed(page.shapes);
     // A shape that is not listed is a broken message: what names it is left out.
     let row = |row: bus::RunningRow| {
         Some(Row {

@@ -5,11 +5,12 @@
 use std::collections::VecDeque;
 
 use muster_api::bus::{self, PoolReply, PoolRequest};
-use muster_api::http::{ErrorCode, Problem, time_text};
+use muster_api::http::{ErrorCode, Problem};
 use muster_runtime::bus::{Message, ReplyTo};
 
 use super::Leader;
 use super::explain::{Known, Past};
+use crate::config::Config;
 use crate::metrics::Unsent;
 use crate::send;
 
@@ -60,20 +61,21 @@ impl Leader<'_> {
         let control = self.deps.control.latest();
         let rate = control.pools.get(&self.table.pool).and_then(|pool| pool.rate);
         let rates = (self.rates.left(&control, now), self.rates.left_in_pool(rate, now));
+        let Config { shards, lease_ttl, .. } = &self.deps.config;
+        let (absent, _) = self.table.absent(*shards, lease_ttl.0, now);
         let past = Past {
             claims: &self.claims,
             paces: &self.paces,
             usage: &self.usage,
             usage_weight: self.deps.config.usage_weight_thousandths(),
+            absent: &absent,
         };
         let known = Known::new(&self.table, &control, past, rates, now);
         let count = self.questions.waiting.len().min(PER_TURN);
         let asked = self.questions.waiting.drain(..count);
-        let at = time_text(self.deps.clock.now());
+        let at = self.deps.clock.now();
         let answers = asked.map(|(to, request)| match request {
-            PoolRequest::Why(why) => {
-                (to, PoolReply::Why(Box::new(known.explain(&why, at.clone()))))
-            }
+            PoolRequest::Why(why) => (to, PoolReply::Why(Box::new(known.explain(&why, at)))),
             PoolRequest::Fit(shape) => (to, PoolReply::Fit(known.fit(&shape.0))),
         });
         let answers: Vec<_> = answers.collect();

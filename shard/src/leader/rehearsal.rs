@@ -11,6 +11,7 @@ use muster_core::control::Control;
 use muster_core::solve::Plan;
 use muster_core::time::Timestamp;
 
+use super::absent::Absent;
 use super::round::{Kept, Round, Terms};
 use super::table::Table;
 
@@ -61,7 +62,9 @@ impl Rehearsal {
         let (rates, kept) = (BTreeMap::new(), Kept::new());
         let (paced, overdue) = (None, Timestamp(0));
         let now = Timestamp(0);
-        let terms = Terms { jobs_max, paced, rates: &rates, overdue, kept: &kept, now };
+        let absent = Absent::new();
+        let (rates, kept, absent) = (&rates, &kept, &absent);
+        let terms = Terms { jobs_max, paced, rates, overdue, kept, absent, now };
         let round = Round::new(&self.table, &self.control, clusters, &terms)?;
         Some(Rehearsed { round, plan: Plan::default() })
     }
@@ -78,7 +81,7 @@ impl Rehearsed {
     #[must_use]
     pub fn tell(&self, clusters: &BTreeMap<Name, u64>) -> usize {
         let (round, plan) = (&self.round, &self.plan);
-        let missed = (round.stuck(plan), round.is_short(plan), round.claims(plan));
+        let missed = (round.stuck(plan), round.is_short(plan), round.claims(plan, Timestamp(0)));
         let placed = (round.placed_jobs(plan), round.held_back(plan), round.placed(plan));
         black_box((missed, placed));
         round.picks(plan, clusters).len()

@@ -1,6 +1,6 @@
 //! One round: the table as a problem for the solver, its plan as lease commands. No IO, no clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use muster_api::bus;
@@ -9,18 +9,21 @@ use muster_core::Name;
 use muster_core::control::Control;
 use muster_core::quantity::Quantity;
 use muster_core::resources::{PODS, Resources, dense, from_dense};
-use muster_core::shape::{Placement, Shape, ShapeKey};
+use muster_core::shape::{Placement, ShapeKey};
 use muster_core::solve::{self, Cause, ClassIn, Plan, Problem, Reason, RunningIn, ShapeIn};
 use muster_core::time::Timestamp;
 
 use self::gangs::Gangs;
 use self::nodes::Nodes;
 use self::queues::Queues;
+use super::absent::Absent;
+use super::amounts::Places;
+use super::keyed::Keyed;
 use super::preempt::{AllVictims, Row, Victims};
 use super::search::Stuck;
-use super::table::Table;
+use super::table::{QueueState, Table};
 use super::tree;
-use super::{avoid, away, caps};
+use super::{absent, avoid, away, caps};
 
 mod claims;
 mod gangs;
@@ -29,9 +32,7 @@ mod nodes;
 mod queues;
 mod record;
 
-#[cfg(test)]
-pub(super) use claims::Claimed;
-pub(super) use claims::Claims;
+pub(super) use claims::{Claimed, Claims};
 pub(super) use kept::Kept;
 pub(super) use record::{About, Cost};
 
@@ -43,9 +44,7 @@ pub(super) struct Round {
     shards: Vec<u16>,
     /// (cluster, node).
     nodes: Vec<(Name, Name)>,
-    shapes: Vec<Arc<Shape>>,
-    /// Their keys.
-    keys: Vec<ShapeKey>,
+    shapes: Vec<Arc<Keyed>>,
     /// Priorities of each queue's runs.
     priorities: Vec<Vec<u32>>,
 }
@@ -80,38 +79,33 @@ pub(super) struct Terms<'a> {
     pub(super) overdue: Timestamp,
     /// Where room is kept for them.
     pub(super) kept: &'a Kept,
+    /// Queues that are away.
+    pub(super) absent: &'a Absent,
     pub(super) now: Timestamp,
 }
 
 /// Everything that counts in a round, as numbers.
 pub(super) struct Numbers {
     pub(super) resources: Vec<Name>,
-    shapes: Vec<Arc<Shape>>,
-    by_key: BTreeMap<ShapeKey, u32>,
-    by_pointer: BTreeMap<usize, u32>,
+    /// Where nodes' amounts have them.
+    places: Places,
+    shapes: Vec<Arc<Keyed>>,
+    by_key: HashMap<ShapeKey, u32>,
 }
 
 impl Numbers {
     pub(super) fn new(table: &Table) -> Self {
-        Self {
-            resources: resources(table),
-            shapes: Vec::new(),
-            by_key: BTreeMap::new(),
-            by_pointer: BTreeMap::new(),
-        }
+        let resources = resources(table);
+        let places = table.numbering.places(&resources);
+        Self { resources, places, shapes: Vec::new(), by_key: HashMap::new() }
     }
 
-    fn shape(&mut self, shape: &Arc<Shape>) -> u32 {
-        let pointer = Arc::as_ptr(shape) as usize;
-        if let Some(number) = self.by_pointer.get(&pointer) {
-            return *number;
-        }
+    fn shape(&mut self, shape: &Arc<Keyed>) -> u32 {
         let next = u32::try_from(self.shapes.len()).expect("fewer than 2^32 shapes");
         let number = *self.by_key.entry(shape.key()).or_insert(next);
         if number == next {
             self.shapes.push(Arc::clone(shape));
         }
-        self.by_pointer.insert(pointer, number);
         number
     }
 
@@ -149,24 +143,30 @@ impl Numbers {
     }
 }
 
-/// What is available, rounded down where requests are rounded up: dense units are whole for both.
+/// What is available.
 pub(super) fn total(table: &Table, numbers: &Numbers) -> Vec<i64> {
-    let mut total = Resources::new();
-    let nodes = table.clusters.values().flat_map(|cluster| cluster.nodes.values());
-    nodes.for_each(|node| total.add(&node.allocatable));
-    numbers.amounts(&total)
+    numbers.places.total(table.clusters.values().map(|cluster| &cluster.allocatable))
 }
 
-/// Names of all resources that a pool's nodes have, cpu, memory and pods always among them.
+/// Names of all resources that a pool's nodes have, or jobs ask for, cpu, memory and pods always
+/// among them.
 fn resources(table: &Table) -> Vec<Name> {
-    let mut all: BTreeMap<Name, ()> = ["cpu", "memory", PODS].map(|n| (Name::from(n), ())).into();
-    let nodes = table.clusters.values().flat_map(|cluster| cluster.nodes.values());
+    let mut all: BTreeSet<Name> = ["cpu", "memory", PODS].map(Name::from).into();
+    let had = table.clusters.values().flat_map(|of| table.numbering.names_in(&of.allocatable));
+    all.extend(had.map(Arc::clone));
     let queues = table.queues.values().chain(table.away.values());
-    let shapes = queues.flat_map(|queue| queue.runs().map(|(_, shape, ..)| shape));
-    let names = nodes.flat_map(|node| node.allocatable.iter());
-    all.extend(names.map(|(name, _)| (Arc::clone(name), ())));
-    all.extend(shapes.flat_map(|s| s.request.iter()).map(|(name, _)| (Arc::clone(name), ())));
-    all.into_keys().collect()
+    let mut known = HashSet::new();
+    for (_, shape, ..) in queues.flat_map(QueueState::runs) {
+        if known.insert(shape.key()) {
+            let asked = shape.request.iter().map(|(name, _)| name);
+            asked.for_each(|name| {
+                if !all.contains(name) {
+                    all.insert(Arc::clone(name));
+                }
+            });
+        }
+    }
+    all.into_iter().collect()
 }
 
 impl Round {
@@ -183,7 +183,7 @@ impl Round {
         let limits = Limits { picks_max, overdue: terms.overdue, kept_max, ..Limits::default() };
         let takes_part = |cluster: &Name| clusters.contains_key(cluster);
         // Room is kept in some places: elsewhere an overdue job is one like others.
-        let keeps = |queue: &Name, shape: &Shape| {
+        let keeps = |queue: &Name, shape: &Keyed| {
             let kept = terms.kept.get(&(Arc::clone(queue), shape.key()));
             kept.is_some_and(|rooms| rooms.iter().any(|room| takes_part(&room.cluster)))
         };
@@ -204,6 +204,10 @@ impl Round {
             }
         }
         round.tell_kept(terms.kept, terms.now);
+        let amounts =
+            |of: &Resources| round.resources.iter().map(|r| dense(r, of.get(r))).collect();
+        let absent = terms.absent.iter().map(|(name, demand)| (name, amounts(demand))).collect();
+        absent::put_caps(control, absent, &round.queues, &mut round.problem);
         Some(round)
     }
 
@@ -224,7 +228,7 @@ impl Round {
         table: &Table,
         control: &Control,
         takes_part: impl Fn(&Name) -> bool,
-        keeps: impl Fn(&Name, &Shape) -> bool,
+        keeps: impl Fn(&Name, &Keyed) -> bool,
         running: &[Row],
         limits: Limits,
     ) -> Option<Self> {
@@ -278,8 +282,7 @@ impl Round {
             inputs.for_each(|((_, queue), weight)| queue.weight = weight);
         }
         let Numbers { resources, shapes, .. } = numbers;
-        let keys = shapes.iter().map(|shape| shape.key()).collect();
-        Some(Self { problem, resources, queues, shards, nodes, shapes, keys, priorities })
+        Some(Self { problem, resources, queues, shards, nodes, shapes, priorities })
     }
 
     /// Charges queues for what they used before.
@@ -302,19 +305,24 @@ impl Round {
         if plan.figures.placed >= self.problem.picks_max {
             return None;
         }
-        let mut nodes: Vec<Vec<i64>> = self.problem.nodes.iter().map(|n| n.free.clone()).collect();
+        let resources = self.resources.len();
+        let mut nodes = Vec::with_capacity(self.problem.nodes.len() * resources);
+        self.problem.nodes.iter().for_each(|node| nodes.extend_from_slice(&node.free));
         for pick in &plan.picks {
             let request = &self.problem.shapes[pick.shape as usize].request;
             let times = i64::try_from(pick.count).unwrap_or(i64::MAX);
-            for (free, asked) in nodes[pick.node as usize].iter_mut().zip(request) {
+            let node = &mut nodes[pick.node as usize * resources..][..resources];
+            for (free, asked) in node.iter_mut().zip(request) {
                 *free = free.saturating_sub(asked.saturating_mul(times));
             }
         }
-        let mut free = Resources::new();
-        for (place, name) in self.resources.iter().enumerate() {
-            let most = nodes.iter().map(|node| node[place]).max().unwrap_or_default();
-            free.set(Arc::clone(name), from_dense(name, most.max(0)));
+        let mut most = vec![0; resources];
+        for node in nodes.chunks_exact(resources) {
+            most.iter_mut().zip(node).for_each(|(most, free)| *most = i64::max(*most, *free));
         }
+        let free = self.resources.iter().zip(most);
+        let free: Resources =
+            free.map(|(name, most)| (Arc::clone(name), from_dense(name, most))).collect();
         let asking = self.queues.iter().zip(&self.problem.queues);
         let queues = asking.filter(|(_, input)| !input.runs.is_empty());
         let queues = queues.map(|(name, _)| Arc::clone(name)).collect();
@@ -385,7 +393,7 @@ impl Round {
         bus::Pick {
             queue: self.queues[queue].to_string(),
             priority: self.priorities[queue][pick.run as usize],
-            shape: convert::shape_key(self.keys[pick.shape as usize]),
+            shape: convert::shape_key(self.shapes[pick.shape as usize].key()),
             node: self.nodes[pick.node as usize].1.to_string(),
             count: u32::try_from(count).unwrap_or(u32::MAX),
         }
@@ -412,7 +420,7 @@ impl Round {
             let (cluster, node) = &self.nodes[running.node as usize];
             let told = bus::Victims {
                 queue: self.queues[queue].to_string(),
-                shape: convert::shape_key(self.keys[running.shape as usize]),
+                shape: convert::shape_key(self.shapes[running.shape as usize].key()),
                 node: node.to_string(),
                 count: u32::try_from(preemption.count).unwrap_or(u32::MAX),
                 reason,
@@ -477,12 +485,14 @@ mod testing {
     pub(super) fn terms(jobs_max: u64) -> Terms<'static> {
         static RATES: BTreeMap<Name, u64> = BTreeMap::new();
         static KEPT: Kept = Kept::new();
+        static ABSENT: Absent = Absent::new();
         Terms {
             jobs_max,
             paced: None,
             rates: &RATES,
             overdue: Timestamp(0),
             kept: &KEPT,
+            absent: &ABSENT,
             now: Timestamp(0),
         }
     }

@@ -11,8 +11,8 @@ use muster_api::bus::Windows;
 use muster_core::Name;
 use muster_core::offer::Behind;
 use muster_core::resources::Resources;
-use muster_core::shape::Shape;
 
+use super::keyed::Keyed;
 use super::table::{Run, Table, told};
 
 /// Orders asked about at once.
@@ -107,7 +107,7 @@ impl Table {
         windows: Windows,
         chance: u64,
     ) -> bool {
-        let shapes: Vec<Arc<Shape>> = windows.shapes.into_iter().map(|shape| shape.0).collect();
+        let shapes = Keyed::listed(windows.shapes);
         let mut is_news = false;
         for window in windows.queues {
             let is_meant = |(name, class, _): &&(Name, Name, Behind)| {

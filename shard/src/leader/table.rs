@@ -10,10 +10,13 @@ use muster_core::Name;
 use muster_core::offer::Behind;
 use muster_core::quantity::Quantity;
 use muster_core::resources::Resources;
-use muster_core::shape::{Shape, Taint};
+use muster_core::shape::Taint;
 use muster_core::time::Timestamp;
 
+use super::absent::Published;
+use super::amounts::{Amounts, Numbering, Sum};
 use super::away;
+use super::keyed::Keyed;
 use super::pending::Pending;
 use super::search::Search;
 use super::taken_out::TakenOut;
@@ -49,11 +52,11 @@ pub(super) struct ClassState {
 
 /// Jobs of one shape next to each other in an order: (priority, shape, count, when the first of
 /// them was submitted).
-pub(super) type Run = (u32, Arc<Shape>, u64, Timestamp);
+pub(super) type Run = (u32, Arc<Keyed>, u64, Timestamp);
 
 /// Runs out of what a message lists. A shape that is not listed is a broken message: what names it
 /// is left out.
-pub(super) fn told(runs: &[(u32, u32, u64)], since: &[i64], shapes: &[Arc<Shape>]) -> Vec<Run> {
+pub(super) fn told(runs: &[(u32, u32, u64)], since: &[i64], shapes: &[Arc<Keyed>]) -> Vec<Run> {
     let since = since.iter().copied().chain(std::iter::repeat(i64::MAX));
     let runs = runs.iter().zip(since).filter_map(|((priority, shape, count), since)| {
         let shape = Arc::clone(shapes.get(*shape as usize)?);
@@ -76,7 +79,7 @@ impl ClassState {
     }
 
     /// The state after a new head was told, with what was found behind the old one.
-    fn told(head: bus::Head, before: Option<Self>, shapes: &[Arc<Shape>]) -> Self {
+    fn told(head: bus::Head, before: Option<Self>, shapes: &[Arc<Keyed>]) -> Self {
         let behind = head.behind.map(Behind::from);
         let before = before.filter(|_| behind.is_some());
         let mut search = before.map(|before| before.search).unwrap_or_default();
@@ -95,8 +98,15 @@ struct ShardState {
     version: u64,
     /// Whether nothing was missed since the last full set.
     complete: bool,
-    /// Whether its owner could not be reached since it last spoke.
-    unreachable: bool,
+    /// Since when its owner could not be reached, if it did not speak since.
+    unreachable: Option<Duration>,
+}
+
+/// What a node has, as numbers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NodeAmounts {
+    pub(super) allocatable: Amounts,
+    pub(super) free: Amounts,
 }
 
 /// A node of a cluster.
@@ -106,6 +116,8 @@ pub(super) struct NodeState {
     pub(super) taints: Vec<Taint>,
     pub(super) allocatable: Resources,
     pub(super) free: Resources,
+    /// The same as numbers.
+    pub(super) amounts: NodeAmounts,
     /// What runs hold that were told to stop and are not gone yet.
     pub(super) freeing: Resources,
     pub(super) runs: u32,
@@ -120,6 +132,8 @@ pub(super) struct ClusterState {
     pub(super) instance: String,
     pub(super) version: u64,
     pub(super) nodes: BTreeMap<Name, NodeState>,
+    /// What is allocatable on all of them.
+    pub(super) allocatable: Sum,
     /// When it last asked, by the leader's monotonic clock.
     pub(super) asked_at: Duration,
     /// The same by the time of day, for people.
@@ -138,7 +152,10 @@ pub(super) struct Table {
     pub(super) queues: BTreeMap<Name, QueueState>,
     shards: BTreeMap<u16, ShardState>,
     pub(super) clusters: BTreeMap<Name, ClusterState>,
+    pub(super) numbering: Numbering,
     pub(super) taken_out: TakenOut,
+    /// What a leader before told of queues.
+    pub(super) published: Published,
     /// Pools to whose jobs this one lends what is idle, and their queues by [`away::name`].
     pub(super) lends_to: BTreeSet<Name>,
     pub(super) away: BTreeMap<Name, QueueState>,
@@ -180,7 +197,7 @@ impl Table {
             epoch: offers.epoch,
             version: offers.version,
             complete: true,
-            unreachable: false,
+            unreachable: None,
         };
         if offers.full {
             // What a reply has told of a later state stays.
@@ -197,7 +214,7 @@ impl Table {
     /// before them, unless more was published since.
     pub(super) fn offers_of_reply(&mut self, pool: &str, offers: bus::Offers) {
         let Some(shard) = self.shards.get_mut(&offers.shard) else { return };
-        shard.unreachable = false;
+        shard.unreachable = None;
         if shard.owner == offers.owner
             && shard.epoch == offers.epoch
             && offers.version >= shard.version
@@ -208,7 +225,7 @@ impl Table {
 
     /// Takes in what is told of all pools, or only of one.
     fn put(&mut self, offers: bus::Offers, only: Option<&str>) {
-        let shapes: Vec<Arc<Shape>> = offers.shapes.into_iter().map(|shape| shape.0).collect();
+        let shapes = Keyed::listed(offers.shapes);
         let of = (offers.shard, offers.version);
         let is_meant = |pool: &str| only.is_none_or(|only| only == pool);
         for mut queue in offers.queues {
@@ -230,14 +247,23 @@ impl Table {
     }
 
     /// Remembers that a shard's owner could not be reached: its queues wait until it speaks again.
-    pub(super) fn unreachable(&mut self, shard: u16) {
-        self.shards.entry(shard).or_default().unreachable = true;
+    pub(super) fn unreachable(&mut self, shard: u16, now: Duration) {
+        self.shards.entry(shard).or_default().unreachable.get_or_insert(now);
+    }
+
+    /// Since when a shard's owner could not be reached, if that is so.
+    pub(super) fn unreachable_since(&self, shard: u16) -> Option<Duration> {
+        self.shards.get(&shard)?.unreachable
+    }
+
+    /// Whether a shard has told everything.
+    pub(super) fn has_told(&self, shard: u16) -> bool {
+        self.shards.get(&shard).is_some_and(|known| known.complete)
     }
 
     /// Whether each of so many shards has told everything.
     pub(super) fn has_heard_of(&self, shards: u16) -> bool {
-        let has_told = |shard| self.shards.get(&shard).is_some_and(|known| known.complete);
-        (0..shards).all(has_told)
+        (0..shards).all(|shard| self.has_told(shard))
     }
 
     /// The shards whose jobs the pool's clusters hold.
@@ -255,7 +281,7 @@ impl Table {
     }
 
     pub(super) fn is_reachable(&self, shard: u16) -> bool {
-        self.shards.get(&shard).is_some_and(|shard| !shard.unreachable)
+        self.shards.get(&shard).is_some_and(|shard| shard.unreachable.is_none())
     }
 
     /// Takes in what a request says of a cluster; `false` when everything has to be told.
@@ -279,25 +305,71 @@ impl Table {
         cluster.asked_at = now;
         cluster.contact = time;
         match update.base {
-            None => cluster.nodes.clear(),
+            None => cluster.clear(),
             Some(base) if !other && base <= cluster.version => {}
             Some(_) => return false,
         }
         cluster.version = update.version;
         for name in &update.removed {
-            cluster.nodes.remove(name.as_str());
+            cluster.remove(name);
         }
         for node in &update.nodes {
-            let (of, state) = (Name::from(node.name.as_str()), node_state(node));
+            let mut state = node_state(node);
+            state.amounts = NodeAmounts::of(&state, &mut self.numbering);
+            let of = Name::from(node.name.as_str());
             self.taken_out.told(&name, &of, !state.failing.is_empty());
-            cluster.nodes.insert(of, state);
+            cluster.insert(of, state);
+        }
+        if self.numbering.is_full() {
+            self.number_anew();
         }
         true
+    }
+
+    /// Gives numbers to those resources alone that nodes have now.
+    fn number_anew(&mut self) {
+        self.numbering = Numbering::default();
+        for cluster in self.clusters.values_mut() {
+            let nodes = std::mem::take(&mut cluster.nodes);
+            cluster.clear();
+            for (name, mut node) in nodes {
+                node.amounts = NodeAmounts::of(&node, &mut self.numbering);
+                cluster.insert(name, node);
+            }
+        }
     }
 
     /// Forgets clusters that did not ask for so long.
     pub(super) fn forget_clusters(&mut self, now: Duration, silent: Duration) {
         self.clusters.retain(|_, cluster| now.saturating_sub(cluster.asked_at) < silent);
+    }
+}
+
+impl NodeAmounts {
+    fn of(node: &NodeState, numbering: &mut Numbering) -> Self {
+        let [allocatable, free] =
+            [&node.allocatable, &node.free].map(|resources| numbering.amounts(resources));
+        Self { allocatable, free }
+    }
+}
+
+impl ClusterState {
+    fn clear(&mut self) {
+        self.nodes.clear();
+        self.allocatable = Sum::default();
+    }
+
+    fn remove(&mut self, node: &str) {
+        if let Some(gone) = self.nodes.remove(node) {
+            self.allocatable.take(&gone.amounts.allocatable);
+        }
+    }
+
+    fn insert(&mut self, name: Name, node: NodeState) {
+        self.allocatable.add(&node.amounts.allocatable);
+        if let Some(before) = self.nodes.insert(name, node) {
+            self.allocatable.take(&before.amounts.allocatable);
+        }
     }
 }
 
@@ -307,7 +379,7 @@ fn put(
     (name, pool): (Name, &str),
     queue: &mut bus::QueueOffer,
     (shard, version): (u16, u64),
-    shapes: &[Arc<Shape>],
+    shapes: &[Arc<Keyed>],
 ) {
     if queues.get(&name).is_some_and(|known| known.version > version) {
         return;
@@ -358,6 +430,7 @@ fn node_state(node: &bus::Node) -> NodeState {
             .collect(),
         allocatable: amounts(&node.allocatable),
         free: amounts(&node.free),
+        amounts: NodeAmounts::default(),
         freeing: amounts(&node.freeing),
         runs: node.runs,
         schedulable: node.schedulable,
@@ -369,6 +442,7 @@ fn node_state(node: &bus::Node) -> NodeState {
 mod tests {
     use super::*;
     use muster_api::shape::ShapeText;
+    use muster_core::shape::Shape;
 
     fn offers(
         owner: &str,

@@ -52,6 +52,7 @@ impl Why {
             | Blocker::GangWaiting { .. }
             | Blocker::GangRoom { .. }
             | Blocker::RoomKept { .. }
+            | Blocker::SharesKept { .. }
             | Blocker::Claimed { .. }
             | Blocker::NextRound
             | Blocker::NotOffered { .. }
@@ -99,20 +100,22 @@ impl Blocker {
                 "its gang `{gang}` is not whole: {waiting} of {live} members that are there wait, \
                  and there must be {cardinality}"
             ),
-            Self::GangRoom { gang, cardinality, uniform } => {
-                gang_room(gang, *cardinality, uniform.as_deref())
+            Self::GangRoom { gang, cardinality, uniform, room } => {
+                gang_room(gang, *cardinality, uniform.as_deref(), *room)
             }
             Self::RoomKept { queues } => format!(
                 "room is kept for jobs of {} that have waited too long",
                 counted(*queues, "another queue", "other queues")
             ),
+            Self::SharesKept { queues } => format!(
+                "its queue has its fair share, and those of {} are kept whose shard is being taken \
+                 over",
+                counted(*queues, "another queue", "other queues")
+            ),
             Self::NoRoom { nodes: 1 } => "the one node that could hold it has no room".to_owned(),
             Self::NoRoom { nodes } => format!("none of {nodes} nodes that could hold it has room"),
-            Self::Claimed { cluster, node, preempting: true } => format!(
-                "jobs on node `{node}` of cluster `{cluster}` were told to stop to make room for it"
-            ),
-            Self::Claimed { cluster, node, preempting: false } => {
-                format!("what gets free on node `{node}` of cluster `{cluster}` is kept for it")
+            Self::Claimed { cluster, node, preempting, by } => {
+                claimed(cluster, node, *preempting, by.as_deref())
             }
             Self::Line { jobs, higher_queues, lower_queues } => {
                 line(*jobs, *higher_queues, *lower_queues)
@@ -137,11 +140,23 @@ impl Blocker {
     }
 }
 
-fn gang_room(gang: &str, cardinality: u64, uniform: Option<&str>) -> String {
+fn claimed(cluster: &str, node: &str, is_preempting: bool, by: Option<&str>) -> String {
+    if is_preempting {
+        return format!(
+            "jobs on node `{node}` of cluster `{cluster}` were told to stop to make room for it"
+        );
+    }
+    let by = by.map(|by| format!(", which is enough by {by} at the latest")).unwrap_or_default();
+    format!("what gets free on node `{node}` of cluster `{cluster}` is kept for it{by}")
+}
+
+fn gang_room(gang: &str, cardinality: u64, uniform: Option<&str>, room: Option<u64>) -> String {
     let uniform = uniform.map(|label| format!(" and one value of {label}")).unwrap_or_default();
+    let room = room.map(|room| format!("; where there is the most, it is for {room}"));
     format!(
         "its gang `{gang}` needs room for all {cardinality} members at once, on one \
-         cluster{uniform}"
+         cluster{uniform}{}",
+        room.unwrap_or_default()
     )
 }
 

@@ -12,6 +12,7 @@ use muster_core::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::absent::Absent;
 use super::super::round::{Claimed, Kept, Round, Terms};
 use super::super::taken_out::Rule;
 use super::*;
@@ -63,6 +64,10 @@ struct Case {
     licences: Option<i64>,
     /// Whether the rate of the pool is used up.
     is_pool_over: bool,
+    /// Cpus that a queue wants that is away, if one is.
+    absent: Option<i64>,
+    /// The jobs that are told to be wanted, where these are not those that wait.
+    wanted: Option<Vec<Jobs>>,
 }
 
 /// One job of a case: of which jobs, and which of them.
@@ -148,6 +153,20 @@ impl Case {
         [("cpu".to_owned(), self.holds[queue].to_string()), licence].into()
     }
 
+    fn demand(&self, queue: usize) -> BTreeMap<String, String> {
+        let mut demand = Resources::new();
+        let wanted = self.wanted.as_ref().unwrap_or(&self.jobs);
+        for jobs in wanted.iter().filter(|jobs| jobs.queue == queue) {
+            demand.add_times(&jobs.shape().request, jobs.count);
+        }
+        muster_api::convert::quantities(&demand)
+    }
+
+    fn absent(&self) -> Absent {
+        let wants = |cpu: i64| (Name::from("away"), resources((cpu, 0)));
+        self.absent.map(wants).into_iter().collect()
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new("default");
         for cluster in 0..2 {
@@ -173,7 +192,7 @@ impl Case {
                 pool: "default".into(),
                 heads: self.heads(number),
                 waiting: 1,
-                demand: BTreeMap::new(),
+                demand: self.demand(number),
                 held: 1,
                 holds: self.held(number),
             }],
@@ -208,6 +227,7 @@ impl Case {
             };
             control = control.with_queue(name, queue).unwrap();
         }
+        control = control.with_queue("away", Queue::default()).unwrap();
         let rate = self.is_pool_over.then(|| Rate::new(1.0, 1).unwrap());
         let amount = |count: i64| (LICENCE.to_owned(), Quantity::from_units(count));
         let floating = self.licences.map(amount).into_iter().collect();
@@ -243,6 +263,7 @@ impl Case {
             rates: &rates,
             overdue: Timestamp(0),
             kept: &kept,
+            absent: &self.absent(),
             now: Timestamp(0),
         };
         let round = Round::new(&table, &control, &clusters, &terms);
@@ -261,8 +282,14 @@ impl Case {
     fn explain(&self, job: Job) -> PoolWhy {
         let (table, control) = (self.table(), self.control());
         let (claims, paces) = (Claims::new(), Paces::new(Duration::ZERO));
-        let usage = Usage::default();
-        let past = Past { claims: &claims, paces: &paces, usage: &usage, usage_weight: 1_000 };
+        let (usage, absent) = (Usage::default(), self.absent());
+        let past = Past {
+            claims: &claims,
+            paces: &paces,
+            usage: &usage,
+            usage_weight: 1_000,
+            absent: &absent,
+        };
         let rates = (self.rates(), self.is_pool_over.then_some(0));
         let known = Known::new(&table, &control, past, rates, Duration::from_secs(60));
         let mine = &self.jobs[job.jobs];
@@ -274,12 +301,13 @@ impl Case {
         let shape = ShapeText(Arc::new(mine.shape()));
         let place = LinePlace { ahead, ..LinePlace::default() };
         let asked = GetWhy { queue: QUEUES[mine.queue].to_owned(), shape, place };
-        known.explain(&asked, String::new())
+        known.explain(&asked, Timestamp(0))
     }
 
-    /// Without whoever goes before the job: it is alone.
+    /// Without whoever goes before the job: it is alone. Shares stay what they are.
     fn alone(&self, job: Job) -> Self {
         let mut case = self.clone();
+        case.wanted = Some(self.jobs.clone());
         for (place, jobs) in case.jobs.iter_mut().enumerate() {
             jobs.count = if place == job.jobs { 1 } else { 0 };
         }
@@ -399,13 +427,14 @@ fn jobs() -> impl Strategy<Value = Jobs> {
 fn case() -> impl Strategy<Value = (Case, Job)> {
     let rare = || [prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.1)];
     let limit = || prop::option::weighted(0.3, (prop::option::of(0..2usize), 0..10i64));
-    let of_pool = (3..7i64, prop::bool::weighted(0.1));
+    let absent = prop::option::weighted(0.2, 1..30i64);
+    let of_pool = (3..7i64, prop::bool::weighted(0.1), absent);
     let clusters = ([prop::bool::weighted(0.1); 2], of_pool);
     let set = (rare(), [limit(), limit(), limit()], rare(), clusters);
     let job = (any::<prop::sample::Index>(), any::<prop::sample::Index>());
     (vec(node(), 0..5), vec(jobs(), 1..7), [0..6i64, 0..6, 0..6], set, job).prop_map(
         |(nodes, jobs, holds, (cordoned, limits, is_over, clusters), (which, nth))| {
-            let (cordoned_clusters, (licences, is_pool_over)) = clusters;
+            let (cordoned_clusters, (licences, is_pool_over, absent)) = clusters;
             let licences = Some(licences);
             let which = which.index(jobs.len());
             let nth = nth.index(usize::try_from(jobs[which].count).unwrap()) as u64;
@@ -419,6 +448,8 @@ fn case() -> impl Strategy<Value = (Case, Job)> {
                 cordoned_clusters,
                 licences,
                 is_pool_over,
+                absent,
+                wanted: None,
             };
             (case, Job { jobs: which, nth })
         },
@@ -448,6 +479,17 @@ proptest! {
         }
         let alone = case.alone(job);
         let sole = Job { nth: 0, ..job };
+        if case.absent.is_some() {
+            // Whatever else is put right changes the shares, too.
+            let is_certain = |blocker: &Blocker| *blocker != Blocker::NextRound;
+            let certain = alone.explain(sole).blockers.into_iter().filter(is_certain);
+            if certain.collect::<Vec<_>>() == [Blocker::SharesKept { queues: 1 }] {
+                prop_assert!(!alone.is_placed(sole));
+                let back = Case { absent: None, ..alone };
+                prop_assert!(back.is_placed(sole));
+            }
+            return Ok(());
+        }
         let removed = certain.iter().fold(alone.clone(), |case, b| case.without(b, sole));
         prop_assert!(removed.is_placed(sole), "without all of {:?}", why.blockers);
         for (place, blocker) in certain.iter().enumerate() {
@@ -479,26 +521,43 @@ fn a_job_is_told_that_room_is_made_for_it_only_where_its_place_is_known() {
         cordoned_clusters: [false; 2],
         licences: None,
         is_pool_over: false,
+        absent: None,
+        wanted: None,
     };
     let (table, control) = (case.table(), case.control());
-    let claimed =
-        Claimed { first: 1, count: 2, cluster: "c".into(), node: "n".into(), is_preempting: true };
-    let claims = Claims::from([("a".into(), vec![claimed])]);
+    let (cluster, node) = (Name::from("c"), Name::from("n"));
+    let claimed = Claimed { first: 1, count: 2, cluster, node, is_preempting: true, by: None };
+    let sure = Claimed { by: Some(Timestamp(95_000)), is_preempting: false, ..claimed.clone() };
+    let sure = Claimed { first: 3, count: 1, ..sure };
+    let claims = Claims::from([("a".into(), vec![claimed, sure])]);
     let paces = Paces::new(Duration::ZERO);
-    let usage = Usage::default();
-    let past = Past { claims: &claims, paces: &paces, usage: &usage, usage_weight: 1_000 };
+    let (usage, absent) = (Usage::default(), Absent::new());
+    let past = Past {
+        claims: &claims,
+        paces: &paces,
+        usage: &usage,
+        usage_weight: 1_000,
+        absent: &absent,
+    };
     let rates = (BTreeMap::new(), None);
     let known = Known::new(&table, &control, past, rates, Duration::from_secs(9));
-    let is_told = |ahead: u64, ahead_max: Option<u64>| {
+    let told = |ahead: u64, ahead_max: Option<u64>| {
         let place = LinePlace { ahead, ahead_max, ..LinePlace::default() };
         let shape = ShapeText(Arc::new(case.jobs[0].shape()));
-        let why = known.explain(&GetWhy { queue: "a".into(), shape, place }, String::new());
-        let claimed = Blocker::Claimed { cluster: "c".into(), node: "n".into(), preempting: true };
-        why.blockers.contains(&claimed)
+        let why = known.explain(&GetWhy { queue: "a".into(), shape, place }, Timestamp(5_000));
+        let of = |blocker: &Blocker| match blocker {
+            Blocker::Claimed { preempting, by, .. } => Some((*preempting, by.clone())),
+            _ => None,
+        };
+        (why.blockers.iter().find_map(of), why.estimate.seconds)
     };
-    let told = [0, 1, 2, 3].map(|ahead| is_told(ahead, None));
-    assert_eq!(told, [false, true, true, false]);
-    assert!(!is_told(1, Some(4)));
+    let made = (Some((true, None)), None);
+    let sure = (Some((false, Some("1970-01-01T00:01:35.000Z".to_owned()))), None);
+    let of_each = [0, 1, 2, 3, 4].map(|ahead| told(ahead, None));
+    assert_eq!(of_each, [(None, None), made.clone(), made, sure, (None, None)]);
+    assert_eq!(told(1, Some(4)), (None, None));
+    let when = claims["a"].iter().map(|claimed| when_sure(claimed, Timestamp(5_000)));
+    assert_eq!(when.map(|when| when?.seconds).collect::<Vec<_>>(), [None, Some(90)]);
 }
 
 #[test]

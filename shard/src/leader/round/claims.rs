@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_core::Name;
 use muster_core::solve::{ClaimedFrom, Plan};
+use muster_core::time::Timestamp;
 
 use super::Round;
 
@@ -18,6 +20,8 @@ pub(in crate::leader) struct Claimed {
     pub(in crate::leader) node: Name,
     /// Whether jobs were told to stop for them; otherwise what ends there is waited for.
     pub(in crate::leader) is_preempting: bool,
+    /// When the room is sure to be there, if that is known.
+    pub(in crate::leader) by: Option<Timestamp>,
 }
 
 /// Claims by queue.
@@ -25,7 +29,7 @@ pub(in crate::leader) type Claims = BTreeMap<Name, Vec<Claimed>>;
 
 impl Round {
     /// For which jobs room is being made.
-    pub(in crate::leader) fn claims(&self, plan: &Plan) -> Claims {
+    pub(in crate::leader) fn claims(&self, plan: &Plan, now: Timestamp) -> Claims {
         let mut claims = Claims::new();
         if plan.claims.is_empty() {
             return claims;
@@ -56,6 +60,7 @@ impl Round {
                 cluster: Arc::clone(cluster),
                 node: Arc::clone(node),
                 is_preempting,
+                by: claim.within.map(|within| now.plus(Duration::from_secs(within))),
             });
         }
         claims
@@ -69,6 +74,7 @@ mod tests {
     use muster_core::solve::{ClassIn, NodeIn, Problem, QueueIn, RunIn, ShapeIn};
 
     use super::*;
+    use crate::leader::keyed::Keyed;
 
     /// Two nodes, of which so much is free and will be, and runs of jobs of one cpu.
     fn claims(nodes: [(i64, i64); 2], runs: &[u64]) -> Vec<(u64, u64, String)> {
@@ -102,11 +108,10 @@ mod tests {
             queues: vec!["a".into()],
             shards: vec![0],
             nodes: ["m", "n"].map(|node| ("c".into(), node.into())).into(),
-            keys: vec![shape.key()],
-            shapes: vec![shape],
+            shapes: vec![Keyed::new(shape)],
             priorities: vec![(0..).take(runs.len()).collect()],
         };
-        let mut claims = round.claims(&round.solve());
+        let mut claims = round.claims(&round.solve(), Timestamp(0));
         let claims = claims.remove("a").unwrap_or_default();
         assert!(claims.iter().all(|claim| claim.is_preempting && &*claim.cluster == "c"));
         claims.iter().map(|c| (c.first, c.count, c.node.to_string())).collect()

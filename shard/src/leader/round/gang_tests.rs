@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_api::shape::ShapeText;
-use muster_core::shape::Gang;
+use muster_core::shape::{Gang, Shape};
 use muster_core::time::Timestamp;
 
 use super::kept::KeptRoom;
@@ -223,7 +223,7 @@ fn a_gang_makes_room_as_a_whole_wherever_it_runs() {
         cluster: "c".into(),
         node: node.into(),
         queue: "a".into(),
-        shape: shape(4, Some(("g", None))).0,
+        shape: Keyed::new(shape(4, Some(("g", None))).0),
         count: 2,
         age: 60,
     };
@@ -307,7 +307,7 @@ fn what_is_sure_to_end_in_time_goes_where_room_is_kept_for_a_job_or_gang() {
                 cluster: "c".into(),
                 node: "n".into(),
                 queue: "a".into(),
-                shape: lasting(6, seconds).0,
+                shape: Keyed::new(lasting(6, seconds).0),
                 count: 1,
                 age: 100,
             };

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_core::Name;
-use muster_core::shape::{Gang, Shape};
+use muster_core::shape::Gang;
 use muster_core::solve::{GangIn, Pick, Plan, Problem};
 
+use super::super::keyed::Keyed;
 use super::nodes::Group;
 
 /// The gangs that shapes name, and the labels that these name.
@@ -17,7 +18,7 @@ pub(super) struct Gangs<'a> {
 }
 
 impl<'a> Gangs<'a> {
-    pub(super) fn of(shapes: &'a [Arc<Shape>]) -> Self {
+    pub(super) fn of(shapes: &'a [Arc<Keyed>]) -> Self {
         let gangs: BTreeSet<&Gang> =
             shapes.iter().filter_map(|shape| shape.gang.as_ref()).collect();
         let labels: BTreeSet<&Name> =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_api::shape::ShapeText;
 use muster_core::control::{Cordon, Place, Queue};
-use muster_core::shape::{Affinity, Requirement, Term};
+use muster_core::shape::{Affinity, Requirement, Shape, Term};
 use muster_core::time::Timestamp;
 
 use super::testing::terms;

@@ -65,7 +65,7 @@ impl Round {
         let mut told = Vec::new();
         for (queue, (name, input)) in (0..).zip(self.queues.iter().zip(&self.problem.queues)) {
             for (run, of) in (0..).zip(&input.runs).filter(|(_, run)| run.is_overdue) {
-                let key = (Arc::clone(name), self.keys[of.shape as usize]);
+                let key = (Arc::clone(name), self.shapes[of.shape as usize].key());
                 for room in kept.get(&key).into_iter().flatten() {
                     // Where nobody knows when the room is there, the nearest node is as good.
                     let Some(by) = room.by else { continue };
@@ -86,7 +86,7 @@ impl Round {
             let queue = claim.queue as usize;
             let shape = self.problem.queues[queue].runs[claim.run as usize].shape;
             let (cluster, node) = &self.nodes[claim.node as usize];
-            let key = (Arc::clone(&self.queues[queue]), self.keys[shape as usize]);
+            let key = (Arc::clone(&self.queues[queue]), self.shapes[shape as usize].key());
             kept.entry(key).or_default().push(KeptRoom {
                 cluster: Arc::clone(cluster),
                 node: Arc::clone(node),

@@ -10,7 +10,7 @@ use muster_core::command::{
 use muster_core::id::{CommandId, JobRef, Position, ShardId};
 use muster_core::job::Exit;
 use muster_core::record::Payload;
-use muster_core::shape::Gang;
+use muster_core::shape::{Gang, Shape};
 use muster_core::shard::{Context, Shard};
 use muster_core::time::Timestamp;
 use proptest::collection::vec;
@@ -214,7 +214,7 @@ impl World {
             cluster: row.cluster,
             node: row.node,
             queue: row.queue,
-            shape: row.shape,
+            shape: Keyed::new(row.shape),
             count: row.count,
             age: 0,
         };

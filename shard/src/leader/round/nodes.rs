@@ -9,6 +9,7 @@ use muster_core::resources::Resources;
 use muster_core::shape::{Affinity, Shape, Taint};
 use muster_core::solve::NodeIn;
 
+use super::super::keyed::Keyed;
 use super::super::table::{NodeState, Table};
 use super::Numbers;
 
@@ -49,7 +50,7 @@ impl Nodes {
         numbers: &Numbers,
     ) -> Self {
         let mut nodes = Self::default();
-        let mut known: BTreeMap<Group, u32> = BTreeMap::new();
+        let mut known = Known::default();
         let spoken_of = spoken_of(&numbers.shapes);
         let affinities = numbers.shapes.iter().filter_map(|shape| shape.affinity.as_ref());
         let named: BTreeSet<&Name> = affinities.flat_map(Affinity::names).collect();
@@ -64,30 +65,50 @@ impl Nodes {
                     && !table.is_taken_out(cluster, name)
             };
             for (name, node) in state.nodes.iter().filter(|(name, node)| open(name, node)) {
-                let key = Group {
+                let group = known.number(Group {
                     labels: of_interest(&node.labels, &spoken_of),
                     taints: node.taints.clone(),
                     name: named.get(name).map(|name| Name::clone(name)),
-                    avoided: Some((Name::clone(cluster), Name::clone(name)))
+                    avoided: (!avoided.is_empty())
+                        .then(|| (Name::clone(cluster), Name::clone(name)))
                         .filter(|place| avoided.contains(place)),
-                };
-                let next = u32::try_from(nodes.groups.len()).expect("fewer than 2^32 groups");
-                let group = *known.entry(key.clone()).or_insert(next);
-                if group == next {
-                    nodes.groups.push(key);
-                }
+                });
                 let stopping = state.stopping.get(name);
                 let input = node_input(node, untold.get(&**name), stopping, numbers);
                 nodes.inputs.push(NodeIn { group, cluster: number, ..input });
                 nodes.names.push((Arc::clone(cluster), Arc::clone(name)));
             }
         }
+        nodes.groups = known.groups;
         nodes
     }
 }
 
+/// Groups by number.
+#[derive(Default)]
+struct Known {
+    groups: Vec<Group>,
+    numbers: BTreeMap<Group, u32>,
+    /// That of the last node: the next is of the same, more often than not.
+    last: u32,
+}
+
+impl Known {
+    fn number(&mut self, group: Group) -> u32 {
+        if self.groups.get(self.last as usize) == Some(&group) {
+            return self.last;
+        }
+        let next = u32::try_from(self.groups.len()).expect("fewer than 2^32 groups");
+        self.last = *self.numbers.entry(group.clone()).or_insert(next);
+        if self.last == next {
+            self.groups.push(group);
+        }
+        self.last
+    }
+}
+
 /// The labels that shapes speak of.
-fn spoken_of(shapes: &[Arc<Shape>]) -> BTreeSet<&Name> {
+fn spoken_of(shapes: &[Arc<Keyed>]) -> BTreeSet<&Name> {
     let mut labels = BTreeSet::new();
     for shape in shapes {
         labels.extend(shape.node_selector.keys());
@@ -110,8 +131,8 @@ fn node_input(
     stopping: Option<&Resources>,
     numbers: &Numbers,
 ) -> NodeIn {
-    let capacity = numbers.amounts(&node.allocatable);
-    let mut free = numbers.amounts(&node.free);
+    let capacity = numbers.places.of(&node.amounts.allocatable);
+    let mut free = numbers.places.of(&node.amounts.free);
     for (free, taken) in free.iter_mut().zip(untold.map_or(vec![], |u| numbers.amounts(u))) {
         *free = free.saturating_sub(taken);
     }

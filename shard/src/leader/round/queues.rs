@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use muster_core::Name;
 use muster_core::control::Control;
-use muster_core::shape::Shape;
 use muster_core::solve::{QueueIn, RunIn};
 use muster_core::time::Timestamp;
 
 use super::super::away;
+use super::super::keyed::Keyed;
 use super::super::order::ordered;
 use super::super::table::{QueueState, Table};
 use super::Numbers;
@@ -27,7 +27,7 @@ impl Queues {
     pub(super) fn of(
         table: &Table,
         control: &Control,
-        (overdue, keeps): (Timestamp, impl Fn(&Name, &Shape) -> bool),
+        (overdue, keeps): (Timestamp, impl Fn(&Name, &Keyed) -> bool),
         numbers: &mut Numbers,
     ) -> Self {
         let mut queues = Self::default();

@@ -124,6 +124,7 @@ mod tests {
     use muster_core::solve::{ClassIn, NodeIn, Problem, QueueIn, RunIn, ShapeIn};
 
     use super::*;
+    use crate::leader::keyed::Keyed;
 
     /// One node of so many cpus, and queues with so many jobs of one cpu.
     fn round(cpus: i64, jobs: &[(&str, u64)]) -> Round {
@@ -151,8 +152,7 @@ mod tests {
             queues: jobs.iter().map(|(name, _)| Name::from(*name)).collect(),
             shards: vec![0; jobs.len()],
             nodes: vec![("c".into(), "n".into())],
-            keys: vec![shape.key()],
-            shapes: vec![shape],
+            shapes: vec![Keyed::new(shape)],
             priorities: vec![vec![0]; jobs.len()],
         }
     }

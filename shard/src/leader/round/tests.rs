@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_api::shape::ShapeText;
 use muster_core::control::{PoolSettings, PriorityClass};
 use muster_core::id::{JobId, JobRef};
+use muster_core::shape::Shape;
 use muster_core::time::Timestamp;
 
 use super::testing::terms;
@@ -212,13 +213,14 @@ fn jobs_of_another_pool_get_what_nobody_at_home_can_use_and_are_the_first_to_go(
         cluster: "c".into(),
         node: "n".into(),
         queue: "b@borrower".into(),
-        shape: Arc::clone(&borrowing),
+        shape: Keyed::new(Arc::clone(&borrowing)),
         count: 2,
         age,
     };
     let mut full = table(true, "4", 1);
     let nodes = &mut full.clusters.get_mut("c").unwrap().nodes;
-    nodes.get_mut("n").unwrap().free = Resources::new();
+    let node = nodes.get_mut("n").unwrap();
+    (node.free, node.amounts.free) = Default::default();
     let limits = Limits { picks_max: 9, preemptions_max: 9, protected: 1_000, ..Limits::default() };
     let round = Round::to_preempt(&full, &control, &[row(70), row(7)], limits).unwrap();
     let victims: Vec<_> = round.victims(&round.solve()).into_values().flatten().collect();
@@ -285,7 +287,8 @@ fn full(waiting: &str, count: u64) -> (Table, Control) {
     let mut table = Table::new("default");
     with_node(&mut table, "4");
     with_jobs(&mut table, &[("a", "filler", 9), ("b", waiting, count)]);
-    node(&mut table, "c").free = of_jobs(0);
+    let full = node(&mut table, "c");
+    (full.free, full.amounts.free) = Default::default();
     let holder = table.queues.get_mut("a").unwrap();
     (holder.held, holder.holds, holder.demand) = (4, of_jobs(4), of_jobs(9));
     table.queues.get_mut("b").unwrap().demand = of_jobs(i64::try_from(count).unwrap());
@@ -304,7 +307,7 @@ fn victims(table: &Table, control: &Control, protected: u64) -> Vec<(String, u32
         cluster: "c".into(),
         node: "n".into(),
         queue: "a".into(),
-        shape: shape("filler"),
+        shape: Keyed::new(shape("filler")),
         count: 4,
         age: 60,
     };
@@ -381,4 +384,21 @@ fn nobody_has_to_go_for_a_job_that_fits_where_nobody_asks_at_the_moment() {
     };
     table.clusters.get_mut("d").unwrap().pending.lease(vec![lease(0)]);
     assert_eq!(count(&victims(&table, &control, 1_000)), 1);
+}
+
+#[test]
+fn queues_that_are_away_find_their_shares_when_they_come_back() {
+    let mut table = Table::new("default");
+    with_node(&mut table, "12");
+    with_jobs(&mut table, &[("a", "default", 20), ("b", "default", 20)]);
+    table.queues.values_mut().for_each(|queue| queue.demand = of_jobs(20));
+    let control = control(&["a", "b", "gone"], &[]);
+    let placed = |absent: &Absent| {
+        let terms = Terms { absent, ..terms(1_000) };
+        let round = Round::new(&table, &control, &[("c".into(), 100)].into(), &terms).unwrap();
+        round.placed_jobs(&round.solve()).into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(placed(&Absent::new()), [6, 6]);
+    assert_eq!(placed(&[("gone".into(), of_jobs(20))].into()), [4, 4]);
+    assert_eq!(placed(&[("gone".into(), of_jobs(2))].into()), [5, 5]);
 }

@@ -1,0 +1,40 @@
+//! What a leader before told, and what queues are charged of it.
+
+use std::collections::BTreeMap;
+
+use muster_api::bus;
+
+use super::absent::Published;
+use super::round::Round;
+use super::usage::Usage;
+use super::{Error, Leader};
+
+impl Leader<'_> {
+    /// Takes over what a leader before published.
+    pub(super) async fn remember(&mut self) -> Result<(), Error> {
+        let entries = self.pools.entries().await?;
+        let values: BTreeMap<&str, &[u8]> =
+            entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect();
+        let key = &*self.table.pool;
+        let Some(value) = values.get(key) else { return Ok(()) };
+        match bus::pool_from_parts(key, value, |key| values.get(key).copied()) {
+            Ok(Some(pool)) => {
+                self.table.published = Published::new(&pool, self.began);
+                if !self.deps.config.usage_half_life.0.is_zero() {
+                    self.usage = Usage::published(&pool);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the pool's figures cannot be read"),
+        }
+        Ok(())
+    }
+
+    /// Charges queues for the past.
+    pub(super) fn charge(&self, round: &mut Round) {
+        if !self.deps.config.usage_half_life.0.is_zero() {
+            let weight = self.deps.config.usage_weight_thousandths();
+            round.charge(|queue| self.usage.of(queue, weight));
+        }
+    }
+}
