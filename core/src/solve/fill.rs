@@ -90,6 +90,8 @@ pub(super) struct Round<'a> {
     kept: KeptRoom,
     gangs: gangs::Known,
     waiting: BinaryHeap<Reverse<Turn>>,
+    /// `[queue]`: what was refused.
+    unplaced: Vec<Vec<Unplaced>>,
     plan: Plan,
 }
 
@@ -124,6 +126,7 @@ impl<'a> Round<'a> {
             kept: KeptRoom::default(),
             gangs: gangs::Known::new(),
             waiting: BinaryHeap::new(),
+            unplaced: vec![Vec::new(); problem.queues.len()],
             plan: Plan::default(),
         };
         for (queue, input) in (0..).zip(&problem.queues) {
@@ -327,14 +330,19 @@ impl<'a> Round<'a> {
                 self.start_run(turn.queue, number + 1);
             }
         }
-        let place = |rest: &Unplaced| (rest.queue, rest.run, rest.reason);
-        // What a queue was refused is in order for the most part: a stable sort makes use of that.
-        self.plan.unplaced.sort_by_key(place);
+        let all = self.unplaced.iter().map(Vec::len).sum();
+        self.plan.unplaced.reserve_exact(all);
+        for mut of_queue in std::mem::take(&mut self.unplaced) {
+            // It is in order for the most part, which a stable sort makes use of.
+            of_queue.sort_by_key(|rest| (rest.run, rest.reason));
+            self.plan.unplaced.append(&mut of_queue);
+        }
     }
 
     fn refuse(&mut self, queue: u32, run: usize, count: u64, reason: Reason) {
         if count > 0 {
-            self.plan.unplaced.push(Unplaced { queue, run: run as u32, count, reason });
+            let rest = Unplaced { queue, run: run as u32, count, reason };
+            self.unplaced[queue as usize].push(rest);
         }
     }
 }

@@ -11,18 +11,31 @@ use super::zones::Zones;
 /// The zone of nodes that are never found.
 pub(super) const NO_ZONE: u32 = u32::MAX;
 
+/// For each search in vain, so many blocks may be looked at to know better the next time.
+const LOOKS: usize = 8;
+
 /// What is known of the search for nodes for a shape. There may be a million of them.
 pub(super) struct Wanted {
     /// The resource of which the best node has the least free.
     resource: u32,
-    /// In which of `orders_together` to look.
-    orders: u32,
+    /// In which orders to look: a number of `together`.
+    together: u32,
     /// Where the last search ended. While that node holds another job, the best node of all does
     /// not stand behind it.
     last: Option<u32>,
     /// Where the last search from the other end ended: what is found next does not stand behind it.
     /// Apart, since few shapes are looked for from there.
     widest: Option<Box<Rank>>,
+}
+
+/// Orders that shapes look through, one of each zone that admits them.
+#[derive(Default)]
+struct Together {
+    orders: Vec<u32>,
+    /// By resource: no node in them has more free than this.
+    most: Vec<i64>,
+    /// Searches in vain since that was worked out.
+    in_vain: usize,
 }
 
 /// The free amounts of all nodes, and their orders.
@@ -34,8 +47,8 @@ pub(super) struct Nodes {
     orders: Vec<Order>,
     /// `[zone]`: its orders.
     orders_of: Vec<Vec<u32>>,
-    /// What shapes look through: one order of each zone that admits them. First none at all.
-    orders_together: Vec<Vec<u32>>,
+    /// What shapes look through. First no order at all.
+    together: Vec<Together>,
     /// What the node of the last step had free before it.
     before: Vec<i64>,
     /// By resource: a node holds a job of what is looked for if it has no less free than this.
@@ -44,10 +57,22 @@ pub(super) struct Nodes {
     pub(super) looked_at: u64,
 }
 
+impl Together {
+    /// Works out what nodes have free at most.
+    fn look(&mut self, orders: &[Order], resources: usize) {
+        self.in_vain = 0;
+        self.most.clear();
+        self.most.resize(resources, i64::MIN);
+        for order in &self.orders {
+            orders[*order as usize].raise_to_most(&mut self.most);
+        }
+    }
+}
+
 impl Wanted {
     /// A search for nodes, those that have the least of `resource` free before others.
     pub(super) fn new(resource: usize) -> Wanted {
-        Wanted { resource: resource as u32, orders: 0, last: None, widest: None }
+        Wanted { resource: resource as u32, together: 0, last: None, widest: None }
     }
 
     /// The resource of which the best node has the least free.
@@ -83,7 +108,7 @@ impl Nodes {
             zone_of,
             orders: Vec::new(),
             orders_of: vec![Vec::new(); zones.count],
-            orders_together: vec![Vec::new()],
+            together: vec![Together::default()],
             before: Vec::new(),
             needed: Vec::new(),
             looked_at: 0,
@@ -95,16 +120,16 @@ impl Nodes {
                 let zones = zones.of_row(row).iter();
                 let orders = zones.map(|zone| this.order_for(*zone, wanted.resource()));
                 let orders = orders.collect();
-                this.orders_together.push(orders);
-                (this.orders_together.len() as u32 - 1, needed(request).collect())
+                this.together.push(Together { orders, ..Together::default() });
+                (this.together.len() as u32 - 1, needed(request).collect())
             });
             for (least, needed) in least.iter_mut().zip(needed(request)) {
                 *least = (*least).min(needed);
             }
-            wanted.orders = *place;
+            wanted.together = *place;
         }
         for (place, least) in alike.values() {
-            for order in &this.orders_together[*place as usize] {
+            for order in &this.together[*place as usize].orders {
                 this.orders[*order as usize].admit(least);
             }
         }
@@ -112,6 +137,9 @@ impl Nodes {
             for &order in orders {
                 this.orders[order as usize].fill(members, &this.free);
             }
+        }
+        for together in &mut this.together {
+            together.look(&this.orders, this.resources);
         }
         this
     }
@@ -131,16 +159,20 @@ impl Nodes {
     /// The node that holds one `request` and has the most free of the wanted resource; the highest
     /// ordinal of equals.
     pub(super) fn widest_fit(&mut self, wanted: &mut Wanted, request: &[i64]) -> Option<u32> {
-        self.need(request);
+        if !self.need(wanted, request) {
+            wanted.widest = None;
+            return None;
+        }
         let (mut widest, before) = (None, wanted.widest.as_deref().copied());
         let before = before.unwrap_or(Rank::AFTER_ALL);
-        for &order in &self.orders_together[wanted.orders as usize] {
+        for &order in &self.together[wanted.together as usize].orders {
             let order = &mut self.orders[order as usize];
             let places = (widest, before);
             let (found, looked_at) = order.last_that_holds(&self.free, &self.needed, places);
             self.looked_at += looked_at;
             widest = found.or(widest);
         }
+        self.found(wanted, widest);
         wanted.widest = widest.map(Box::new);
         widest.map(Rank::node)
     }
@@ -148,7 +180,10 @@ impl Nodes {
     /// The node that holds one `request` and has the least free of the wanted resource; the lowest
     /// ordinal of equals.
     pub(super) fn best_fit(&mut self, wanted: &mut Wanted, request: &[i64]) -> Option<u32> {
-        self.need(request);
+        if !self.need(wanted, request) {
+            wanted.last = None;
+            return None;
+        }
         let still_holds = |node: u32| {
             let free = row(&self.free, self.resources, node);
             holds(&self.needed, free).then(|| Rank::of(node, free, wanted.resource()))
@@ -167,7 +202,9 @@ impl Nodes {
         request: &[i64],
         after: Option<Rank>,
     ) -> Option<Rank> {
-        self.need(request);
+        if !self.need(wanted, request) {
+            return None;
+        }
         self.fit(wanted, (after, None))
     }
 
@@ -177,19 +214,36 @@ impl Nodes {
         wanted: &Wanted,
         (after, mut best): (Option<Rank>, Option<Rank>),
     ) -> Option<Rank> {
-        for &order in &self.orders_together[wanted.orders as usize] {
+        for &order in &self.together[wanted.together as usize].orders {
             let places = (after, best.unwrap_or(Rank::AFTER_ALL));
             let order = &mut self.orders[order as usize];
             let (found, looked_at) = order.first_that_holds(&self.free, &self.needed, places);
             self.looked_at += looked_at;
             best = found.or(best);
         }
+        self.found(wanted, best);
         best
     }
 
-    fn need(&mut self, request: &[i64]) {
+    /// Goes on to look for what holds a `request`; whether there may be any.
+    fn need(&mut self, wanted: &Wanted, request: &[i64]) -> bool {
         self.needed.clear();
         self.needed.extend(needed(request));
+        holds(&self.needed, &self.together[wanted.together as usize].most)
+    }
+
+    /// What was found where it was looked for.
+    fn found(&mut self, wanted: &Wanted, found: Option<Rank>) {
+        let together = &mut self.together[wanted.together as usize];
+        if found.is_none() {
+            together.in_vain += 1;
+            // What is free falls: now and then, what nodes have at most is worked out anew.
+            let orders = together.orders.iter();
+            let blocks = orders.map(|order| self.orders[*order as usize].blocks()).sum::<usize>();
+            if together.in_vain * LOOKS > blocks {
+                together.look(&self.orders, self.resources);
+            }
+        }
     }
 
     /// What a node has free.

@@ -89,6 +89,20 @@ impl Order {
         }
     }
 
+    /// How many blocks there are.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Raises `most` to what some node has free of each resource, at most.
+    pub(super) fn raise_to_most(&self, most: &mut [i64]) {
+        for index in 0..self.blocks.len() {
+            most.iter_mut()
+                .zip(self.most_of(index))
+                .for_each(|(most, of)| *most = (*of).max(*most));
+        }
+    }
+
     /// The first node behind `after` and before `end` that has what is `needed`, and how many
     /// nodes were looked at.
     pub(super) fn first_that_holds(
