@@ -6,7 +6,7 @@ use muster_core::Name;
 use muster_core::command::{self, Command, Outcome, Refusal, RunStatus, Verdict};
 use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobRef, Position};
-use muster_core::job::{Counts, Exit, JobState, StateSet};
+use muster_core::job::{Address, Counts, Exit, JobState, StateSet};
 use muster_core::record::{Change, Changed, Record, Run, Submitted};
 use muster_core::resources::Resources;
 use muster_core::shape::ShapeKey;
@@ -78,12 +78,17 @@ pub fn run(run: &Run) -> http::Run {
         node: run.node.to_string(),
         leased_at: time_text(run.leased_at),
         started_at: run.started_at.map(time_text),
+        addresses: run.addresses.iter().map(address).collect(),
         ended_at,
         exit_code: exit.code,
         signal: exit.signal,
         reason: exit.reason.map(|reason| reason.to_string()),
         message: exit.message.map(|message| message.to_string()),
     }
+}
+
+fn address(at: &Address) -> http::Address {
+    http::Address { port: at.port, address: at.address.to_string() }
 }
 
 /// A live job as it is shown.
@@ -218,6 +223,7 @@ fn bare_event(position: Position, job: JobRef, name: &str, at: Timestamp) -> htt
         attempt: None,
         cluster: None,
         node: None,
+        addresses: Vec::new(),
         priority: None,
         exit_code: None,
         signal: None,
@@ -255,7 +261,11 @@ fn changed_event(position: Position, changed: &Changed) -> http::Event {
             ..bare("leased")
         },
         Change::Pending { attempt } => http::Event { attempt: Some(*attempt), ..bare("pending") },
-        Change::Running { attempt } => http::Event { attempt: Some(*attempt), ..bare("running") },
+        Change::Running { attempt, addresses } => http::Event {
+            attempt: Some(*attempt),
+            addresses: addresses.iter().map(address).collect(),
+            ..bare("running")
+        },
         Change::Succeeded { attempt, exit } => ended("succeeded", *attempt, exit),
         Change::Failed { attempt, exit } => ended("failed", *attempt, exit),
         Change::Requeued { attempt, exit, .. } => ended("requeued", *attempt, exit),
@@ -350,8 +360,16 @@ pub fn report(request: bus::ReportRuns) -> Command {
             bus::RunStatus::Returned => RunStatus::Returned(exit),
             bus::RunStatus::Lost => RunStatus::Lost(exit),
         };
-        let at = Timestamp(report.at_ms);
-        command::Report { job: report.job, attempt: report.attempt, status, at }
+        let addresses = report.addresses.into_iter();
+        let addresses =
+            addresses.map(|at| Address { port: at.port, address: Name::from(at.address) });
+        command::Report {
+            job: report.job,
+            attempt: report.attempt,
+            status,
+            at: Timestamp(report.at_ms),
+            addresses: addresses.collect(),
+        }
     });
     Command::Report { cluster: request.cluster.into(), reports: reports.collect() }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 mod control;
 mod held_back;
+mod spec;
 mod why;
 
 pub use control::{
@@ -19,6 +19,7 @@ pub use why::{
 };
 
 pub use held_back::{HeldBack, HeldBackKind};
+pub use spec::JobSpec;
 
 /// An error: RFC 9457 problem details with a stable code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,78 +189,6 @@ pub struct Job {
     pub spec: Option<JobSpec>,
 }
 
-/// What was submitted, byte for byte.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct JobSpec {
-    /// The namespace.
-    pub namespace: String,
-    /// Labels.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "raw_option")]
-    pub labels: Option<Box<RawValue>>,
-    /// Annotations.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "raw_option")]
-    pub annotations: Option<Box<RawValue>>,
-    /// The pod spec.
-    #[serde(with = "raw")]
-    pub pod_spec: Box<RawValue>,
-}
-
-/// Raw JSON that is JSON in JSON and text in every other format.
-mod raw {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-    use serde_json::value::RawValue;
-
-    pub(super) fn serialize<S: Serializer>(
-        value: &RawValue,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            value.serialize(serializer)
-        } else {
-            serializer.serialize_str(value.get())
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Box<RawValue>, D::Error> {
-        if deserializer.is_human_readable() {
-            Box::<RawValue>::deserialize(deserializer)
-        } else {
-            let text = String::deserialize(deserializer)?;
-            RawValue::from_string(text).map_err(de::Error::custom)
-        }
-    }
-}
-
-/// The same for optional values.
-mod raw_option {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-    use serde_json::value::RawValue;
-
-    pub(super) fn serialize<S: Serializer>(
-        value: &Option<Box<RawValue>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => super::raw::serialize(value, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Box<RawValue>>, D::Error> {
-        if deserializer.is_human_readable() {
-            Option::<Box<RawValue>>::deserialize(deserializer)
-        } else {
-            let text = Option::<String>::deserialize(deserializer)?;
-            text.map(|text| RawValue::from_string(text).map_err(de::Error::custom)).transpose()
-        }
-    }
-}
-
 /// One attempt at a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -275,6 +204,9 @@ pub struct Run {
     /// When its containers began to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
+    /// Where its ports can be reached from outside of the cluster, or could be while it ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Address>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
@@ -290,6 +222,15 @@ pub struct Run {
     /// A sentence for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// Where a port of a run can be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The port of the container.
+    pub port: u32,
+    /// A host, or a host and a port.
+    pub address: String,
 }
 
 /// A page of jobs.
@@ -351,6 +292,9 @@ pub struct Event {
     /// The node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// Where ports of the run can be reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Address>,
     /// The priority, where it changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u32>,

@@ -145,6 +145,15 @@ const EXECUTOR: &[(&str, &str)] = &[
         "executor.kubernetes.lease_duration",
         "how long an executor that says nothing is waited for before another takes over",
     ),
+    ("executor.kubernetes.ingress_domain", "domain in which ingresses of jobs have their hosts"),
+    (
+        "executor.kubernetes.ingress_class",
+        "class of ingresses of jobs; the cluster's default one when empty",
+    ),
+    (
+        "executor.kubernetes.ingress_cert_suffix",
+        "what follows the namespace and a `-` in the name of the secret with the certificate of an ingress that names none",
+    ),
 ];
 
 /// Every setting, by section.

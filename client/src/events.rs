@@ -22,7 +22,7 @@ pub enum Follow {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
-    Event(Event),
+    Event(Box<Event>),
     Failed {
         error: Problem,
     },
@@ -116,7 +116,7 @@ impl EventStream {
         match line {
             Line::Event(event) => {
                 self.cursor = Some(event.cursor.clone());
-                Ok(Step::Event(Box::new(event)))
+                Ok(Step::Event(event))
             }
             Line::Place { cursor } => {
                 self.cursor = Some(cursor);

@@ -187,6 +187,8 @@ pub struct Report {
     pub status: RunStatus,
     /// When, by the cluster's clock.
     pub at: crate::time::Timestamp,
+    /// Where its ports can be reached, of one that runs and has services or ingresses.
+    pub addresses: Vec<crate::job::Address>,
 }
 
 /// What has become of a run.

@@ -173,6 +173,15 @@ impl IndexMut<JobState> for Counts {
     }
 }
 
+/// Where a port of a run can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The port of the container.
+    pub port: u32,
+    /// A host, or a host and a port.
+    pub address: crate::Name,
+}
+
 /// How a run ended, as the executor saw it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exit {

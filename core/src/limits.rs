@@ -56,6 +56,10 @@ pub const FLOATING_RESOURCES_MAX: usize = 16;
 pub const PRIORITY_CLASSES_MAX: usize = 100;
 /// Bytes of a priority class's name.
 pub const PRIORITY_CLASS_NAME_BYTES_MAX: usize = 253;
+/// Services of one job, and ingresses of one.
+pub const SERVICES_MAX: usize = 16;
+/// Ports of one service or ingress.
+pub const SERVICE_PORTS_MAX: usize = 64;
 /// Jobs that one job may depend on.
 pub const DEPENDENCIES_MAX: usize = 64;
 /// Rules of one retry policy.

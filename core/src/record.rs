@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::Name;
 use crate::command::Outcome;
 use crate::id::{CommandId, JobId, JobRef, Position};
-use crate::job::{Counts, Exit, JobState};
+use crate::job::{Address, Counts, Exit, JobState};
 use crate::shape::Shape;
 use crate::terms::Terms;
 use crate::time::Timestamp;
@@ -118,8 +118,27 @@ pub struct Payload {
     pub labels: Bytes,
     /// Annotations, as a JSON object; empty where none were given.
     pub annotations: Bytes,
+    /// Services and ingresses, as a JSON object; empty where none were given.
+    pub network: Bytes,
     /// The pod spec, as JSON.
     pub pod_spec: Bytes,
+}
+
+impl Payload {
+    /// Bytes of it, but for the namespace.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        [&self.labels, &self.annotations, &self.network, &self.pod_spec]
+            .into_iter()
+            .map(Bytes::len)
+            .sum()
+    }
+
+    /// Whether it holds nothing, but perhaps the namespace.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// A change of one job (or task, or array as a whole).
@@ -160,6 +179,8 @@ pub enum Change {
     Running {
         /// The attempt that reports.
         attempt: u32,
+        /// Where its ports can be reached, of a job with services or ingresses.
+        addresses: Vec<Address>,
     },
     /// On a cluster → succeeded.
     Succeeded {
@@ -233,6 +254,8 @@ pub struct Run {
     pub leased_at: Timestamp,
     /// When its containers began to run.
     pub started_at: Option<Timestamp>,
+    /// Where its ports can be reached, of a job with services or ingresses.
+    pub addresses: Vec<Address>,
     /// When it ended, and how.
     pub ended: Option<(Timestamp, Exit)>,
 }

@@ -458,7 +458,8 @@ pub fn is_final(status: RunStatus) -> bool {
 
 fn report_of(key: RunKey, status: RunStatus, now: Now) -> Report {
     let RunKey { job, attempt } = key;
-    Report { job, attempt, status, at_ms: now.wall.0, exit: Exit::default() }
+    let (exit, addresses) = (Exit::default(), Vec::new());
+    Report { job, attempt, status, at_ms: now.wall.0, exit, addresses }
 }
 
 fn outcome(key: RunKey, status: RunStatus, reason: &str, message: String, now: Now) -> Report {

@@ -96,7 +96,7 @@ impl World {
                 false => (RunStatus::Succeeded, exit(0, "Completed")),
             };
             inner.books.ended(&run.job, moment, !run.fails);
-            let event = Event { key, status, at: self.clock.now(), exit };
+            let event = Event { key, status, at: self.clock.now(), exit, addresses: Vec::new() };
             ended.push(Ended { event, events: run.events });
         }
         ended
@@ -141,7 +141,8 @@ impl ClusterBackend for Cluster {
 
     async fn start(&self, start: Start) {
         let key = start.key;
-        let event = |status, exit| Event { key, status, at: self.world.clock.now(), exit };
+        let at = self.world.clock.now();
+        let event = |status, exit| Event { key, status, at, exit, addresses: Vec::new() };
         let moment = floor(self.world.elapsed(), self.world.step);
         let event = {
             let mut inner = self.world.lock();
@@ -176,7 +177,8 @@ impl ClusterBackend for Cluster {
             let exit = Exit { code: None, signal: Some(15), ..exit(0, "Stopped") };
             let at: Timestamp = self.world.clock.now();
             // As above.
-            let _ = self.events.send(Event { key: run, status: RunStatus::Failed, at, exit }).await;
+            let (status, addresses) = (RunStatus::Failed, Vec::new());
+            let _ = self.events.send(Event { key: run, status, at, exit, addresses }).await;
         }
     }
 

@@ -32,7 +32,7 @@ pub use read::read;
 /// own.
 const FRAME_BYTES: usize = 8 * 1024;
 /// Bytes that a job takes besides its texts: numbers, offsets, keys, validity.
-const ROW_BYTES: usize = 48;
+const ROW_BYTES: usize = 56;
 
 /// Why bytes are not a batch of jobs.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,7 @@ struct Row<'a> {
     namespace: &'a str,
     labels: &'a [u8],
     annotations: &'a [u8],
+    network: &'a [u8],
     pod_spec: &'a [u8],
     shape: &'a str,
 }
@@ -99,6 +100,7 @@ pub struct Builder {
     namespace: StringDictionaryBuilder<Int32Type>,
     labels: BinaryBuilder,
     annotations: BinaryBuilder,
+    network: BinaryBuilder,
     pod_spec: BinaryBuilder,
     shape: StringDictionaryBuilder<Int32Type>,
 }
@@ -134,6 +136,7 @@ impl Builder {
             namespace: StringDictionaryBuilder::new(),
             labels: BinaryBuilder::new(),
             annotations: BinaryBuilder::new(),
+            network: BinaryBuilder::new(),
             pod_spec: BinaryBuilder::new(),
             shape: StringDictionaryBuilder::new(),
         }
@@ -151,6 +154,7 @@ impl Builder {
             namespace: &job.namespace,
             labels: job.labels.as_bytes(),
             annotations: job.annotations.as_bytes(),
+            network: job.network.as_bytes(),
             pod_spec: job.pod_spec.as_bytes(),
             shape: &job.shape.text,
         });
@@ -168,6 +172,7 @@ impl Builder {
             namespace: &job.payload.namespace,
             labels: &job.payload.labels,
             annotations: &job.payload.annotations,
+            network: &job.payload.network,
             pod_spec: &job.payload.pod_spec,
             shape: &job.shape.canonical(),
         });
@@ -213,6 +218,7 @@ impl Builder {
             Arc::new(self.namespace.finish()),
             Arc::new(self.labels.finish()),
             Arc::new(self.annotations.finish()),
+            Arc::new(self.network.finish()),
             Arc::new(self.pod_spec.finish()),
             Arc::new(self.shape.finish()),
         ];
@@ -234,6 +240,7 @@ impl Builder {
             + row.namespace.len()
             + row.labels.len()
             + row.annotations.len()
+            + row.network.len()
             + row.pod_spec.len()
             + row.shape.len();
         self.line.append_value(row.line);
@@ -245,6 +252,7 @@ impl Builder {
         self.namespace.append_value(row.namespace);
         self.labels.append_option(Some(row.labels).filter(|labels| !labels.is_empty()));
         self.annotations.append_option(Some(row.annotations).filter(|text| !text.is_empty()));
+        self.network.append_option(Some(row.network).filter(|text| !text.is_empty()));
         self.pod_spec.append_value(row.pod_spec);
         self.shape.append_value(row.shape);
     }
@@ -257,6 +265,7 @@ fn job_bytes(job: &Job<'_>) -> usize {
         + job.namespace.len()
         + job.labels.len()
         + job.annotations.len()
+        + job.network.len()
         + job.pod_spec.len()
         + job.shape.text.len()
 }
@@ -274,6 +283,7 @@ fn schema() -> SchemaRef {
         Field::new("namespace", dictionary(), false),
         Field::new("labels", DataType::Binary, true),
         Field::new("annotations", DataType::Binary, true),
+        Field::new("network", DataType::Binary, true),
         Field::new("pod_spec", DataType::Binary, false),
         Field::new("shape", dictionary(), false),
     ]))

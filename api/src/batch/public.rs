@@ -8,6 +8,7 @@
 //! | `count` | int32, int64, uint32 or uint64 | an array of so many tasks |
 //! | `namespace` | utf8 | `default` if null |
 //! | `labels`, `annotations` | utf8 or binary | a JSON object |
+//! | `services`, `ingress` | utf8 or binary | a JSON list |
 //!
 //! The large variants and utf8 as a dictionary with int32 keys will do, compressed buffers will
 //! not.
@@ -34,7 +35,7 @@ pub use write::{Row, Writer};
 /// Bytes of one message of the stream.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 12] = [
     "client_id",
     "priority",
     "count",
@@ -44,6 +45,8 @@ const COLUMNS: [&str; 10] = [
     "namespace",
     "labels",
     "annotations",
+    "services",
+    "ingress",
     "pod_spec",
 ];
 
@@ -65,6 +68,8 @@ pub struct Jobs {
     namespace: Option<Texts>,
     labels: Option<Texts>,
     annotations: Option<Texts>,
+    services: Option<Texts>,
+    ingress: Option<Texts>,
     pod_spec: Texts,
 }
 
@@ -169,6 +174,8 @@ impl Jobs {
             namespace: filled(text(&self.namespace, "namespace")?),
             labels: text(&self.labels, "labels")?.filter(|text| !text.is_empty()),
             annotations: text(&self.annotations, "annotations")?.filter(|text| !text.is_empty()),
+            services: list(text(&self.services, "services")?, "services")?,
+            ingress: list(text(&self.ingress, "ingress")?, "ingress")?,
             required_node_labels: None,
             pod_spec: self.pod_spec.get(row, "pod_spec")?.unwrap_or("null"),
         };
@@ -200,6 +207,8 @@ impl Jobs {
             namespace: texts("namespace")?,
             labels: texts("labels")?,
             annotations: texts("annotations")?,
+            services: texts("services")?,
+            ingress: texts("ingress")?,
             pod_spec: texts("pod_spec")?.ok_or_else(|| Error::column("pod_spec", "is missing"))?,
         })
     }

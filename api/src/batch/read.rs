@@ -57,6 +57,7 @@ struct Columns<'a> {
     namespace: Shared<'a, Name>,
     labels: &'a BinaryArray,
     annotations: &'a BinaryArray,
+    network: &'a BinaryArray,
     pod_spec: &'a BinaryArray,
     shape: Shared<'a, Arc<Shape>>,
 }
@@ -107,6 +108,7 @@ impl<'a> Columns<'a> {
             namespace: Shared::of(batch, "namespace", namespace)?,
             labels: find(batch, "labels")?.as_binary(),
             annotations: find(batch, "annotations")?.as_binary(),
+            network: find(batch, "network")?.as_binary(),
             pod_spec: find(batch, "pod_spec")?.as_binary(),
             shape: Shared::of(batch, "shape", shape)?,
         })
@@ -127,9 +129,10 @@ impl<'a> Columns<'a> {
             namespace: self.namespace.get(row).clone(),
             labels: bytes(message, self.labels, row),
             annotations: bytes(message, self.annotations, row),
+            network: bytes(message, self.network, row),
             pod_spec: bytes(message, self.pod_spec, row),
         };
-        let len = payload.labels.len() + payload.annotations.len() + payload.pod_spec.len();
+        let len = payload.len();
         if len > limits::JOB_BYTES_MAX {
             let max = limits::JOB_BYTES_MAX;
             return Err(Error::row(row, format!("job has {len} bytes, limit is {max}")));

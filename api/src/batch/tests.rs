@@ -16,10 +16,11 @@ use crate::job_text::Parser;
 fn texts() -> Vec<String> {
     (0..50)
         .map(|n| {
-            let extra = match n % 4 {
+            let extra = match n % 5 {
                 0 => format!(r#""clientId":"c-{n}","count":{},"#, n + 1),
                 1 => r#""labels":{"a":"b"},"namespace":"other","#.to_owned(),
                 2 => r#""annotations":{"muster.dev/at-most-once":"true"},"#.to_owned(),
+                3 => r#""services":[{"ports":[80]}],"ingress":[{"ports":[81]}],"#.to_owned(),
                 _ => String::new(),
             };
             format!(
@@ -62,6 +63,7 @@ fn a_batch_is_read_as_it_was_built() {
         assert_eq!(*job.payload.namespace, *expected.namespace);
         assert_eq!(job.payload.labels, expected.labels);
         assert_eq!(job.payload.annotations, expected.annotations);
+        assert_eq!(job.payload.network, expected.network);
         assert_eq!(job.payload.pod_spec, expected.pod_spec);
     }
     assert_eq!(jobs.len(), 50);

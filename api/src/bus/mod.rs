@@ -356,6 +356,9 @@ pub struct Report {
     /// How it ended, if it did.
     #[serde(default)]
     pub exit: Exit,
+    /// Where its ports can be reached, if it runs and has services or ingresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<http::Address>,
 }
 
 /// See [`muster_core::command::RunStatus`].
@@ -451,6 +454,9 @@ pub struct JobPayload {
     pub labels: Bytes,
     /// Annotations as a JSON object, or empty.
     pub annotations: Bytes,
+    /// Services and ingresses as a JSON object, or empty; see [`crate::job_text::Network`].
+    #[serde(default)]
+    pub network: Bytes,
     /// The pod spec as JSON, as submitted.
     pub pod_spec: Bytes,
 }

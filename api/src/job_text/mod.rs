@@ -18,6 +18,7 @@ use crate::http::{ErrorCode, Problem};
 mod affinity;
 mod annotations;
 mod json;
+mod network;
 mod pod;
 pub mod retry;
 mod terms;
@@ -28,6 +29,7 @@ use annotations::Annotated;
 use json::{Object, Pairs, Text};
 
 pub use annotations::{AT_MOST_ONCE_ANNOTATION, POOL_ANNOTATION};
+pub use network::{Ingress, IngressKind, Network, Service, ServiceKind};
 pub use retry::RetryRule;
 pub use terms::Dependency;
 pub(crate) use terms::Terms;
@@ -122,6 +124,8 @@ pub struct Job<'a> {
     pub labels: &'a str,
     /// A JSON object, or empty.
     pub annotations: &'a str,
+    /// The text of its [`Network`], or empty.
+    pub network: String,
     /// The pod spec as JSON, byte for byte.
     pub pod_spec: &'a str,
     /// What the scheduler needs to know.
@@ -149,6 +153,10 @@ pub struct Parts<'a> {
     pub labels: Option<&'a str>,
     /// A JSON object.
     pub annotations: Option<&'a str>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// Ingresses.
+    pub ingress: Vec<Ingress>,
     /// A JSON object that adds to the pod spec's node selector.
     pub required_node_labels: Option<&'a str>,
     /// The pod spec as JSON.
@@ -171,8 +179,8 @@ struct Outer<'a> {
     max_running: Option<u64>,
     depends_on: Option<Vec<Dependency>>,
     retry: Option<Vec<RetryRule>>,
-    ingress: Option<Vec<serde::de::IgnoredAny>>,
-    services: Option<Vec<serde::de::IgnoredAny>>,
+    ingress: Option<Vec<Ingress>>,
+    services: Option<Vec<Service>>,
     scheduler: Option<Text<'a>>,
     external_job_uri: Option<Text<'a>>,
 }
@@ -242,6 +250,11 @@ impl Parser {
         let annotated = annotations::read(parts.annotations)?;
         let at_most_once = annotated.at_most_once;
         let count = count(parts.count)?;
+        let network = Network { services: parts.services, ingress: parts.ingress };
+        let network = network.text(count)?;
+        if bytes + network.len() > limits::JOB_BYTES_MAX {
+            return Err(Error::TooLarge { len: bytes + network.len() });
+        }
         let terms = Terms {
             max_running: parts.max_running,
             depends_on: parts.depends_on,
@@ -266,6 +279,7 @@ impl Parser {
             namespace,
             labels: parts.labels.unwrap_or_default(),
             annotations: parts.annotations.unwrap_or_default(),
+            network,
             pod_spec: parts.pod_spec,
             shape,
         })
@@ -326,12 +340,6 @@ impl Parser {
 
 impl<'a> Outer<'a> {
     fn parts(self) -> Result<Parts<'a>, Error> {
-        if self.ingress.is_some_and(|list| !list.is_empty()) {
-            return Err(Error::Unsupported { path: "ingress" });
-        }
-        if self.services.is_some_and(|list| !list.is_empty()) {
-            return Err(Error::Unsupported { path: "services" });
-        }
         // Armada's jobs carry these two; they change nothing about how a job is run.
         let _ = (self.scheduler, self.external_job_uri);
         let pod_spec =
@@ -347,6 +355,8 @@ impl<'a> Outer<'a> {
             namespace: json::filled(self.namespace),
             labels: text(self.labels),
             annotations: text(self.annotations),
+            services: self.services.unwrap_or_default(),
+            ingress: self.ingress.unwrap_or_default(),
             required_node_labels: text(self.required_node_labels),
             pod_spec: pod_spec.get(),
         })

@@ -236,7 +236,7 @@ fn what_is_wrong_is_said_with_its_path() {
         (pod(r#"{"containers":[[null,null]]}"#), "podSpec: invalid type: sequence"),
         (pod(r#"[[{}]]"#), "podSpec: invalid type: sequence"),
         (refusal(r#"{"podspec":{}}"#), "job: unknown field `podspec`"),
-        (refusal(r#"{"ingress":[{}],"podSpec":{}}"#), "ingress is not supported yet"),
+        (refusal(r#"{"ingress":[{}],"podSpec":{}}"#), "ingress[0].ports: needs at least one port"),
         (refusal(r#"{"podSpec":{},"podSpecs":[{}]}"#), "podSpecs: not beside `podSpec`"),
         (refusal(r#"{"podSpecs":[{},{}]}"#), "podSpecs: holds 2 pod specs, limit is 1"),
         (refusal(r#"{"namespace":"A","podSpec":{}}"#), "namespace: namespace `A`"),

@@ -9,7 +9,7 @@ use super::standing::{self, Standings};
 use super::{Shard, Stop, attempts, checkpoint, dependencies, finished, gangs, sets};
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position, run_digest};
-use crate::job::{Counts, Exit, JobState};
+use crate::job::{Address, Counts, Exit, JobState};
 use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::record::{Change, Changed, Next, Record, Run, Submitted};
@@ -141,12 +141,15 @@ fn change(shard: &mut Shard, position: Position, changed: &Changed) {
                 node: node.clone(),
                 leased_at: changed.at,
                 started_at: None,
+                addresses: Vec::new(),
                 ended: None,
             };
             lease(shard, changed, run);
         }
-        Change::Pending { .. } => advance(shard, changed, JobState::Pending),
-        Change::Running { .. } => advance(shard, changed, JobState::Running),
+        Change::Pending { .. } => advance(shard, changed, JobState::Pending, &[]),
+        Change::Running { addresses, .. } => {
+            advance(shard, changed, JobState::Running, addresses);
+        }
         Change::Succeeded { exit, .. } => {
             end_run(shard, position, changed, JobState::Succeeded, Some(exit));
         }
@@ -199,7 +202,7 @@ fn lease(shard: &mut Shard, changed: &Changed, run: Run) {
     shard.sets.shift(set, JobState::Queued, JobState::Leased, 1, changed.at);
 }
 
-fn advance(shard: &mut Shard, changed: &Changed, to: JobState) {
+fn advance(shard: &mut Shard, changed: &Changed, to: JobState, addresses: &[Address]) {
     let target = changed.job;
     let job = shard.jobs.get_mut(target.job).expect("only live jobs report");
     let set = (job.queue, job.job_set);
@@ -218,6 +221,7 @@ fn advance(shard: &mut Shard, changed: &Changed, to: JobState) {
     let from = std::mem::replace(state, to);
     if to == JobState::Running {
         run.started_at = Some(changed.at);
+        run.addresses = addresses.to_vec();
     }
     shard.sets.shift(set, from, to, 1, changed.at);
 }

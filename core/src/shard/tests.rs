@@ -231,7 +231,7 @@ impl Driven {
         status: RunStatus,
         at: Timestamp,
     ) -> Verdict {
-        let report = Report { job, attempt, status, at };
+        let report = Report { job, attempt, status, at, addresses: Vec::new() };
         let command = Command::Report { cluster: "c".into(), reports: vec![report] };
         match self.run(command) {
             Outcome::Reported(verdicts) => verdicts[0],

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use muster_api::bus::{Exit, JobPayload, Report, RunStatus};
+use muster_api::http::Address;
 use muster_core::Name;
 use muster_core::resources::Resources;
 use muster_core::shape::{Shape, Taint};
@@ -159,6 +160,8 @@ pub struct Event {
     pub at: Timestamp,
     /// How it ended, if it did.
     pub exit: Exit,
+    /// Where its ports can be reached, if it runs and has services or ingresses.
+    pub addresses: Vec<Address>,
 }
 
 impl Event {
@@ -166,7 +169,14 @@ impl Event {
     #[must_use]
     pub fn into_report(self) -> Report {
         let RunKey { job, attempt } = self.key;
-        Report { job, attempt, status: self.status, at_ms: self.at.0, exit: self.exit }
+        Report {
+            job,
+            attempt,
+            status: self.status,
+            at_ms: self.at.0,
+            exit: self.exit,
+            addresses: self.addresses,
+        }
     }
 }
 

@@ -55,6 +55,13 @@ pub struct KubernetesConfig {
     pub lease_namespace: String,
     /// How long an executor that says nothing is waited for before another takes over.
     pub lease_duration: HumanDuration,
+    /// The domain in which the ingresses of jobs have their hosts.
+    pub ingress_domain: String,
+    /// The class of the ingresses of jobs; empty means the cluster's default one.
+    pub ingress_class: String,
+    /// What follows the namespace and a `-` in the name of the secret with the certificate of an
+    /// ingress that names none.
+    pub ingress_cert_suffix: String,
 }
 
 /// Who binds pods to their nodes.
@@ -143,6 +150,9 @@ impl Default for KubernetesConfig {
             lease_name: "muster-executor".to_owned(),
             lease_namespace: String::new(),
             lease_duration: HumanDuration::secs(15),
+            ingress_domain: "svc".to_owned(),
+            ingress_class: String::new(),
+            ingress_cert_suffix: "ingress-tls-certificate".to_owned(),
         }
     }
 }
@@ -162,8 +172,13 @@ impl KubernetesConfig {
                 problems.add(key, "is 0, more is needed");
             }
         }
-        if self.pool_label.is_empty() {
-            problems.add("pool_label", "is empty");
+        let texts = [
+            ("pool_label", &self.pool_label),
+            ("ingress_domain", &self.ingress_domain),
+            ("ingress_cert_suffix", &self.ingress_cert_suffix),
+        ];
+        for (key, _) in texts.into_iter().filter(|(_, text)| text.is_empty()) {
+            problems.add(key, "is empty");
         }
         for (key, name) in
             [("lease_name", &self.lease_name), ("lease_namespace", &self.lease_namespace)]

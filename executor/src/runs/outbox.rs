@@ -11,6 +11,8 @@ use crate::limits;
 
 /// Bytes of a report without its texts, generously.
 const REPORT_BYTES: usize = 200;
+/// Bytes of an address without its text.
+const ADDRESS_BYTES: usize = 24;
 
 /// Reports to one shard.
 #[derive(Debug, Default)]
@@ -86,5 +88,6 @@ impl Outbox {
 
 fn size(report: &Report) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    REPORT_BYTES + text(&report.exit.reason) + text(&report.exit.message)
+    let addresses = report.addresses.iter().map(|at| at.address.len() + ADDRESS_BYTES);
+    REPORT_BYTES + text(&report.exit.reason) + text(&report.exit.message) + addresses.sum::<usize>()
 }

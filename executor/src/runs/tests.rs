@@ -56,12 +56,13 @@ fn payload(key: RunKey, found: bool) -> JobPayload {
         count: None,
         labels: Bytes::new(),
         annotations: Bytes::new(),
+        network: Bytes::new(),
         pod_spec: Bytes::new(),
     }
 }
 
 fn event(key: RunKey, status: RunStatus) -> Event {
-    Event { key, status, at: Timestamp(5), exit: Exit::default() }
+    Event { key, status, at: Timestamp(5), exit: Exit::default(), addresses: Vec::new() }
 }
 
 /// Runs on one node that holds two.
@@ -408,7 +409,10 @@ fn a_node_is_told_with_the_queues_whose_jobs_failed_there_since_one_ended_well()
             runs.on_stop(key(n), now());
         }
         let exit = Exit { reason: Some(reason.into()), ..Exit::default() };
-        runs.on_event(Event { key: key(n), status, at: Timestamp(at), exit }, now());
+        runs.on_event(
+            Event { key: key(n), status, at: Timestamp(at), exit, addresses: Vec::new() },
+            now(),
+        );
         runs.ask(DEFAULT_POOL, 10, 1 << 20).nodes.nodes.remove(0).failing
     };
     let told = |queues: &[(&str, i64)]| -> Vec<(String, i64)> {

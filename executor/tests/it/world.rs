@@ -140,6 +140,7 @@ impl World {
             count,
             labels: bytes::Bytes::new(),
             annotations: annotations.to_owned().into(),
+            network: bytes::Bytes::new(),
             pod_spec: pod_spec.to_owned().into(),
         };
         state.payloads.insert(job, payload);
@@ -399,6 +400,7 @@ fn missing(job: JobId) -> JobPayload {
         count: None,
         labels: bytes::Bytes::new(),
         annotations: bytes::Bytes::new(),
+        network: bytes::Bytes::new(),
         pod_spec: bytes::Bytes::new(),
     }
 }

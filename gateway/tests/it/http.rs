@@ -301,6 +301,7 @@ fn job_with_run() -> Job {
         node: "n".to_owned(),
         leased_at: String::new(),
         started_at: None,
+        addresses: Vec::new(),
         ended_at: None,
         exit_code: None,
         signal: None,

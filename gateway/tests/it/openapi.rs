@@ -100,6 +100,7 @@ fn run() -> http::Run {
         node: "n".to_owned(),
         leased_at: String::new(),
         started_at: Some(String::new()),
+        addresses: vec![address()],
         ended_at: Some(String::new()),
         exit_code: Some(0),
         signal: Some(9),
@@ -108,11 +109,17 @@ fn run() -> http::Run {
     }
 }
 
+fn address() -> http::Address {
+    http::Address { port: 80, address: String::new() }
+}
+
 fn spec() -> http::JobSpec {
     http::JobSpec {
         namespace: String::new(),
         labels: Some(raw("{}")),
         annotations: Some(raw("{}")),
+        services: Some(raw("[]")),
+        ingress: Some(raw("[]")),
         pod_spec: raw("{}"),
     }
 }
@@ -158,6 +165,7 @@ fn event() -> http::Event {
         attempt: Some(1),
         cluster: Some(String::new()),
         node: Some(String::new()),
+        addresses: vec![address()],
         priority: Some(0),
         exit_code: Some(0),
         signal: Some(0),
@@ -170,6 +178,7 @@ fn event() -> http::Event {
 fn schemas_of_jobs_have_the_fields_that_are_sent() {
     let least_run = http::Run {
         started_at: None,
+        addresses: Vec::new(),
         ended_at: None,
         exit_code: None,
         signal: None,
@@ -178,7 +187,10 @@ fn schemas_of_jobs_have_the_fields_that_are_sent() {
         ..run()
     };
     check("Run", run(), least_run);
-    check("JobSpec", spec(), http::JobSpec { labels: None, annotations: None, ..spec() });
+    let least_spec =
+        http::JobSpec { labels: None, annotations: None, services: None, ingress: None, ..spec() };
+    check("JobSpec", spec(), least_spec);
+    check("Address", address(), address());
     let least = http::Job {
         client_id: None,
         finished_at: None,
@@ -211,6 +223,7 @@ fn schemas_of_jobs_have_the_fields_that_are_sent() {
         attempt: None,
         cluster: None,
         node: None,
+        addresses: Vec::new(),
         priority: None,
         exit_code: None,
         signal: None,

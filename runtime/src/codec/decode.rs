@@ -28,7 +28,9 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::columns::{Column, Dictionary, Interner};
-use super::detail::{JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, from_bytes};
+use super::detail::{
+    self, JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, from_bytes,
+};
 use super::payload::PayloadBatch;
 use super::schema::{BATCH_ROWS, PAYLOAD, SCHEMA};
 use super::terms::{EndsDetail, NextDetail, TermsDetail};
@@ -328,7 +330,13 @@ impl Rows {
                 Change::Leased { attempt: attempt()?, cluster, node }
             }
             RowKind::Pending => Change::Pending { attempt: attempt()? },
-            RowKind::Running => Change::Running { attempt: attempt()? },
+            RowKind::Running => {
+                let addresses = match self.detail.present(row) {
+                    Some(_) => detail::into_addresses(self.detail(row)?),
+                    None => Vec::new(),
+                };
+                Change::Running { attempt: attempt()?, addresses }
+            }
             RowKind::Succeeded => Change::Succeeded { attempt: attempt()?, exit: self.exit(row) },
             RowKind::Failed => Change::Failed { attempt: attempt()?, exit: self.exit(row) },
             RowKind::Requeued => {

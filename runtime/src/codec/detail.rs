@@ -7,7 +7,7 @@ use std::sync::Arc;
 use muster_core::Name;
 use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Unknown, Verdict};
 use muster_core::id::{JobId, JobRef, Position};
-use muster_core::job::{Counts, Exit, JobState};
+use muster_core::job::{Address, Counts, Exit, JobState};
 use muster_core::record::{ArrayTasks, HistorySpan, Run, Task};
 use muster_core::shape::Shape;
 use muster_core::time::Timestamp;
@@ -33,6 +33,8 @@ pub(super) type IdDetail = (u64, u64);
 type PositionDetail = (u64, u32);
 type RefDetail = (IdDetail, Option<u32>);
 type ExitDetail = (Option<i32>, Option<i32>, Option<Name>, Option<Name>);
+/// Port and address.
+type AddressDetail = (u32, Name);
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum OutcomeDetail {
@@ -63,6 +65,8 @@ pub(super) struct RunDetail {
     leased_at: i64,
     started_at: Option<i64>,
     ended: Option<(i64, ExitDetail)>,
+    #[serde(default)]
+    addresses: Vec<AddressDetail>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,6 +136,14 @@ fn position(at: Position) -> PositionDetail {
 
 fn from_position((sequence, row): PositionDetail) -> Position {
     Position { sequence, row }
+}
+
+pub(super) fn addresses(of: &[Address]) -> Vec<AddressDetail> {
+    of.iter().map(|at| (at.port, at.address.clone())).collect()
+}
+
+pub(super) fn into_addresses(detail: Vec<AddressDetail>) -> Vec<Address> {
+    detail.into_iter().map(|(port, address)| Address { port, address }).collect()
 }
 
 fn counts(of: &Counts) -> CountsDetail {
@@ -281,6 +293,7 @@ impl RunDetail {
             leased_at: run.leased_at.0,
             started_at: run.started_at.map(|at| at.0),
             ended,
+            addresses: addresses(&run.addresses),
         }
     }
 
@@ -295,6 +308,7 @@ impl RunDetail {
             node: interner.name(&self.node),
             leased_at: Timestamp(self.leased_at),
             started_at: self.started_at.map(Timestamp),
+            addresses: into_addresses(self.addresses),
             ended,
         }
     }

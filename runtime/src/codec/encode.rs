@@ -21,7 +21,7 @@ use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
 use super::builders::{Gaps, Names, Shapes};
 use super::detail::{
-    ArrayDetail, JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, TaskDetail,
+    self, ArrayDetail, JobSetDetail, LiveDetail, OutcomeDetail, RunDetail, SpanDetail, TaskDetail,
     to_bytes,
 };
 use super::schema::{self, BATCH_ROWS, Packing, SCHEMA};
@@ -40,8 +40,7 @@ const SMALL_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 pub fn is_small(records: &[Record]) -> bool {
     let payload_bytes = |record: &Record| {
         let Record::Submitted(submitted) = record else { return 0 };
-        let payload = &submitted.payload;
-        payload.labels.len() + payload.annotations.len() + payload.pod_spec.len()
+        submitted.payload.len()
     };
     records.len() <= SMALL_ROWS_MAX
         && records.iter().map(payload_bytes).sum::<usize>() <= SMALL_PAYLOAD_BYTES_MAX
@@ -107,6 +106,7 @@ struct Rows<'a> {
     end_sequence: UInt64Builder,
     end_row: UInt32Builder,
     detail: BinaryBuilder,
+    network: BinaryBuilder,
 }
 
 impl Default for Rows<'_> {
@@ -149,6 +149,7 @@ impl Default for Rows<'_> {
             end_sequence: UInt64Builder::new(),
             end_row: UInt32Builder::new(),
             detail: BinaryBuilder::new(),
+            network: BinaryBuilder::new(),
         }
     }
 }
@@ -219,8 +220,9 @@ impl<'a> Rows<'a> {
         if !payload.namespace.is_empty() {
             self.namespace.push(row, &payload.namespace);
         }
-        let columns = [&mut self.labels, &mut self.annotations, &mut self.pod_spec];
-        let values = [&payload.labels, &payload.annotations, &payload.pod_spec];
+        let columns =
+            [&mut self.labels, &mut self.annotations, &mut self.pod_spec, &mut self.network];
+        let values = [&payload.labels, &payload.annotations, &payload.pod_spec, &payload.network];
         for (column, value) in columns.into_iter().zip(values) {
             if !value.is_empty() {
                 column.reach(row).append_value(value);
@@ -246,8 +248,11 @@ impl<'a> Rows<'a> {
                 self.attempt.reach(row).append_value(*attempt);
                 "pending"
             }
-            Change::Running { attempt } => {
+            Change::Running { attempt, addresses } => {
                 self.attempt.reach(row).append_value(*attempt);
+                if !addresses.is_empty() {
+                    self.detail(&to_bytes(&detail::addresses(addresses)));
+                }
                 "running"
             }
             Change::Succeeded { attempt, exit } => {
@@ -444,6 +449,7 @@ impl<'a> Rows<'a> {
             Arc::new(self.end_sequence.reach(rows).finish()),
             Arc::new(self.end_row.reach(rows).finish()),
             Arc::new(self.detail.reach(rows).finish()),
+            Arc::new(self.network.reach(rows).finish()),
         ];
         Ok(RecordBatch::try_new(SCHEMA.clone(), columns)?)
     }

@@ -67,6 +67,7 @@ pub(super) struct PayloadBatch {
     labels: Blobs,
     annotations: Blobs,
     pod_spec: Blobs,
+    network: Blobs,
 }
 
 impl PayloadBatch {
@@ -81,6 +82,7 @@ impl PayloadBatch {
             labels: blobs("labels")?,
             annotations: blobs("annotations")?,
             pod_spec: blobs("pod_spec")?,
+            network: blobs("network")?,
         })
     }
 
@@ -90,6 +92,7 @@ impl PayloadBatch {
             labels: self.labels.get(row),
             annotations: self.annotations.get(row),
             pod_spec: self.pod_spec.get(row),
+            network: self.network.get(row),
         }
     }
 }

@@ -17,7 +17,7 @@ const ZSTD_LEVEL: i32 = 1;
 const DICTIONARY_PAGE_BYTES: usize = 1024 * 1024;
 
 /// Columns that only executors need; they make up most of an object.
-pub(super) const PAYLOAD: [&str; 4] = ["namespace", "labels", "annotations", "pod_spec"];
+pub(super) const PAYLOAD: [&str; 5] = ["namespace", "labels", "annotations", "pod_spec", "network"];
 
 /// Values that hardly repeat: a dictionary would be built for nothing.
 const UNIQUE: [&str; 7] =
@@ -67,6 +67,7 @@ fn schema() -> Schema {
         ("end_sequence", DataType::UInt64),
         ("end_row", DataType::UInt32),
         ("detail", DataType::Binary),
+        ("network", DataType::Binary),
     ];
     let optional = columns.into_iter().map(|(name, of)| Field::new(name, of, true));
     let mut fields = vec![Field::new("kind", name(), false)];

@@ -15,7 +15,7 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use muster_core::history::Finished;
 use muster_core::id::{JobRef, Position, ShardId};
-use muster_core::job::{Exit, JobState};
+use muster_core::job::{Address, Exit, JobState};
 use muster_core::record::Run;
 use muster_core::resources::{CPU, MEMORY};
 use muster_core::shape::Shape;
@@ -293,6 +293,15 @@ struct RunText {
     reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    addresses: Vec<AddressText>,
+}
+
+/// Where a port of a run could be reached.
+#[derive(Serialize, Deserialize)]
+struct AddressText {
+    port: u32,
+    address: String,
 }
 
 impl From<&Run> for RunText {
@@ -309,6 +318,7 @@ impl From<&Run> for RunText {
             signal: exit.signal,
             reason: exit.reason.map(|text| text.to_string()),
             message: exit.message.map(|text| text.to_string()),
+            addresses: run.addresses.iter().map(AddressText::from).collect(),
         }
     }
 }
@@ -327,8 +337,21 @@ impl From<RunText> for Run {
             node: run.node.into(),
             leased_at: Timestamp(run.leased_at_ms),
             started_at: run.started_at_ms.map(Timestamp),
+            addresses: run.addresses.into_iter().map(Address::from).collect(),
             ended: run.ended_at_ms.map(|at| (Timestamp(at), exit)),
         }
+    }
+}
+
+impl From<&Address> for AddressText {
+    fn from(at: &Address) -> Self {
+        Self { port: at.port, address: at.address.to_string() }
+    }
+}
+
+impl From<AddressText> for Address {
+    fn from(at: AddressText) -> Self {
+        Self { port: at.port, address: at.address.into() }
     }
 }
 

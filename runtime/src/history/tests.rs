@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use muster_core::history::Finished;
 use muster_core::id::{JobId, JobRef, Position, ShardId};
-use muster_core::job::{Counts, Exit, JobState, StateSet};
+use muster_core::job::{Address, Counts, Exit, JobState, StateSet};
 use muster_core::quantity::Quantity;
 use muster_core::record::{HistorySpan, Run};
 use muster_core::resources::Resources;
@@ -92,13 +92,16 @@ fn exit() -> impl Strategy<Value = Exit> {
 
 fn run() -> impl Strategy<Value = Run> {
     let times = (0..1_i64 << 41, option::of(0..1_i64 << 41), 0..1_i64 << 41);
-    (1..9_u32, word(), word(), times, option::of(exit())).prop_map(
-        |(attempt, cluster, node, (leased, started, ended), exit)| Run {
+    let address = (any::<u32>(), word()).prop_map(|(port, address)| Address { port, address });
+    let addresses = vec(address, 0..2);
+    (1..9_u32, word(), word(), times, option::of(exit()), addresses).prop_map(
+        |(attempt, cluster, node, (leased, started, ended), exit, addresses)| Run {
             attempt,
             cluster,
             node,
             leased_at: Timestamp(leased),
             started_at: started.map(Timestamp),
+            addresses,
             ended: exit.map(|exit| (Timestamp(ended), exit)),
         },
     )
@@ -212,6 +215,7 @@ async fn one_task_of_a_large_array_is_found_by_reading_little() {
         node: format!("node-{}", n.wrapping_mul(2_654_435_761) >> 16).as_str().into(),
         leased_at: Timestamp(i64::from(n.wrapping_mul(2_246_822_519))),
         started_at: None,
+        addresses: Vec::new(),
         ended: None,
     };
     let ran = |n: u32| Finished { runs: vec![runs(n)], ..cancelled(JobRef::task(id(1), n), 1) };

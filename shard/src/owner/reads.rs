@@ -5,6 +5,7 @@ use std::sync::Arc;
 use muster_api::bus::{JobPayload, ListJobs, Room, ShardReply};
 use muster_api::convert;
 use muster_api::http::{ErrorCode, Job, JobPage, JobSpec, Problem};
+use muster_api::job_text::Network;
 use muster_core::Name;
 use muster_core::history::Finished;
 use muster_core::id::{JobId, JobRef, Position, ShardId};
@@ -88,10 +89,14 @@ fn job_spec(payload: Payload) -> Option<JobSpec> {
         let text = std::str::from_utf8(bytes).ok()?.to_owned();
         RawValue::from_string(text).ok()
     };
+    let network = std::str::from_utf8(&payload.network).unwrap_or_default();
+    let (services, ingress) = Network::lists(network);
     Some(JobSpec {
         namespace: payload.namespace.to_string(),
         labels: raw(&payload.labels),
         annotations: raw(&payload.annotations),
+        services,
+        ingress,
         pod_spec: raw(&payload.pod_spec)?,
     })
 }
@@ -211,6 +216,7 @@ pub(super) async fn payloads(places: Vec<Place>, log: Arc<Log>, bytes_max: usize
             count,
             labels: payload.labels,
             annotations: payload.annotations,
+            network: payload.network,
             pod_spec: payload.pod_spec,
         };
         if !room.take_item(&payload) {

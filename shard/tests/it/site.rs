@@ -323,6 +323,7 @@ impl Site {
             status,
             at_ms: self.clock.now().0,
             exit: bus::Exit::default(),
+            addresses: Vec::new(),
         });
         let request = ShardRequest::Report(ReportRuns {
             command: CommandId(self.random.u128()),

@@ -48,6 +48,7 @@ fn finished(n: u64, came: u64, ran: Option<u64>) -> Finished {
         node: "n".into(),
         leased_at: after(came + 1),
         started_at: Some(after(came + 1)),
+        addresses: Vec::new(),
         ended: Some((after(came + 1 + seconds), Exit::default())),
     };
     Finished {

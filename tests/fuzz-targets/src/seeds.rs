@@ -25,7 +25,7 @@ const NOW: Timestamp = Timestamp(1_790_000_000_000);
 /// A seed: the target, its name, its bytes.
 pub type Seed = (&'static str, &'static str, Vec<u8>);
 
-const JOBS: [(&str, &str); 6] = [
+const JOBS: [(&str, &str); 7] = [
     (
         "plain",
         r#"{"clientId":"a","podSpec":{"containers":[{"name":"main","image":"busybox","resources":{"requests":{"cpu":"250m","memory":"64Mi"}}}]}}"#,
@@ -37,6 +37,10 @@ const JOBS: [(&str, &str); 6] = [
     (
         "pod_specs",
         r#"{"podSpecs":[{"containers":[{"name":"m"}]}],"scheduler":"x","ingress":[],"services":[]}"#,
+    ),
+    (
+        "services",
+        r#"{"podSpec":{"containers":[{}]},"ingress":[{"ports":[80],"tlsEnabled":true}],"services":[{"type":1,"ports":[1]}]}"#,
     ),
     ("escaped", r#"{"clientId":"\u0061\n","podSpec":{"containers":[{"name":"\ud83d\ude00"}]}}"#),
     (
@@ -238,6 +242,7 @@ fn life() -> (Shard, Vec<Record>) {
             attempt: runs[0].attempt,
             status,
             at: NOW,
+            addresses: Vec::new(),
         });
         carry_out(Command::Report { cluster: "c".into(), reports: reports.into() });
     }

@@ -357,7 +357,9 @@ fn step(task: &mut Task, change: &Change, at: Duration) -> Option<String> {
     use Standing::{Cancelled, Failed, Held, Queued, Succeeded};
     let (from, to, attempt) = match change {
         Change::Leased { attempt, .. } => (Queued, Held, Some(*attempt)),
-        Change::Pending { attempt } | Change::Running { attempt } => (Held, Held, Some(*attempt)),
+        Change::Pending { attempt } | Change::Running { attempt, .. } => {
+            (Held, Held, Some(*attempt))
+        }
         Change::Succeeded { attempt, .. } => (Held, Succeeded, Some(*attempt)),
         Change::Failed { attempt, .. } => (Held, Failed, Some(*attempt)),
         Change::Requeued { attempt, .. } | Change::Preempted { attempt, .. } => {
@@ -389,7 +391,7 @@ fn describe(change: &Change) -> (&'static str, Option<u32>) {
     match change {
         Change::Leased { attempt, .. } => ("leased", Some(*attempt)),
         Change::Pending { attempt } => ("pending", Some(*attempt)),
-        Change::Running { attempt } => ("running", Some(*attempt)),
+        Change::Running { attempt, .. } => ("running", Some(*attempt)),
         Change::Succeeded { attempt, .. } => ("succeeded", Some(*attempt)),
         Change::Failed { attempt, .. } => ("failed", Some(*attempt)),
         Change::Requeued { attempt, .. } => ("requeued", Some(*attempt)),

@@ -28,7 +28,7 @@ fn take(
     ctx: Context,
     writer: &mut Writer<'_>,
 ) -> Verdict {
-    let Report { job, attempt, status, at } = report;
+    let Report { job, attempt, status, at, addresses } = report;
     let Some((state, since)) = believed(shard, cluster, job, attempt) else {
         return Verdict::Stale;
     };
@@ -38,7 +38,7 @@ fn take(
     let over = |ending, exit| retry::ended(shard, job, attempt, (ending, exit), ctx.now);
     let change = match status {
         RunStatus::Pending if state == JobState::Leased => Change::Pending { attempt },
-        RunStatus::Running if state != JobState::Running => Change::Running { attempt },
+        RunStatus::Running if state != JobState::Running => Change::Running { attempt, addresses },
         RunStatus::Pending | RunStatus::Running => return Verdict::Taken,
         RunStatus::Succeeded(exit) => Change::Succeeded { attempt, exit },
         RunStatus::Failed(exit) => over(Ending::Failed, exit),

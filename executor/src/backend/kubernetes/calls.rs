@@ -10,6 +10,7 @@ use super::answer::{self, Creation};
 use super::client::Api;
 use super::labels;
 use super::manifest::{Parts, manifest};
+use super::network::{Exposed, Made, Object};
 use super::object::{Happening, Pod};
 use super::pace::Answer;
 use super::table::{Call, Found, Refusal, Removed, Table};
@@ -26,6 +27,7 @@ pub(super) struct Outcome {
 
 enum What {
     Created(Creation, Option<Box<Pod>>),
+    Exposed(Result<Exposed, Creation>),
     Namespace(Result<(), String>),
     Bound(Result<(), Refusal>),
     Removed(Result<Removed, String>),
@@ -44,6 +46,7 @@ impl Outcome {
         let key = self.key;
         match self.what {
             What::Created(creation, pod) => table.created(key, creation, pod.as_deref(), now),
+            What::Exposed(result) => table.exposed(key, result, now),
             What::Namespace(result) => table.namespace_created(key, result, now),
             What::Bound(result) => table.bound(key, result, now),
             What::Removed(result) => table.removed(key, result, now),
@@ -74,6 +77,7 @@ pub(super) async fn perform(
             };
             create(&api, &parts).await
         }
+        Call::Expose { key, objects } => expose(&api, key, &objects).await,
         Call::CreateNamespace { key, namespace } => create_namespace(&api, key, &namespace).await,
         Call::Bind { key, namespace, node } => bind(&api, key, &namespace, &node).await,
         Call::Remove { key, namespace, uid, grace } => {
@@ -102,6 +106,52 @@ async fn create(api: &Api, parts: &Parts<'_>) -> Outcome {
     let result = post::<Pod>(api, &pods(&parts.payload.namespace), &pod).await;
     let (creation, pace) = (answer::creation(&result), answer::pace(&result));
     Outcome { key, what: What::Created(creation, result.ok().map(Box::new)), pace }
+}
+
+/// Makes the services and ingresses of a pod, one after the other.
+async fn expose(api: &Api, key: RunKey, objects: &[Object]) -> Outcome {
+    let mut exposed = Exposed::default();
+    for object in objects {
+        let made = make(api, object).await;
+        match made {
+            Ok(made) => exposed.add(object, &made),
+            Err((refused, pace)) => {
+                return Outcome { key, what: What::Exposed(Err(refused)), pace };
+            }
+        }
+    }
+    Outcome { key, what: What::Exposed(Ok(exposed)), pace: Answer::Well }
+}
+
+async fn make(api: &Api, object: &Object) -> Result<Made, (Creation, Answer)> {
+    let result = post::<Made>(api, &object.path, &object.body).await;
+    let (creation, pace) = (answer::creation(&result), answer::pace(&result));
+    match (result, creation) {
+        (Ok(made), _) => Ok(made),
+        (Err(_), Creation::Exists) => find(api, object).await,
+        (Err(_), other) => Err((other, pace)),
+    }
+}
+
+/// What is there under the name of an object that could not be made for that.
+async fn find(api: &Api, object: &Object) -> Result<Made, (Creation, Answer)> {
+    let result = async {
+        let request = Request::new(&object.path).get(&object.name, &GetParams::default());
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        api.within(api.client.request::<Made>(request)).await
+    }
+    .await;
+    let pace = answer::pace(&result);
+    let later = |message: String| Creation::Later { message, is_of_pod: true, may_exist: true };
+    match result {
+        Ok(found) if object.is(&found) => Ok(found),
+        // It may be that of an earlier attempt, which goes with its pod.
+        Ok(_) => {
+            let message = format!("`{}` is there, and not this pod's", object.name);
+            Err((later(message), pace))
+        }
+        Err(error) => Err((later(error.to_string()), pace)),
+    }
 }
 
 async fn create_namespace(api: &Api, key: RunKey, namespace: &str) -> Outcome {

@@ -27,6 +27,10 @@ pub(super) const NODE: &str = "muster.dev/node";
 /// The shape's canonical text, an annotation.
 pub(super) const SHAPE: &str = "muster.dev/shape";
 
+/// The services and ingresses that go with the pod, an annotation; see
+/// [`muster_api::job_text::Network`].
+pub(super) const NETWORK: &str = "muster.dev/network";
+
 /// What is read from a pod of one's own.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Identity<'a> {

@@ -1,15 +1,17 @@
 //! The pod of a run. The job's spec goes into it as it was submitted, also what is not known here;
 //! what is added and taken away is said below, and nowhere else.
 //!
-//! - Added: name, namespace, labels and annotations; the environment variables by which a job knows
-//!   itself; the node; what Muster counts for containers that ask for no cpu or memory; how long it
-//!   may run and may take to end, where it does not say so; that it runs once.
+//! - Added: name, namespace, labels and annotations, among these the services and ingresses; the
+//!   environment variables by which a job knows itself; the node; what Muster counts for containers
+//!   that ask for no cpu or memory; how long it may run and may take to end, where it does not say
+//!   so; that it runs once.
 //! - Taken away: the pool among the labels that its node must have; the priority class, unless it
 //!   is to be kept; resources that no node has.
 
 use std::collections::BTreeMap;
 
 use muster_api::bus::JobPayload;
+use muster_api::job_text::Network;
 use muster_core::quantity::Quantity;
 use muster_core::resources::{CPU, MEMORY};
 use muster_core::shape::{POOL_LABEL, Shape};
@@ -61,6 +63,10 @@ pub(super) fn manifest(parts: &Parts<'_>) -> Result<Value, String> {
     let own = labels::annotations(parts.node, parts.shape, &payload.queue, &payload.job_set);
     let mut annotations = strings(&payload.annotations)?;
     annotations.extend(own);
+    annotations.remove(labels::NETWORK);
+    if !payload.network.is_empty() {
+        annotations.insert(labels::NETWORK.to_owned(), network(&payload.network)?);
+    }
     Ok(json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -88,6 +94,13 @@ fn strings(text: &[u8]) -> Result<BTreeMap<String, String>, String> {
         return Ok(BTreeMap::new());
     }
     serde_json::from_slice(text).map_err(|error| format!("its labels cannot be read: {error}"))
+}
+
+/// The services and ingresses as the pod is to tell of them.
+fn network(text: &[u8]) -> Result<String, String> {
+    let unread = |error: String| format!("its services and ingresses cannot be read: {error}");
+    Network::from_text(text).map_err(unread)?;
+    String::from_utf8(text.to_vec()).map_err(|error| unread(error.to_string()))
 }
 
 /// The variables by which a job knows itself; Armada's names too, of those that it has.

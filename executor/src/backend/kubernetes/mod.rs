@@ -2,8 +2,8 @@
 //!
 //! Nothing is kept beside the cluster: what a restart has to know stands on the pods, as labels and
 //! annotations. One task (`worker.rs`) owns all state; what is decided is decided without IO
-//! (`table.rs` and its parts, `state.rs`, `manifest.rs`, `checks.rs`, `pace.rs`, `nodes.rs`,
-//! `answer.rs`).
+//! (`table.rs` and its parts, `state.rs`, `manifest.rs`, `network.rs`, `checks.rs`, `pace.rs`,
+//! `nodes.rs`, `answer.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ mod labels;
 mod lease;
 mod logs;
 mod manifest;
+mod network;
 mod nodes;
 mod object;
 mod pace;

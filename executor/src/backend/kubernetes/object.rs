@@ -19,6 +19,14 @@ pub(super) struct Meta {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) deletion_timestamp: Option<Moment>,
+    pub(super) owner_references: Vec<Owner>,
+}
+
+/// An object that another one goes with.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct Owner {
+    pub(super) uid: String,
 }
 
 /// An object of a kind that is watched.
@@ -53,6 +61,14 @@ pub(super) struct Container {
     pub(super) name: String,
     pub(super) resources: Requirements,
     pub(super) restart_policy: String,
+    pub(super) ports: Vec<ContainerPort>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ContainerPort {
+    pub(super) container_port: u32,
+    pub(super) protocol: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -68,6 +84,8 @@ pub(super) struct PodStatus {
     pub(super) phase: String,
     pub(super) reason: String,
     pub(super) message: String,
+    #[serde(rename = "hostIP")]
+    pub(super) host_ip: String,
     pub(super) conditions: Vec<Condition>,
     pub(super) init_container_statuses: Vec<ContainerStatus>,
     pub(super) container_statuses: Vec<ContainerStatus>,

@@ -16,6 +16,7 @@ use muster_core::resources::Resources;
 use muster_core::shape::Shape;
 
 use super::checks::{Checks, Findings};
+use super::network::Object;
 use super::object::Happening;
 use super::state::{End, Stage};
 use crate::backend::{Adopted, Event, Grace, Start};
@@ -23,12 +24,14 @@ use crate::config::{Binding, KubernetesConfig};
 use crate::runs::{Now, RunKey};
 
 mod create;
+mod expose;
 mod seen;
 mod tend;
 #[cfg(test)]
 mod tests;
 
 pub(super) use create::Found;
+use expose::Access;
 pub(super) use tend::{Refusal, Removed};
 
 /// The pods.
@@ -64,6 +67,8 @@ pub(super) struct Table {
 pub(crate) enum Call {
     /// Create the pod of a run.
     Create { key: RunKey, node: Name, shape: Arc<Shape>, payload: Arc<JobPayload> },
+    /// Create the services and ingresses of a pod.
+    Expose { key: RunKey, objects: Arc<[Object]> },
     /// Create a namespace that is missing, for the pod of a run.
     CreateNamespace { key: RunKey, namespace: Name },
     /// Bind a pod to its node.
@@ -80,6 +85,7 @@ pub(crate) enum Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
     CreateNamespace(RunKey),
+    Expose(RunKey),
     Bind(RunKey),
     Remove(RunKey),
     Look(RunKey),
@@ -145,6 +151,8 @@ struct There {
     /// When it was seen to have ended.
     ended: Option<Duration>,
     happenings_at: Option<Duration>,
+    /// Its services and ingresses, if it has any.
+    access: Option<Box<Access>>,
 }
 
 /// What the executor was told of a run.
@@ -311,6 +319,8 @@ impl Table {
             let Body::There(there) = &pod.body else { continue };
             let (status, at) = match &there.stage {
                 Stage::Waiting(_) => (RunStatus::Pending, None),
+                // It is said again, with its addresses.
+                Stage::Running { .. } if there.is_hidden() => (RunStatus::Pending, None),
                 Stage::Running { started } => (RunStatus::Running, *started),
                 Stage::Ended(End { started: None, .. }) => (RunStatus::Pending, None),
                 Stage::Ended(End { started, .. }) => (RunStatus::Running, *started),
@@ -318,7 +328,8 @@ impl Table {
             pod.told = if status == RunStatus::Running { Told::Running } else { Told::Pending };
             let RunKey { job, attempt } = *key;
             let at_ms = at.unwrap_or(now.wall).0;
-            let report = Report { job, attempt, status, at_ms, exit: Exit::default() };
+            let (exit, addresses) = (Exit::default(), there.addresses(&pod.node));
+            let report = Report { job, attempt, status, at_ms, exit, addresses };
             let (node, shape) = (pod.node.clone(), Arc::clone(&pod.shape));
             adopted.push(Adopted { key: *key, node, shape, report });
         }
@@ -389,6 +400,7 @@ impl Table {
 
     fn call(&mut self, task: Task) -> Option<Call> {
         let (Task::CreateNamespace(key)
+        | Task::Expose(key)
         | Task::Bind(key)
         | Task::Remove(key)
         | Task::Look(key)
@@ -405,6 +417,11 @@ impl Table {
             (Task::Bind(_), Body::There(there)) if !there.is_bound => {
                 Some(Call::Bind { key, namespace, node: pod.node.clone() })
             }
+            (Task::Expose(_), Body::There(There { access: Some(access), .. }))
+                if pod.removal.is_none() =>
+            {
+                access.call(key)
+            }
             (Task::Happenings(_), Body::There(there)) => {
                 Some(Call::Happenings { key, namespace, uid: there.uid.clone() })
             }
@@ -419,6 +436,7 @@ impl Table {
             }
             (
                 Task::CreateNamespace(_)
+                | Task::Expose(_)
                 | Task::Bind(_)
                 | Task::Remove(_)
                 | Task::Look(_)

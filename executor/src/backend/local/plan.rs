@@ -143,6 +143,7 @@ mod tests {
             count: Some(9),
             labels: Bytes::new(),
             annotations: Bytes::new(),
+            network: Bytes::new(),
             pod_spec: Bytes::from_static(pod_spec.as_bytes()),
         };
         let inherited = BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]);

@@ -237,7 +237,7 @@ async fn run(shared: Arc<Shared>, start: Start, stop: watch::Receiver<Option<Dur
 async fn send(events: &mpsc::Sender<Event>, key: RunKey, outcome: Outcome) {
     let Outcome { status, at, exit } = outcome;
     // Nobody listens only while the executor ends; the next one finds the run's directory.
-    let _ = events.send(Event { key, status, at, exit }).await;
+    let _ = events.send(Event { key, status, at, exit, addresses: Vec::new() }).await;
 }
 
 fn about(start: &Start, plan: &Plan, started_at: Timestamp) -> About {
@@ -306,7 +306,7 @@ fn adopt_one(shared: &Shared, folder: &Folder) -> io::Result<Found> {
         clock: shared.clock.clone(),
     });
     let Outcome { status, at, exit } = outcome;
-    let report = Event { key, status, at, exit }.into_report();
+    let report = Event { key, status, at, exit, addresses: Vec::new() }.into_report();
     Ok((Adopted { key, node: about.node.as_str().into(), shape: Arc::new(shape), report }, running))
 }
 

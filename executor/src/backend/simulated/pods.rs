@@ -207,7 +207,7 @@ impl Pod {
             PodPhase::Failed => (RunStatus::Failed, self.ends_at),
         };
         let exit = if self.is_over() { self.exit.clone() } else { Exit::default() };
-        Event { key, status, at, exit }
+        Event { key, status, at, exit, addresses: Vec::new() }
     }
 }
 

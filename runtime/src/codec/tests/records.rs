@@ -5,7 +5,7 @@ use muster_core::Name;
 use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Unknown, Verdict};
 use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobId, JobRef, Position, ShardId};
-use muster_core::job::{Counts, Exit, JobState};
+use muster_core::job::{Address, Counts, Exit, JobState};
 use muster_core::quantity::Quantity;
 use muster_core::record::{
     ArrayTasks, Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Next, Payload, Record,
@@ -122,10 +122,11 @@ fn blob() -> impl Strategy<Value = Bytes> {
 }
 
 fn submitted() -> impl Strategy<Value = Submitted> {
-    let payload =
-        (name(), blob(), blob(), blob()).prop_map(|(namespace, labels, annotations, pod_spec)| {
-            Payload { namespace, labels, annotations, pod_spec }
-        });
+    let texts = (blob(), blob(), blob(), blob());
+    let payload = (name(), texts).prop_map(|(namespace, texts)| {
+        let (labels, annotations, network, pod_spec) = texts;
+        Payload { namespace, labels, annotations, network, pod_spec }
+    });
     let numbers = (any::<u32>(), option::of(any::<u32>()), any::<bool>(), terms());
     (job_id(), name(), name(), option::of(name()), numbers, shape(), payload).prop_map(
         |(
@@ -197,6 +198,11 @@ fn exit() -> impl Strategy<Value = Exit> {
         .prop_map(|((code, signal), reason, message)| Exit { code, signal, reason, message })
 }
 
+fn addresses() -> impl Strategy<Value = Vec<Address>> {
+    let address = (any::<u32>(), name()).prop_map(|(port, address)| Address { port, address });
+    vec(address, 0..3)
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let attempt = any::<u32>;
     prop_oneof![
@@ -206,7 +212,8 @@ fn change() -> impl Strategy<Value = Change> {
             node
         }),
         attempt().prop_map(|attempt| Change::Pending { attempt }),
-        attempt().prop_map(|attempt| Change::Running { attempt }),
+        (attempt(), addresses())
+            .prop_map(|(attempt, addresses)| Change::Running { attempt, addresses }),
         (attempt(), exit()).prop_map(|(attempt, exit)| Change::Succeeded { attempt, exit }),
         (attempt(), exit()).prop_map(|(attempt, exit)| Change::Failed { attempt, exit }),
         (attempt(), exit(), next()).prop_map(|(attempt, exit, next)| Change::Requeued {
@@ -290,13 +297,15 @@ fn leased() -> impl Strategy<Value = Vec<LeasedRun>> {
 }
 
 fn run() -> impl Strategy<Value = Run> {
-    (any::<u32>(), name(), name(), at(), option::of(at()), option::of((at(), exit()))).prop_map(
-        |(attempt, cluster, node, leased_at, started_at, ended)| Run {
+    let times = (at(), option::of(at()), option::of((at(), exit())));
+    (any::<u32>(), name(), name(), times, addresses()).prop_map(
+        |(attempt, cluster, node, (leased_at, started_at, ended), addresses)| Run {
             attempt,
             cluster,
             node,
             leased_at,
             started_at,
+            addresses,
             ended,
         },
     )
@@ -389,6 +398,7 @@ fn fixed_submitted() -> Submitted {
             namespace: "jobs".into(),
             labels: Bytes::from_static(br#"{"app":"x"}"#),
             annotations: Bytes::from_static(br#"{"note":"y"}"#),
+            network: Bytes::new(),
             pod_spec: Bytes::from_static(br#"{"containers":[{"name":"main","image":"busybox"}]}"#),
         },
     }
@@ -410,6 +420,7 @@ fn fixed_run() -> Run {
         node: "node-7".into(),
         leased_at: NOON,
         started_at: Some(Timestamp(NOON.0 + 5)),
+        addresses: Vec::new(),
         ended: Some((Timestamp(NOON.0 + 9), fixed_exit())),
     }
 }
@@ -419,7 +430,7 @@ fn of_a_log() -> Vec<Record> {
     let changes = [
         Change::Leased { attempt, cluster: "east".into(), node: "node-7".into() },
         Change::Pending { attempt },
-        Change::Running { attempt },
+        Change::Running { attempt, addresses: Vec::new() },
         Change::Succeeded { attempt, exit: Exit { code: Some(0), ..Exit::default() } },
         Change::Failed { attempt, exit: exit.clone() },
         Change::Requeued { attempt, exit, next: Next::default() },

@@ -33,6 +33,7 @@ fn travels(job: &Job<'_>) {
     assert_eq!(*read.payload.namespace, *job.namespace);
     assert_eq!(read.payload.labels, job.labels.as_bytes());
     assert_eq!(read.payload.annotations, job.annotations.as_bytes());
+    assert_eq!(read.payload.network, job.network.as_bytes());
     assert_eq!(read.payload.pod_spec, job.pod_spec.as_bytes());
     assert_eq!(read.shape, job.shape.shape);
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 mod cluster;
 mod executor;
+mod reach;
 mod rights;
 mod survives;
 

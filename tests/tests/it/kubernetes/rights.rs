@@ -22,7 +22,7 @@ pub(super) const ACCOUNT: &str = "muster-executor";
 /// A namespace of jobs.
 const TEAM: &str = "team-of-rights";
 
-/// Verbs and resources.
+/// Verbs and resources, with their groups behind a dot.
 type Rights = &'static [(&'static str, &'static str)];
 
 const WORK: Rights = &[
@@ -34,6 +34,10 @@ const WORK: Rights = &[
     ("get", "pods/log"),
     ("create", "pods/binding"),
     ("list", "events"),
+    ("get", "services"),
+    ("create", "services"),
+    ("get", "ingresses.networking.k8s.io"),
+    ("create", "ingresses.networking.k8s.io"),
     ("list", "nodes"),
     ("watch", "nodes"),
 ];
@@ -45,6 +49,9 @@ const NEVER: Rights = &[
     ("update", "pods"),
     ("deletecollection", "pods"),
     ("get", "configmaps"),
+    ("delete", "services"),
+    ("update", "services"),
+    ("delete", "ingresses.networking.k8s.io"),
     ("update", "nodes"),
     ("delete", "nodes"),
     ("create", "namespaces"),
@@ -92,9 +99,14 @@ async fn of(
             Some((resource, part)) => (resource, Some(part.to_owned())),
             None => (*resource, None),
         };
+        let (resource_name, group) = match resource_name.split_once('.') {
+            Some((name, group)) => (name, Some(group)),
+            None => (resource_name, None),
+        };
         let attributes = ResourceAttributes {
             namespace: Some(namespace.to_owned()),
             verb: Some((*verb).to_owned()),
+            group: group.map(str::to_owned),
             resource: Some(resource_name.to_owned()),
             subresource: part,
             ..ResourceAttributes::default()

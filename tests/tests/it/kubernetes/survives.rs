@@ -23,14 +23,14 @@ use crate::deployment::TURN;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A world whose executor may do what the manifests say, through a proxy.
-struct Plant {
-    world: World,
-    proxy: ApiProxy,
+pub(super) struct Plant {
+    pub(super) world: World,
+    pub(super) proxy: ApiProxy,
 }
 
 impl Plant {
     /// None in a cluster that was given: nothing of it shall break.
-    async fn start(spec: Spec, settings: &[(&str, &str)]) -> Option<Self> {
+    pub(super) async fn start(spec: Spec, settings: &[(&str, &str)]) -> Option<Self> {
         let cluster = Cluster::start(spec).await.unwrap();
         cluster.kubelet()?;
         cluster.namespace(TEAM).await.unwrap();
@@ -83,7 +83,7 @@ impl Plant {
     }
 }
 
-fn three_nodes() -> Spec {
+pub(super) fn three_nodes() -> Spec {
     Spec::of(NodeSpec::many(3, "n", "8", "16Gi"))
 }
 

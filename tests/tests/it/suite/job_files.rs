@@ -23,8 +23,10 @@ jobs:
     requiredNodeLabels: { kubernetes.io/arch: amd64 }
     scheduler: armada
     externalJobUri: https://example.com/1
-    ingress: []
-    services: []
+    ingress:
+      - { type: Ingress, ports: [80], tlsEnabled: true, annotations: { a: b } }
+    services:
+      - { type: Headless, ports: [81] }
     podSpec: &spec
       terminationGracePeriodSeconds: 0
       restartPolicy: Never
@@ -88,6 +90,9 @@ pub(crate) async fn job_files_of_armada_are_submitted_as_they_are(site: &Site) {
     assert_eq!(spec["namespace"], "research");
     assert_eq!(spec["labels"], json!({ "app": "solver", "zone": "a" }));
     assert_eq!(spec["annotations"]["armadaproject.io/owner"], "somebody");
+    let ingress = json!([{ "ports": [80], "annotations": { "a": "b" }, "tlsEnabled": true }]);
+    assert_eq!(spec["ingress"], ingress);
+    assert_eq!(spec["services"], json!([{ "type": "Headless", "ports": [81] }]));
     let pod = &spec["podSpec"];
     assert_eq!(pod["volumes"][0]["name"], "scratch");
     assert_eq!(pod["containers"][0]["args"], json!(["echo $(date); sleep 5"]));
@@ -123,8 +128,8 @@ pub(crate) async fn what_armada_does_and_we_do_not_is_said(site: &Site) {
         format!("queue: armada-not\njobSetId: s\njobs:\n  - {item}\n")
     };
     let fields = [
-        ("ingress: [{ ports: [80] }],", "ingress is not supported yet"),
-        ("services: [{ ports: [80] }],", "services is not supported yet"),
+        ("ingress: [{}],", "ingress[0].ports: needs at least one port"),
+        ("services: [{ type: LoadBalancer, ports: [80] }],", "`LoadBalancer` is neither"),
         ("podSpecs: [{}],", "podSpecs: not beside `podSpec`"),
         ("colour: red,", "unknown field `colour`"),
     ];

@@ -17,7 +17,8 @@ fn payload(spec: &Value) -> JobPayload {
         namespace: "team".into(),
         count: Some(9),
         labels: Bytes::from_static(br#"{"mine":"1","muster.dev/cluster":"forged"}"#),
-        annotations: Bytes::from_static(br#"{"note":"x"}"#),
+        annotations: Bytes::from_static(br#"{"note":"x","muster.dev/network":"forged"}"#),
+        network: Bytes::new(),
         pod_spec: serde_json::to_vec(spec).unwrap().into(),
     }
 }
@@ -198,4 +199,23 @@ fn what_a_job_does_not_say_is_as_it_is_counted_and_as_in_armada() {
     assert_eq!(pod["spec"]["restartPolicy"], "Never");
     assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 1);
     assert_eq!(pod["spec"]["activeDeadlineSeconds"], 72 * 3600);
+}
+
+#[test]
+fn services_and_ingresses_stand_on_the_pod() {
+    let spec = json!({ "containers": [{ "name": "main" }] });
+    let annotation = |pod: &Value| pod["metadata"]["annotations"]["muster.dev/network"].clone();
+    assert_eq!(annotation(&built(&spec)), Value::Null, "nobody but Muster says what they are");
+    let (shape, config) = (shape(&[]), KubernetesConfig::default());
+    let built = |network: &'static str| {
+        let payload = JobPayload { network: network.into(), ..payload(&spec) };
+        let key = RunKey { job: JobRef::task(job(), 7), attempt: 2 };
+        let (node, cluster) = ("n1", "c");
+        let (payload, shape, config) = (&payload, &shape, &config);
+        manifest(&Parts { key, node, shape, payload, cluster, uniformity: None, config })
+    };
+    let network = r#"{"services":[{"type":"Headless","ports":[80]}]}"#;
+    assert_eq!(annotation(&built(network).unwrap()), network);
+    let unread = built("{").unwrap_err();
+    assert!(unread.starts_with("its services and ingresses cannot be read: "), "{unread}");
 }

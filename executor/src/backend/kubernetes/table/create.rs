@@ -157,9 +157,7 @@ impl Table {
     /// Asks for a pod again, after a while.
     fn rest(&mut self, key: RunKey, now: Now) {
         let Some(Pod { body: Body::Wanted(wanted), .. }) = self.pods.get_mut(&key) else { return };
-        let doublings = wanted.tries.saturating_sub(1).min(8);
-        let delay = RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_MAX);
-        wanted.asking = Asking::Resting(now.monotonic + delay);
+        wanted.asking = Asking::Resting(now.monotonic + delay(wanted.tries));
         self.tend(key, now);
     }
 
@@ -190,9 +188,16 @@ impl Table {
         pod.told = Told::End;
         let reason = Some(reason.to_owned());
         let exit = Exit { reason, message: Some(message), ..Exit::default() };
-        self.events.push(Event { key, status, at: now.wall, exit });
+        let addresses = Vec::new();
+        self.events.push(Event { key, status, at: now.wall, exit, addresses });
         if pod.is_settled {
             self.forget(&key);
         }
     }
+}
+
+/// How long to wait after so many tries.
+pub(super) fn delay(tries: u32) -> Duration {
+    let doublings = tries.saturating_sub(1).min(8);
+    RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_MAX)
 }

@@ -7,7 +7,7 @@ use muster_api::bus::{Exit, RunStatus};
 
 use muster_core::shape::Shape;
 
-use super::{Body, Pod, Removal, Table, Task, There, Told, Why};
+use super::{Access, Body, Pod, Removal, Table, Task, There, Told, Why};
 use crate::backend::Event;
 use crate::backend::kubernetes::labels;
 use crate::backend::kubernetes::manifest::NO_SCHEDULER;
@@ -63,9 +63,12 @@ impl Table {
                 }
                 there.is_bound |= !seen.spec.node_name.is_empty();
                 there.ended = there.ended.or(is_over.then_some(now.monotonic));
+                there.is_on(&seen.status.host_ip);
             }
             Body::There(_) | Body::Wanted(_) | Body::Gone => {
-                pod.body = Body::There(there(seen, stage, now));
+                let mut there = there(seen, stage, now);
+                there.access = Access::of(key, seen, &self.config);
+                pod.body = Body::There(there);
                 self.came(key, seen, now);
             }
         }
@@ -98,12 +101,18 @@ impl Table {
             return;
         }
         let grace = there.grace;
+        let is_to_be_exposed = there.is_hidden() && !matches!(there.stage, Stage::Ended(_));
         let needs_node = !there.is_bound && seen.scheduler() == NO_SCHEDULER;
         if let Some(removal) = pod.removal.take() {
             let most = removal.seconds.map(|seconds| Duration::from_secs(seconds.into()));
             self.remove(key, removal.why, most.filter(|most| *most < grace), now);
-        } else if needs_node && self.is_direct() {
-            self.urgent.push_back(Task::Bind(key));
+        } else {
+            if needs_node && self.is_direct() {
+                self.urgent.push_back(Task::Bind(key));
+            }
+            if is_to_be_exposed {
+                self.urgent.push_back(Task::Expose(key));
+            }
         }
     }
 
@@ -167,9 +176,18 @@ impl Table {
         let Body::There(there) = &pod.body else { return };
         let mut events = Vec::new();
         let mut say = |status, at: Option<_>, exit| {
-            events.push(Event { key, status, at: at.unwrap_or(now.wall), exit });
+            let is_running = status == RunStatus::Running;
+            let addresses = if is_running { there.addresses(&pod.node) } else { Vec::new() };
+            events.push(Event { key, status, at: at.unwrap_or(now.wall), exit, addresses });
         };
         let told = match &there.stage {
+            // Who hears that it runs may go there.
+            Stage::Running { .. } if there.is_hidden() => {
+                if pod.told < Told::Pending {
+                    say(RunStatus::Pending, None, Exit::default());
+                }
+                Told::Pending
+            }
             Stage::Waiting(_) => {
                 if pod.told < Told::Pending {
                     say(RunStatus::Pending, None, Exit::default());
@@ -240,6 +258,7 @@ fn there(seen: &object::Pod, stage: Stage, now: Now) -> There {
         since: now.monotonic,
         ended: matches!(stage, Stage::Ended(_)).then_some(now.monotonic),
         happenings_at: None,
+        access: None,
         stage,
     }
 }

@@ -57,6 +57,7 @@ impl Table {
             },
             Body::Gone => None,
         };
+        let wake = [wake, self.tend_access(key, now)].into_iter().flatten().min();
         self.wake(key, wake);
     }
 

@@ -16,6 +16,8 @@ use crate::backend::kubernetes::answer::Creation;
 use crate::backend::kubernetes::labels;
 use crate::backend::kubernetes::object;
 
+mod expose;
+
 const START: &str = "2026-01-01T00:00:10Z";
 const END: &str = "2026-01-01T00:00:20Z";
 
@@ -43,6 +45,7 @@ fn start(n: u32) -> Start {
         count: Some(99),
         labels: Bytes::new(),
         annotations: Bytes::new(),
+        network: Bytes::new(),
         pod_spec: Bytes::from_static(b"{}"),
     };
     let (shape, payload) = (Arc::new(shape()), Arc::new(payload));
@@ -150,6 +153,7 @@ impl World {
             calls.push(match call {
                 Call::Create { key, .. } => format!("create {}", key.job.index.unwrap()),
                 Call::CreateNamespace { namespace, .. } => format!("namespace {namespace}"),
+                Call::Expose { key, .. } => format!("expose {}", key.job.index.unwrap()),
                 Call::Bind { key, .. } => format!("bind {}", key.job.index.unwrap()),
                 Call::Look { key, .. } => format!("look {}", key.job.index.unwrap()),
                 Call::Happenings { key, .. } => format!("events {}", key.job.index.unwrap()),

@@ -1,0 +1,73 @@
+//! What goes with the pods of jobs: services and ingresses. The executor has the rights of
+//! `infra/kubernetes` and no others.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::Api;
+use kube::api::ListParams;
+use muster_api::http::Address;
+use muster_client::{Output, Selection};
+use muster_tests::kubernetes::{ApiFault, Behaviour};
+use muster_tests::s3::Effect;
+use muster_tests::wait::eventually;
+use serde_json::json;
+
+use super::WAIT;
+use super::executor::{TEAM, job};
+use super::survives::{Plant, three_nodes};
+use crate::deployment::TURN;
+
+/// The services and ingresses of a job's pods.
+async fn of(plant: &Plant, id: &str) -> Result<(Vec<Service>, Vec<Ingress>)> {
+    let client = plant.world.cluster.client();
+    let own = ListParams::default().labels(&format!("muster.dev/job-id={id}"));
+    let services = Api::<Service>::namespaced(client.clone(), TEAM).list(&own).await?;
+    let ingresses = Api::<Ingress>::namespaced(client, TEAM).list(&own).await?;
+    Ok((services.items, ingresses.items))
+}
+
+/// Made once whatever goes wrong on the way, told to the user, and gone with the pod.
+#[tokio::test]
+async fn services_and_ingresses_come_with_the_pod_and_go_with_it() {
+    let _turn = TURN.lock().await;
+    let Some(plant) = Plant::start(three_nodes(), &[]).await else { return };
+    let (client, proxy) = (&plant.world.client, &plant.proxy);
+    proxy.add(ApiFault::new(Effect::LoseReply).on("create", "services").times(1));
+    proxy.add(ApiFault::new(Effect::Refuse(500)).on("create", "ingresses").times(1));
+    let mut reached = job(&Behaviour::runs_forever());
+    reached["services"] = json!([{ "type": "NodePort", "ports": [80] },
+        { "type": "Headless", "ports": [81], "name": "mine" }]);
+    reached["ingress"] = json!([{ "ports": [82], "tlsEnabled": true }]);
+    let mut refused = job(&Behaviour::runs_forever());
+    refused["ingress"] = json!([{ "ports": [80], "annotations": { "no such name!": "" } }]);
+    let ids = plant.world.submit_jobs(&[reached, refused]).await;
+
+    let job = plant.world.until_state(&ids[0], "running").await;
+    assert_eq!((job.runs.len(), proxy.injected()), (1, 2), "{job:?}");
+    let pod = format!("muster-{}-1", ids[0]);
+    let (services, ingresses) = of(&plant, &ids[0]).await.unwrap();
+    let names: Vec<_> = services.iter().filter_map(|it| it.metadata.name.as_deref()).collect();
+    assert_eq!(names, ["mine", &*format!("{pod}-service-0"), &*format!("{pod}-service-1")]);
+    assert_eq!(ingresses.len(), 1);
+    let ports = services.iter().flat_map(|it| it.spec.iter().flat_map(|spec| spec.ports.iter()));
+    let on_node = ports.flatten().find_map(|port| port.node_port).unwrap();
+    let expected = [(80, format!("127.0.0.1:{on_node}")), (82, format!("82-{pod}.{TEAM}.svc"))];
+    let expected = expected.map(|(port, address)| Address { port, address });
+    assert_eq!(job.runs[0].addresses, expected);
+    let spec = client.job(&ids[0], Output::StateAndSpec).await.unwrap().spec.unwrap();
+    assert!(spec.services.unwrap().get().contains(r#""name":"mine""#));
+
+    let job = plant.world.until_state(&ids[1], "failed").await;
+    let run = &job.runs[0];
+    assert_eq!(run.reason.as_deref(), Some("Rejected"), "{job:?}");
+    assert!(run.message.as_deref().is_some_and(|it| it.contains("no such name!")), "{job:?}");
+
+    client.cancel(Selection::Ids(vec![ids[0].clone()]), None).await.unwrap();
+    let gone = eventually(WAIT, "they are gone with their pod", async || {
+        let (services, ingresses) = of(&plant, &ids[0]).await?;
+        ensure!(services.is_empty() && ingresses.is_empty(), "{services:?} {ingresses:?}");
+        Ok(())
+    });
+    gone.await.unwrap();
+}
