@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::runs::RunKey;
 
+mod handle;
 pub mod journal;
 pub mod kubernetes;
 pub mod local;

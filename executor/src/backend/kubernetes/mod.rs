@@ -12,8 +12,9 @@ use async_trait::async_trait;
 use muster_runtime::http::Health;
 use muster_runtime::tasks::{Policy, Supervisor};
 use muster_runtime::{Clock, Random};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use crate::backend::handle::{Handle, handle};
 use crate::backend::{Adopted, ClusterBackend, Error, Grace, Node, Opened, Piece, Start};
 use crate::config::KubernetesConfig;
 use crate::limits;
@@ -65,7 +66,7 @@ pub struct Params {
 
 struct Kubernetes {
     logs: Logs,
-    commands: mpsc::Sender<Command>,
+    commands: Handle<Command>,
 }
 
 /// Opens the back end. It may have to wait for another executor, and for the API server: only then
@@ -76,7 +77,7 @@ struct Kubernetes {
 pub async fn open(params: Params) -> Result<Opened, Error> {
     let Params { cluster, config, clock, random, tasks, metrics, health, part } = params;
     let api = client::connect(&config, &clock).await?;
-    let (commands, commands_out) = mpsc::channel(limits::COMMANDS_MAX);
+    let (commands, commands_out) = handle();
     let (events, events_out) = mpsc::channel(limits::EVENTS_MAX);
     let logs = Logs::new(api.clone());
     let name = format!("kubernetes-cluster-{cluster}");
@@ -95,42 +96,26 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
     Ok(Opened { backend: Arc::new(Kubernetes { logs, commands }), events: events_out })
 }
 
-impl Kubernetes {
-    async fn send(&self, command: Command) {
-        // Nobody takes commands only once the back end is being shut down; the pods tell the rest.
-        let _ = self.commands.send(command).await;
-    }
-
-    async fn ask<T>(
-        &self,
-        question: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, Error> {
-        let (sender, answer) = oneshot::channel();
-        self.send(question(sender)).await;
-        answer.await.map_err(|_| Error::Stopped)
-    }
-}
-
 #[async_trait]
 impl ClusterBackend for Kubernetes {
     async fn nodes(&self) -> Result<Vec<Node>, Error> {
-        self.ask(Command::Nodes).await
+        self.commands.ask(Command::Nodes).await
     }
 
     async fn adopt(&self) -> Result<Vec<Adopted>, Error> {
-        self.ask(Command::Adopt).await
+        self.commands.ask(Command::Adopt).await
     }
 
     async fn start(&self, start: Start) {
-        self.send(Command::Start(Box::new(start))).await;
+        self.commands.tell(Command::Start(Box::new(start))).await;
     }
 
     async fn stop(&self, run: RunKey, grace: Grace) {
-        self.send(Command::Stop(run, grace)).await;
+        self.commands.tell(Command::Stop(run, grace)).await;
     }
 
     async fn settle(&self, run: RunKey) {
-        self.send(Command::Settle(run)).await;
+        self.commands.tell(Command::Settle(run)).await;
     }
 
     async fn logs(
@@ -140,7 +125,7 @@ impl ClusterBackend for Kubernetes {
         limit: usize,
         wait: Duration,
     ) -> Result<Piece, Error> {
-        let place = self.ask(|answer| Command::Place(run, answer)).await?;
+        let place = self.commands.ask(|answer| Command::Place(run, answer)).await?;
         let place = place.ok_or(Error::NoOutput { job: run.job, attempt: run.attempt })?;
         self.logs.read(run, &place, offset, limit, wait).await
     }

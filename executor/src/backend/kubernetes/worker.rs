@@ -21,6 +21,7 @@ use super::object::{Node, Object, Pod};
 use super::pace::{Pace, Ticket};
 use super::table::{Call, Place, Table};
 use super::watch::{Said, Watched, watch};
+use crate::backend::handle::Commands;
 use crate::backend::{self, Adopted, Error, Event, Grace, Start};
 use crate::config::KubernetesConfig;
 use crate::metrics::Kubernetes as Metrics;
@@ -53,7 +54,7 @@ pub(super) struct Parts {
     pub(super) health: Health,
     /// The executor's name among the parts of its process.
     pub(super) part: String,
-    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) commands: Commands<Command>,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -70,7 +71,7 @@ pub(super) struct Worker {
     cluster: String,
     metrics: Metrics,
     clock: Clock,
-    commands: mpsc::Receiver<Command>,
+    commands: Commands<Command>,
     events: mpsc::Sender<Event>,
     table: Table,
     nodes: Nodes,

@@ -14,8 +14,9 @@ use muster_core::quantity::Quantity;
 use muster_core::resources::{CPU, MEMORY, PODS, Resources};
 use muster_runtime::tasks::{Policy, Supervisor};
 use muster_runtime::{Blocking, Clock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use crate::backend::handle::{Handle, handle};
 use crate::backend::{
     Adopted, ClusterBackend, EPHEMERAL_STORAGE, Error, Grace, Node, Opened, Piece, Start,
 };
@@ -54,7 +55,7 @@ pub struct Params {
 struct Local {
     node: Node,
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    commands: Handle<Command>,
 }
 
 /// Opens the back end with the runs that are in its directory.
@@ -71,7 +72,7 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
         Some(keeper) => keeper,
         None => std::env::current_exe().map_err(io("finding this program"))?,
     };
-    let (commands, commands_out) = mpsc::channel(limits::COMMANDS_MAX);
+    let (commands, commands_out) = handle();
     let (events, events_out) = mpsc::channel(limits::EVENTS_MAX);
     let inherited = worker::inherited_variables();
     let blocking = Blocking::new(STARTS_AT_ONCE);
@@ -83,14 +84,6 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
     Ok(Opened { backend: Arc::new(Local { node, shared, commands }), events: events_out })
 }
 
-impl Local {
-    async fn send(&self, command: Command) {
-        // Nobody takes commands only once the back end is being shut down; the directories tell the
-        // rest.
-        let _ = self.commands.send(command).await;
-    }
-}
-
 #[async_trait]
 impl ClusterBackend for Local {
     async fn nodes(&self) -> Result<Vec<Node>, Error> {
@@ -98,21 +91,19 @@ impl ClusterBackend for Local {
     }
 
     async fn adopt(&self) -> Result<Vec<Adopted>, Error> {
-        let (sender, answer) = oneshot::channel();
-        self.send(Command::Adopt(sender)).await;
-        answer.await.map_err(|_| Error::Stopped)?
+        self.commands.ask(Command::Adopt).await?
     }
 
     async fn start(&self, start: Start) {
-        self.send(Command::Start(Box::new(start))).await;
+        self.commands.tell(Command::Start(Box::new(start))).await;
     }
 
     async fn stop(&self, run: RunKey, grace: Grace) {
-        self.send(Command::Stop(run, grace)).await;
+        self.commands.tell(Command::Stop(run, grace)).await;
     }
 
     async fn settle(&self, run: RunKey) {
-        self.send(Command::Settle(run)).await;
+        self.commands.tell(Command::Settle(run)).await;
     }
 
     async fn logs(

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::folder::{About, Folder, Folders};
 use super::plan::{Plan, plan};
 use super::process::{Handle, Outcome, Running, lost, outcome, spawn};
+use crate::backend::handle::Commands;
 use crate::backend::{Adopted, Error, Event, Grace, Start};
 use crate::config::LocalConfig;
 use crate::runs::RunKey;
@@ -58,7 +59,7 @@ enum Done {
 /// The task.
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    commands: mpsc::Receiver<Command>,
+    commands: Commands<Command>,
     stops: BTreeMap<RunKey, watch::Sender<Option<Duration>>>,
     /// One future each run, and the clean-up. They share permits for blocking work, so all of them
     /// must be polled together: once there are runs, nothing else in this task may wait for such a
@@ -67,7 +68,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, commands: Commands<Command>) -> Self {
         Self { shared, commands, stops: BTreeMap::new(), work: FuturesUnordered::new() }
     }
 

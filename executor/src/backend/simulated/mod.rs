@@ -17,8 +17,9 @@ use muster_core::resources::{CPU, MEMORY, PODS, Resources};
 use muster_core::shape::Taint;
 use muster_runtime::tasks::{Policy, Supervisor};
 use muster_runtime::{Blocking, Clock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use crate::backend::handle::{Handle, handle};
 use crate::backend::{
     Adopted, ClusterBackend, EPHEMERAL_STORAGE, Error, Grace, Node, Opened, Piece, Start,
 };
@@ -61,7 +62,7 @@ pub struct Params {
 struct Simulated {
     nodes: Vec<Node>,
     clock: Clock,
-    commands: mpsc::Sender<Command>,
+    commands: Handle<Command>,
 }
 
 /// Opens the cluster with the pods that its file names.
@@ -74,29 +75,13 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
     let pods = Pods::new(&params.config);
     let (file, saved) = file::File::open(path, params.blocking).await?;
     tracing::info!(cluster = %params.cluster, pods = saved.len(), "simulated cluster opened");
-    let (commands, commands_out) = mpsc::channel(limits::COMMANDS_MAX);
+    let (commands, commands_out) = handle();
     let (events, events_out) = mpsc::channel(limits::EVENTS_MAX);
     let worker = Worker::new(pods, saved, file, params.clock.clone(), commands_out, events);
     let name = format!("simulated-cluster-{}", params.cluster);
     params.tasks.spawn_once(name, Policy::VITAL, |cancel| worker.run(cancel));
     let backend = Arc::new(Simulated { nodes, clock: params.clock, commands });
     Ok(Opened { backend, events: events_out })
-}
-
-impl Simulated {
-    async fn send(&self, command: Command) {
-        // Nobody takes commands only once the cluster is being shut down; its file tells the rest.
-        let _ = self.commands.send(command).await;
-    }
-
-    async fn ask<T>(
-        &self,
-        question: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, Error> {
-        let (sender, answer) = oneshot::channel();
-        self.send(question(sender)).await;
-        answer.await.map_err(|_| Error::Stopped)
-    }
 }
 
 #[async_trait]
@@ -106,19 +91,19 @@ impl ClusterBackend for Simulated {
     }
 
     async fn adopt(&self) -> Result<Vec<Adopted>, Error> {
-        self.ask(Command::Adopt).await
+        self.commands.ask(Command::Adopt).await
     }
 
     async fn start(&self, start: Start) {
-        self.send(Command::Start(Box::new(start))).await;
+        self.commands.tell(Command::Start(Box::new(start))).await;
     }
 
     async fn stop(&self, run: RunKey, _grace: Grace) {
-        self.send(Command::Stop(run)).await;
+        self.commands.tell(Command::Stop(run)).await;
     }
 
     async fn settle(&self, run: RunKey) {
-        self.send(Command::Settle(run)).await;
+        self.commands.tell(Command::Settle(run)).await;
     }
 
     async fn logs(
@@ -130,7 +115,7 @@ impl ClusterBackend for Simulated {
     ) -> Result<Piece, Error> {
         let deadline = self.clock.monotonic() + wait;
         loop {
-            let output = self.ask(|answer| Command::Output(run, answer)).await?;
+            let output = self.commands.ask(|answer| Command::Output(run, answer)).await?;
             let (text, end) =
                 output.ok_or(Error::NoOutput { job: run.job, attempt: run.attempt })?;
             let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::file::{File, Saved};
 use super::pods::Pods;
+use crate::backend::handle::Commands;
 use crate::backend::{Adopted, Error, Event, Start};
 use crate::limits;
 use crate::runs::RunKey;
@@ -34,7 +35,7 @@ pub(super) struct Worker {
     pods: Pods,
     file: File,
     clock: Clock,
-    commands: mpsc::Receiver<Command>,
+    commands: Commands<Command>,
     events: mpsc::Sender<Event>,
     is_changed: bool,
     /// Nothing happens to restored pods before the executor has heard of them.
@@ -49,7 +50,7 @@ impl Worker {
         saved: Saved,
         file: File,
         clock: Clock,
-        commands: mpsc::Receiver<Command>,
+        commands: Commands<Command>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         for (key, pod) in saved {
