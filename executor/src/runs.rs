@@ -16,7 +16,7 @@ use muster_core::mutant::{self, Mutant};
 use muster_core::shape::Shape;
 use muster_core::time::Timestamp;
 
-use crate::backend::{Adopted, Event, Node, Start};
+use crate::backend::{Adopted, Event, Node, NodeChange, Start};
 use crate::limits;
 
 mod failures;
@@ -153,6 +153,11 @@ impl Runs {
     /// pool that they can belong to: they take no runs.
     pub fn on_nodes(&mut self, nodes: Vec<Node>) -> Vec<Name> {
         self.nodes.set(nodes)
+    }
+
+    /// Those of the back end's nodes that have changed. Gives as [`Runs::on_nodes`].
+    pub fn on_node_changes(&mut self, changes: Vec<NodeChange>) -> Vec<Name> {
+        self.nodes.change(changes)
     }
 
     /// The pools whose leaders are to be asked.

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{
-    self, ClusterBackend, Event, Grace, Opened, journal, kubernetes, local, simulated,
+    self, ClusterBackend, Event, Grace, NodeChange, Opened, journal, kubernetes, local, simulated,
 };
 use crate::config::{BackendKind, Config};
 use crate::limits;
@@ -84,6 +84,7 @@ enum Done {
     Lease(LeaseOutcome),
     Shard(ShardOutcome),
     Nodes(Result<Vec<backend::Node>, backend::Error>),
+    NodeChanges(Result<Vec<NodeChange>, backend::Error>),
     Logs,
     Effect,
     Other,
@@ -187,6 +188,7 @@ async fn run_with(
     let health = executor.deps.health.clone();
     let why = "its runs have not been compared with the shards yet";
     health.not_ready(&part(&executor.config.cluster), why);
+    executor.watch_nodes();
     executor.work_until(&cancel, &mut events, &mut stops, &mut logs, &mut owners).await?;
     executor.finish(&mut events).await;
     Ok(())
@@ -400,8 +402,27 @@ impl Executor {
         self.nodes_at
     }
 
+    /// Listens for changes of nodes, which are told at once; what that misses is made good when all
+    /// are looked at.
+    fn watch_nodes(&mut self) {
+        let backend = Arc::clone(&self.backend);
+        self.work.push(Box::pin(async move { Done::NodeChanges(backend.node_changes().await) }));
+    }
+
     fn on_nodes(&mut self, nodes: Vec<backend::Node>) {
-        for node in self.runs.on_nodes(nodes) {
+        let misplaced = self.runs.on_nodes(nodes);
+        self.on_pools(misplaced);
+    }
+
+    fn on_node_changes(&mut self, changes: Vec<NodeChange>) {
+        let misplaced = self.runs.on_node_changes(changes);
+        self.on_pools(misplaced);
+        self.watch_nodes();
+    }
+
+    /// Nodes have changed, and with them perhaps the pools that there are.
+    fn on_pools(&mut self, misplaced: Vec<Name>) {
+        for node in misplaced {
             let cluster = &self.config.cluster;
             tracing::warn!(%cluster, %node, "its label {POOL_LABEL} names no pool, or one too many: it takes no runs");
         }
@@ -451,6 +472,9 @@ impl Executor {
             Done::Lease(outcome) => self.on_lease(outcome),
             Done::Shard(outcome) => self.on_shard(outcome),
             Done::Nodes(Ok(nodes)) => self.on_nodes(nodes),
+            Done::NodeChanges(Ok(changes)) => self.on_node_changes(changes),
+            // The back end has ended, which its events say too.
+            Done::NodeChanges(Err(error)) => tracing::debug!(%error, "nodes are not watched"),
             Done::Nodes(Err(error)) => tracing::warn!(%error, "nodes cannot be looked at"),
             Done::Logs => self.logs_in_flight -= 1,
             Done::Effect => self.effects_in_flight -= 1,

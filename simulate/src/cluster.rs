@@ -9,7 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use muster_api::bus::{Exit, RunStatus};
 use muster_core::time::Timestamp;
-use muster_executor::backend::{Adopted, ClusterBackend, Error, Event, Grace, Node, Piece, Start};
+use muster_executor::backend::{
+    Adopted, ClusterBackend, Error, Event, Grace, Node, NodeChange, Piece, Start,
+};
 use muster_executor::runs::RunKey;
 use muster_runtime::Clock;
 use tokio::sync::mpsc;
@@ -133,6 +135,10 @@ impl Inner {
 impl ClusterBackend for Cluster {
     async fn nodes(&self) -> Result<Vec<Node>, Error> {
         Ok(self.nodes.clone())
+    }
+
+    async fn node_changes(&self) -> Result<Vec<NodeChange>, Error> {
+        std::future::pending().await
     }
 
     async fn adopt(&self) -> Result<Vec<Adopted>, Error> {

@@ -23,7 +23,7 @@ use muster_runtime::tasks::{Policy, Supervisor};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{Adopted, ClusterBackend, Error, Grace, Node, Opened, Piece, Start};
+use super::{Adopted, ClusterBackend, Error, Grace, Node, NodeChange, Opened, Piece, Start};
 use crate::limits;
 use crate::runs::RunKey;
 
@@ -140,6 +140,10 @@ impl Journal {
 impl ClusterBackend for Recorded {
     async fn nodes(&self) -> Result<Vec<Node>, Error> {
         self.inner.nodes().await
+    }
+
+    async fn node_changes(&self) -> Result<Vec<NodeChange>, Error> {
+        self.inner.node_changes().await
     }
 
     async fn adopt(&self) -> Result<Vec<Adopted>, Error> {

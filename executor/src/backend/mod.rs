@@ -37,6 +37,10 @@ pub trait ClusterBackend: Send + Sync + 'static {
     /// All nodes of the pool.
     async fn nodes(&self) -> Result<Vec<Node>, Error>;
 
+    /// The nodes that have changed since they were told last, once there are some. A back end whose
+    /// nodes stay as they are has no answer.
+    async fn node_changes(&self) -> Result<Vec<NodeChange>, Error>;
+
     /// The runs that exist from before a restart, ended ones that were not settled among them.
     /// Called once, before anything else; the back end watches them from then on.
     async fn adopt(&self) -> Result<Vec<Adopted>, Error>;
@@ -122,6 +126,15 @@ pub struct Node {
     pub allocatable: Resources,
     /// Whether new runs may be placed.
     pub schedulable: bool,
+}
+
+/// A node that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeChange {
+    /// Its name.
+    pub name: Name,
+    /// As it is now; none when it is gone.
+    pub node: Option<Node>,
 }
 
 /// A run to be started.

@@ -16,7 +16,7 @@ use muster_core::shape::{POOL_LABEL, Shape};
 use muster_core::time::Timestamp;
 
 use super::failures::Failures;
-use crate::backend::Node;
+use crate::backend::{Node, NodeChange};
 use crate::limits;
 
 /// Bytes of a node on the wire beside its texts, generously.
@@ -91,38 +91,66 @@ impl Nodes {
     pub(super) fn set(&mut self, nodes: Vec<Node>) -> Vec<Name> {
         let mut gone: BTreeMap<Name, Entry> = std::mem::take(&mut self.nodes);
         let mut misplaced = Vec::new();
-        for mut node in nodes {
-            let pool = self.pool_of(&node);
-            let is_misplaced = pool.is_none();
-            node.schedulable &= !is_misplaced;
-            let pool = pool.unwrap_or_else(|| self.pool.clone());
-            let entry = match gone.remove(&node.name) {
-                Some(entry) if entry.node == node => entry,
-                known => {
-                    if is_misplaced {
-                        misplaced.push(node.name.clone());
-                    }
-                    self.changed(node, pool, known)
-                }
-            };
-            self.nodes.insert(entry.node.name.clone(), entry);
+        for node in nodes {
+            let known = gone.remove(&node.name);
+            misplaced.extend(self.place(node, known));
         }
         for (name, entry) in gone {
-            self.leave(&entry.pool, &name);
-            if entry.taken.runs > 0 {
-                self.homeless.insert(name, entry.taken);
-            }
+            self.lose(name, entry);
         }
-        while self.removed.len() > limits::REMOVED_NODES_MAX {
-            if let Some((version, _)) = self.removed.pop_first() {
-                self.base_min = version;
-            }
-        }
+        self.bound();
         if self.pools.is_empty() {
             // So that somebody hears of the cluster.
             self.touch(&self.pool.clone());
         }
         misplaced
+    }
+
+    /// Takes the nodes that have changed; all others are as they were. Gives as [`Nodes::set`].
+    pub(super) fn change(&mut self, changes: Vec<NodeChange>) -> Vec<Name> {
+        let mut misplaced = Vec::new();
+        for NodeChange { name, node } in changes {
+            match (node, self.nodes.remove(&name)) {
+                (Some(node), known) => misplaced.extend(self.place(node, known)),
+                (None, Some(known)) => self.lose(name, known),
+                (None, None) => {}
+            }
+        }
+        self.bound();
+        misplaced
+    }
+
+    /// Takes a node that is there, and may have been known before; gives its name if it is news
+    /// that its label names no pool that it can belong to.
+    fn place(&mut self, mut node: Node, known: Option<Entry>) -> Option<Name> {
+        let pool = self.pool_of(&node);
+        let is_misplaced = pool.is_none();
+        node.schedulable &= !is_misplaced;
+        let pool = pool.unwrap_or_else(|| self.pool.clone());
+        let name = node.name.clone();
+        let (entry, is_news) = match known {
+            Some(entry) if entry.node == node => (entry, false),
+            known => (self.changed(node, pool, known), true),
+        };
+        self.nodes.insert(name.clone(), entry);
+        (is_misplaced && is_news).then_some(name)
+    }
+
+    /// A node is gone.
+    fn lose(&mut self, name: Name, entry: Entry) {
+        self.leave(&entry.pool, &name);
+        if entry.taken.runs > 0 {
+            self.homeless.insert(name, entry.taken);
+        }
+    }
+
+    /// Forgets who was removed first, where they are too many.
+    fn bound(&mut self) {
+        while self.removed.len() > limits::REMOVED_NODES_MAX {
+            if let Some((version, _)) = self.removed.pop_first() {
+                self.base_min = version;
+            }
+        }
     }
 
     /// The pool that a node belongs to; none when its label names none, or one too many.

@@ -13,7 +13,7 @@ use muster_core::shape::{DEFAULT_POOL, POOL_LABEL, Shape};
 use muster_core::time::Timestamp;
 
 use super::{Counts, Effect, Now, RunKey, Runs};
-use crate::backend::{Event, Node};
+use crate::backend::{Event, Node, NodeChange};
 use crate::limits::POOLS_MAX;
 
 const SHARD: ShardId = ShardId(3);
@@ -443,4 +443,35 @@ fn a_job_of_another_pool_starts_on_a_node_whose_pools_leader_leased_it_there() {
     // The shape of both says `default`.
     assert_eq!(answered("gpu", 1), 0);
     assert_eq!(answered(DEFAULT_POOL, 2), 1, "it goes back");
+}
+
+#[test]
+fn of_nodes_that_have_changed_only_these_are_told_and_runs_stay_where_they_are() {
+    let mut runs = Runs::new(DEFAULT_POOL.into());
+    runs.on_nodes(vec![node("a", 2), node("b", 2), node("c", 2)]);
+    answer(&mut runs, 1, &[key(1)]);
+    tell(&mut runs, DEFAULT_POOL);
+    let change = |name: &str, node: Option<Node>| NodeChange { name: name.into(), node };
+    assert!(runs.on_node_changes(vec![change("b", Some(node("b", 2)))]).is_empty());
+    assert_eq!(tell(&mut runs, DEFAULT_POOL), (names(&[]), names(&[])), "it is as it was");
+    let cordoned = Node { schedulable: false, ..node("a", 2) };
+    let changes = vec![
+        change("a", Some(cordoned)),
+        change("c", None),
+        change("d", Some(node("d", 1))),
+        change("e", None),
+    ];
+    assert!(runs.on_node_changes(changes).is_empty());
+    let ask = runs.ask(DEFAULT_POOL, 7, 1 << 20);
+    let told: Vec<_> =
+        ask.nodes.nodes.iter().map(|it| (&*it.name, it.schedulable, it.runs)).collect();
+    assert_eq!(told, [("a", false, 1), ("d", true, 0)]);
+    assert_eq!(ask.nodes.removed, ["c"]);
+    let changes = vec![change("d", Some(node_of("a..b", "d")))];
+    assert_eq!(runs.on_node_changes(changes), ["d".into()]);
+    runs.on_node_changes(vec![change("a", None)]);
+    runs.on_node_changes(vec![change("a", Some(node("a", 2)))]);
+    let ask = runs.ask(DEFAULT_POOL, 7, 1 << 20);
+    let back = ask.nodes.nodes.iter().find(|it| it.name == "a").unwrap();
+    assert_eq!((back.runs, back.schedulable), (1, true), "its run is on it again");
 }

@@ -10,7 +10,9 @@ use muster_api::bus::RunStatus;
 use muster_core::Name;
 use muster_core::id::JobRef;
 use muster_core::resources::Resources;
-use muster_executor::backend::{Adopted, ClusterBackend, Error, Grace, Node, Opened, Piece, Start};
+use muster_executor::backend::{
+    Adopted, ClusterBackend, Error, Grace, Node, NodeChange, Opened, Piece, Start,
+};
 use muster_executor::limits::EVENTS_MAX;
 use muster_executor::runs::RunKey;
 use muster_runtime::Supervisor;
@@ -202,6 +204,11 @@ impl ClusterBackend for Observed {
         let known = nodes.iter().map(|node| (node.name.clone(), node.allocatable.clone()));
         lock(&self.running).nodes = known.collect();
         Ok(nodes)
+    }
+
+    async fn node_changes(&self) -> Result<Vec<NodeChange>, Error> {
+        // Simulated nodes do not change.
+        self.inner.node_changes().await
     }
 
     async fn adopt(&self) -> Result<Vec<Adopted>, Error> {

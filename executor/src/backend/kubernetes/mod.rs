@@ -15,7 +15,9 @@ use muster_runtime::{Clock, Random};
 use tokio::sync::mpsc;
 
 use crate::backend::handle::{Handle, handle};
-use crate::backend::{Adopted, ClusterBackend, Error, Grace, Node, Opened, Piece, Start};
+use crate::backend::{
+    Adopted, ClusterBackend, Error, Grace, Node, NodeChange, Opened, Piece, Start,
+};
 use crate::config::KubernetesConfig;
 use crate::limits;
 use crate::metrics::Kubernetes as Metrics;
@@ -100,6 +102,10 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
 impl ClusterBackend for Kubernetes {
     async fn nodes(&self) -> Result<Vec<Node>, Error> {
         self.commands.ask(Command::Nodes).await
+    }
+
+    async fn node_changes(&self) -> Result<Vec<NodeChange>, Error> {
+        self.commands.ask(Command::NodeChanges).await
     }
 
     async fn adopt(&self) -> Result<Vec<Adopted>, Error> {

@@ -5,6 +5,7 @@
 //! pods only those count here that are there although their run is over for the executor.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use muster_core::Name;
 use muster_core::quantity::Quantity;
@@ -21,8 +22,12 @@ pub(super) struct Nodes {
     pool_label: String,
     labels: Vec<String>,
     nodes: BTreeMap<Name, backend::Node>,
+    /// Nodes that are not as they were told last.
+    changed: BTreeSet<Name>,
     /// What others' pods ask for, by their ids.
-    foreign: BTreeMap<Box<str>, (Name, Resources)>,
+    foreign: BTreeMap<Box<str>, (Name, Arc<Resources>)>,
+    /// Each of these requests once: most pods have many like them.
+    requests: BTreeSet<Arc<Resources>>,
     /// The same by node, added up.
     taken: BTreeMap<Name, Resources>,
     /// What a list that is under way has not named yet.
@@ -43,14 +48,39 @@ impl Nodes {
     /// All nodes, with what Muster's runs may have of each; `leftover` is what pods of its own take
     /// whose runs are over for the executor.
     pub(super) fn all(&self, leftover: &BTreeMap<Name, Resources>) -> Vec<backend::Node> {
-        let of = |node: &backend::Node| {
-            let mut node = node.clone();
-            for taken in [&self.taken, leftover].into_iter().filter_map(|it| it.get(&node.name)) {
-                node.allocatable = rest(&node.allocatable, taken);
-            }
-            node
+        self.nodes.values().map(|node| self.left(node, leftover)).collect()
+    }
+
+    /// A node with what Muster's runs may have of it.
+    fn left(&self, node: &backend::Node, leftover: &BTreeMap<Name, Resources>) -> backend::Node {
+        let mut node = node.clone();
+        for taken in [&self.taken, leftover].into_iter().filter_map(|it| it.get(&node.name)) {
+            node.allocatable = rest(&node.allocatable, taken);
+        }
+        node
+    }
+
+    /// All nodes were told as they are.
+    pub(super) fn told(&mut self) {
+        self.changed.clear();
+    }
+
+    /// Whether any is not as it was told last.
+    pub(super) fn have_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Those that are not as they were told last; they count as told from now on.
+    pub(super) fn take_changes(
+        &mut self,
+        leftover: &BTreeMap<Name, Resources>,
+    ) -> Vec<backend::NodeChange> {
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let change = |name: Name| {
+            let node = self.nodes.get(&name).map(|node| self.left(node, leftover));
+            backend::NodeChange { name, node }
         };
-        self.nodes.values().map(of).collect()
+        changed.map(change).collect()
     }
 
     /// What a node says for a label, also one that is not sent.
@@ -62,12 +92,17 @@ impl Nodes {
     pub(super) fn set_node(&mut self, node: &Node) {
         let node = self.read(node);
         self.unlisted_nodes.remove(&node.name);
-        self.nodes.insert(node.name.clone(), node);
+        if self.nodes.get(&node.name) != Some(&node) {
+            self.changed.insert(node.name.clone());
+            self.nodes.insert(node.name.clone(), node);
+        }
     }
 
     /// A node is gone.
     pub(super) fn remove_node(&mut self, name: &str) {
-        self.nodes.remove(name);
+        if let Some((name, _)) = self.nodes.remove_entry(name) {
+            self.changed.insert(name);
+        }
     }
 
     /// A list of all nodes begins.
@@ -78,7 +113,7 @@ impl Nodes {
     /// It is at its end: what it did not name is gone.
     pub(super) fn nodes_listed(&mut self) {
         for name in std::mem::take(&mut self.unlisted_nodes) {
-            self.nodes.remove(&name);
+            self.remove_node(&name);
         }
     }
 
@@ -90,18 +125,42 @@ impl Nodes {
             self.remove_foreign(uid);
             return;
         }
-        let (node, request) = (Name::from(pod.spec.node_name.as_str()), pod.request());
-        if self.foreign.get(uid).is_some_and(|known| known.0 == node && known.1 == request) {
+        let (node, request) = (pod.spec.node_name.as_str(), pod.request());
+        let is_known = |known: &(Name, Arc<Resources>)| *known.0 == *node && *known.1 == request;
+        if self.foreign.get(uid).is_some_and(is_known) {
             return;
         }
         self.remove_foreign(uid);
+        let known = self.nodes.get_key_value(node).map(|(name, _)| name.clone());
+        let node = known.unwrap_or_else(|| node.into());
         self.taken.entry(node.clone()).or_default().add(&request);
+        self.touch(&node);
+        let request = match self.requests.get(&request) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let request = Arc::new(request);
+                self.requests.insert(Arc::clone(&request));
+                request
+            }
+        };
         self.foreign.insert(uid.into(), (node, request));
+    }
+
+    /// What is taken of a node has changed.
+    fn touch(&mut self, node: &Name) {
+        if self.nodes.contains_key(node) {
+            self.changed.insert(node.clone());
+        }
     }
 
     /// A pod that is not Muster's is gone.
     pub(super) fn remove_foreign(&mut self, uid: &str) {
         let Some((node, request)) = self.foreign.remove(uid) else { return };
+        self.touch(&node);
+        // Beside this one there is that among the requests.
+        if Arc::strong_count(&request) <= 2 {
+            self.requests.remove(&request);
+        }
         let Some(taken) = self.taken.get_mut(&node) else { return };
         *taken = rest(taken, &request);
         if taken.is_empty() {
@@ -237,6 +296,56 @@ mod tests {
         nodes.set_node(&node("n1", &json!({})));
         nodes.nodes_listed();
         assert_eq!(nodes.all(&BTreeMap::new()).len(), 1);
+    }
+
+    /// The nodes that have changed, and the cpu that is left of each.
+    fn changes(nodes: &mut Nodes) -> Vec<(String, Option<String>)> {
+        let changes = nodes.take_changes(&BTreeMap::new()).into_iter();
+        let cpu = |node: backend::Node| node.allocatable.get("cpu").to_string();
+        changes.map(|it| (it.name.to_string(), it.node.map(cpu))).collect()
+    }
+
+    #[test]
+    fn nodes_that_are_not_as_they_were_told_are_told_once() {
+        let mut nodes = nodes();
+        nodes.set_node(&node("n2", &json!({})));
+        nodes.told();
+        assert!(!nodes.have_changed());
+        nodes.set_node(&node("n1", &json!({})));
+        assert!(!nodes.have_changed(), "it is as it was");
+        nodes.set_node(&node("n1", &json!({ "spec": { "unschedulable": true } })));
+        nodes.set_foreign(&pod("a", "n2", "Running", "1"));
+        nodes.set_foreign(&pod("b", "n9", "Running", "1"));
+        let of = |name: &str, cpu: &str| (name.to_owned(), Some(cpu.to_owned()));
+        assert_eq!(changes(&mut nodes), [of("n1", "8"), of("n2", "7")]);
+        assert_eq!(changes(&mut nodes), []);
+        nodes.set_foreign(&pod("a", "n2", "Running", "1"));
+        assert!(!nodes.have_changed(), "it takes what it took");
+        nodes.set_foreign(&pod("a", "n2", "Succeeded", "1"));
+        nodes.set_node(&node("n9", &json!({})));
+        nodes.remove_node("n1");
+        let expected = [("n1".to_owned(), None), of("n2", "8"), of("n9", "7")];
+        assert_eq!(changes(&mut nodes), expected);
+        nodes.nodes_listing();
+        nodes.set_node(&node("n9", &json!({})));
+        nodes.nodes_listed();
+        assert_eq!(changes(&mut nodes), [("n2".to_owned(), None)]);
+    }
+
+    #[test]
+    fn requests_that_are_alike_are_held_once_and_no_longer_than_needed() {
+        let mut nodes = nodes();
+        for uid in ["a", "b", "c"] {
+            nodes.set_foreign(&pod(uid, "n1", "Running", "1"));
+        }
+        nodes.set_foreign(&pod("d", "n1", "Running", "2"));
+        assert_eq!(nodes.requests.len(), 2);
+        nodes.set_foreign(&pod("d", "n1", "Running", "1"));
+        assert_eq!(nodes.requests.len(), 1);
+        for uid in ["a", "b", "c", "d"] {
+            nodes.remove_foreign(uid);
+        }
+        assert!(nodes.requests.is_empty() && nodes.taken.is_empty());
     }
 
     #[test]

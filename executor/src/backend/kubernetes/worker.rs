@@ -2,11 +2,14 @@
 //! the watches and the API server say, and carries out what they want, as many requests at a time
 //! as the API server takes well.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered};
+use muster_core::Name;
+use muster_core::resources::Resources;
 use muster_runtime::http::Health;
 use muster_runtime::{Clock, Random};
 use tokio::sync::{mpsc, oneshot};
@@ -22,13 +25,15 @@ use super::pace::{Pace, Ticket};
 use super::table::{Call, Place, Table};
 use super::watch::{Said, Watched, watch};
 use crate::backend::handle::Commands;
-use crate::backend::{self, Adopted, Error, Event, Grace, Start};
+use crate::backend::{self, Adopted, Error, Event, Grace, NodeChange, Start};
 use crate::config::KubernetesConfig;
 use crate::metrics::Kubernetes as Metrics;
 use crate::runs::{Now, RunKey};
 
 /// How far ahead the task looks when nothing is due.
 const IDLE: Duration = Duration::from_mins(1);
+/// Changes of nodes are told at least so far apart: each is a message to the pool's leader.
+const CHANGES_INTERVAL: Duration = Duration::from_millis(100);
 /// How long giving back the lease may take at the end.
 const RELEASE_TIME: Duration = Duration::from_secs(2);
 /// Pods of others that have ended take nothing.
@@ -38,6 +43,7 @@ const FOREIGN_FIELDS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 pub(super) enum Command {
     Adopt(oneshot::Sender<Vec<Adopted>>),
     Nodes(oneshot::Sender<Vec<backend::Node>>),
+    NodeChanges(oneshot::Sender<Vec<NodeChange>>),
     Start(Box<Start>),
     Stop(RunKey, Grace),
     Settle(RunKey),
@@ -83,6 +89,18 @@ pub(super) struct Worker {
     valid_until: Duration,
     /// Questions that wait for the first lists.
     questions: Vec<Command>,
+    changes: NodeChanges,
+}
+
+/// How changes of nodes are told.
+#[derive(Default)]
+struct NodeChanges {
+    /// Who waits for some.
+    wanted: Option<oneshot::Sender<Vec<NodeChange>>>,
+    /// Not before this time, so that what changes together is told together.
+    not_before: Duration,
+    /// What pods took of their nodes, when all nodes were told last, whose runs were over.
+    leftover: BTreeMap<Name, Resources>,
 }
 
 struct Watches {
@@ -121,6 +139,7 @@ pub(super) async fn run(parts: Parts, cancel: CancellationToken) -> Result<(), E
         is_renewing: false,
         work: FuturesUnordered::new(),
         questions: Vec::new(),
+        changes: NodeChanges::default(),
         api,
         config,
         cluster,
@@ -207,6 +226,19 @@ impl Worker {
             self.send(ticket, call);
         }
         self.metrics.window(&self.cluster, self.pace.window());
+        self.tell_changes(now);
+    }
+
+    /// Tells who waits for it which nodes have changed.
+    fn tell_changes(&mut self, now: Now) {
+        if now.monotonic < self.changes.not_before || !self.nodes.have_changed() {
+            return;
+        }
+        if let Some(to) = self.changes.wanted.take() {
+            self.changes.not_before = now.monotonic + CHANGES_INTERVAL;
+            // Who asked may have gone, and with it the need.
+            let _ = to.send(self.nodes.take_changes(&self.changes.leftover));
+        }
     }
 
     fn send(&mut self, ticket: Ticket, call: Call) {
@@ -239,7 +271,9 @@ impl Worker {
     fn wake(&self) -> Duration {
         let now = self.clock.monotonic();
         let due = self.table.due().filter(|_| self.watches.is_listed());
-        [due, self.pace.wakes_at(now)].into_iter().flatten().fold(now + IDLE, Duration::min)
+        let is_to_tell = self.changes.wanted.is_some() && self.nodes.have_changed();
+        let told = is_to_tell.then_some(self.changes.not_before);
+        [due, told, self.pace.wakes_at(now)].into_iter().flatten().fold(now + IDLE, Duration::min)
     }
 
     fn on_done(&mut self, done: Done) -> Result<(), Error> {
@@ -265,6 +299,7 @@ impl Worker {
             Command::Start(start) => self.table.start(*start, now),
             Command::Stop(run, grace) => self.table.stop(run, grace, now),
             Command::Settle(run) => self.table.settle(run, now),
+            Command::NodeChanges(to) => self.changes.wanted = Some(to),
             question @ (Command::Adopt(_) | Command::Nodes(_) | Command::Place(..)) => {
                 self.questions.push(question);
                 self.answer();
@@ -287,13 +322,18 @@ impl Worker {
                     let _ = to.send(adopted);
                 }
                 Command::Nodes(to) => {
-                    let _ = to.send(self.nodes.all(&self.table.leftover()));
+                    self.changes.leftover = self.table.leftover();
+                    let _ = to.send(self.nodes.all(&self.changes.leftover));
+                    self.nodes.told();
                     self.metrics.pods(&self.cluster, self.table.len());
                 }
                 Command::Place(key, to) => {
                     let _ = to.send(self.table.place(key));
                 }
-                Command::Start(_) | Command::Stop(..) | Command::Settle(_) => {}
+                Command::NodeChanges(_)
+                | Command::Start(_)
+                | Command::Stop(..)
+                | Command::Settle(_) => {}
             }
         }
     }

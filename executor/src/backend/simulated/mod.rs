@@ -21,7 +21,8 @@ use tokio::sync::mpsc;
 
 use crate::backend::handle::{Handle, handle};
 use crate::backend::{
-    Adopted, ClusterBackend, EPHEMERAL_STORAGE, Error, Grace, Node, Opened, Piece, Start,
+    Adopted, ClusterBackend, EPHEMERAL_STORAGE, Error, Grace, Node, NodeChange, Opened, Piece,
+    Start,
 };
 use crate::config::{NodeGroup, SimulatedConfig};
 use crate::limits;
@@ -88,6 +89,10 @@ pub async fn open(params: Params) -> Result<Opened, Error> {
 impl ClusterBackend for Simulated {
     async fn nodes(&self) -> Result<Vec<Node>, Error> {
         Ok(self.nodes.clone())
+    }
+
+    async fn node_changes(&self) -> Result<Vec<NodeChange>, Error> {
+        std::future::pending().await
     }
 
     async fn adopt(&self) -> Result<Vec<Adopted>, Error> {

@@ -1,14 +1,14 @@
-//! What goes with the pods of jobs: services and ingresses. The executor has the rights of
-//! `infra/kubernetes` and no others.
+//! What a cluster has beside pods: services and ingresses of jobs, and nodes that change. The
+//! executor has the rights of `infra/kubernetes` and no others.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use muster_api::http::Address;
 use muster_client::{Output, Selection};
-use muster_tests::kubernetes::{ApiFault, Behaviour};
+use muster_tests::kubernetes::{ApiFault, Behaviour, NodeSpec};
 use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
 use serde_json::json;
@@ -27,11 +27,39 @@ async fn of(plant: &Plant, id: &str) -> Result<(Vec<Service>, Vec<Ingress>)> {
     Ok((services.items, ingresses.items))
 }
 
-/// Made once whatever goes wrong on the way, told to the user, and gone with the pod.
 #[tokio::test]
-async fn services_and_ingresses_come_with_the_pod_and_go_with_it() {
+async fn services_come_and_go_with_their_pods_and_nodes_are_told_when_they_change() {
     let _turn = TURN.lock().await;
-    let Some(plant) = Plant::start(three_nodes(), &[]).await else { return };
+    // All nodes are looked at once: what is known later is what changes of them said.
+    let settings = [("MUSTER_EXECUTOR__SYNC_INTERVAL", "1h")];
+    let Some(plant) = Plant::start(three_nodes(), &settings).await else { return };
+    nodes_are_told_when_they_change(&plant).await;
+    services_come_and_go_with_their_pods(&plant).await;
+}
+
+/// Jobs wait for a node that there is not yet; one of them does not stand its taint, and waits on.
+async fn nodes_are_told_when_they_change(plant: &Plant) {
+    let world = &plant.world;
+    let mut stands = job(&Behaviour::default());
+    stands["podSpec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": "spare" });
+    let shy = stands.clone();
+    stands["podSpec"]["tolerations"] = json!([{ "key": "new", "operator": "Exists" }]);
+    let ids = world.submit_jobs(&[stands, shy]).await;
+    for id in &ids {
+        world.until_state(id, "queued").await;
+    }
+    let spare = NodeSpec::new("spare", "8", "16Gi").taint("new", "", "NoSchedule");
+    world.cluster.add_nodes(&[spare]).await.unwrap();
+    world.until_state(&ids[0], "succeeded").await;
+    let nodes: Api<Node> = Api::all(world.cluster.client());
+    let none = json!({ "spec": { "taints": null } });
+    nodes.patch("spare", &PatchParams::default(), &Patch::Merge(none)).await.unwrap();
+    let job = world.until_state(&ids[1], "succeeded").await;
+    assert_eq!((job.runs.len(), &*job.runs[0].node), (1, "spare"), "{job:?}");
+}
+
+/// Made once whatever goes wrong on the way, told to the user, and gone with the pod.
+async fn services_come_and_go_with_their_pods(plant: &Plant) {
     let (client, proxy) = (&plant.world.client, &plant.proxy);
     proxy.add(ApiFault::new(Effect::LoseReply).on("create", "services").times(1));
     proxy.add(ApiFault::new(Effect::Refuse(500)).on("create", "ingresses").times(1));
@@ -46,7 +74,7 @@ async fn services_and_ingresses_come_with_the_pod_and_go_with_it() {
     let job = plant.world.until_state(&ids[0], "running").await;
     assert_eq!((job.runs.len(), proxy.injected()), (1, 2), "{job:?}");
     let pod = format!("muster-{}-1", ids[0]);
-    let (services, ingresses) = of(&plant, &ids[0]).await.unwrap();
+    let (services, ingresses) = of(plant, &ids[0]).await.unwrap();
     let names: Vec<_> = services.iter().filter_map(|it| it.metadata.name.as_deref()).collect();
     assert_eq!(names, ["mine", &*format!("{pod}-service-0"), &*format!("{pod}-service-1")]);
     assert_eq!(ingresses.len(), 1);
@@ -65,7 +93,7 @@ async fn services_and_ingresses_come_with_the_pod_and_go_with_it() {
 
     client.cancel(Selection::Ids(vec![ids[0].clone()]), None).await.unwrap();
     let gone = eventually(WAIT, "they are gone with their pod", async || {
-        let (services, ingresses) = of(&plant, &ids[0]).await?;
+        let (services, ingresses) = of(plant, &ids[0]).await?;
         ensure!(services.is_empty() && ingresses.is_empty(), "{services:?} {ingresses:?}");
         Ok(())
     });
