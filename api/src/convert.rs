@@ -6,7 +6,7 @@ use muster_core::Name;
 use muster_core::command::{self, Command, Outcome, Refusal, RunStatus, Verdict};
 use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobRef, Position};
-use muster_core::job::{Address, Counts, Exit, JobState, StateSet};
+use muster_core::job::{Address, Counts, Exit, JobState, StateSet, Usage};
 use muster_core::record::{Change, Changed, Record, Run, Submitted};
 use muster_core::resources::Resources;
 use muster_core::shape::ShapeKey;
@@ -84,6 +84,8 @@ pub fn run(run: &Run) -> http::Run {
         signal: exit.signal,
         reason: exit.reason.map(|reason| reason.to_string()),
         message: exit.message.map(|message| message.to_string()),
+        memory_peak_bytes: exit.usage.map(|usage| usage.memory_peak_bytes),
+        cpu_time_ms: exit.usage.map(|usage| usage.cpu_time_ms),
     }
 }
 
@@ -380,6 +382,10 @@ fn exit(exit: bus::Exit) -> Exit {
         signal: exit.signal,
         reason: exit.reason.map(Name::from),
         message: exit.message.map(Name::from),
+        usage: exit.usage.map(|usage| Usage {
+            memory_peak_bytes: usage.memory_peak_bytes,
+            cpu_time_ms: usage.cpu_time_ms,
+        }),
     }
 }
 

@@ -145,6 +145,10 @@ const EXECUTOR: &[(&str, &str)] = &[
         "executor.kubernetes.lease_duration",
         "how long an executor that says nothing is waited for before another takes over",
     ),
+    (
+        "executor.kubernetes.usage_interval",
+        "time between two looks at what pods use, where the cluster has a metrics API; 0 means never",
+    ),
     ("executor.kubernetes.ingress_domain", "domain in which ingresses of jobs have their hosts"),
     (
         "executor.kubernetes.ingress_class",

@@ -193,6 +193,17 @@ pub struct Exit {
     pub reason: Option<crate::Name>,
     /// One sentence for people.
     pub message: Option<crate::Name>,
+    /// What it was seen to use, where its cluster measures that.
+    pub usage: Option<Usage>,
+}
+
+/// What a run was seen to use; between two looks at it nobody knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The most memory at once, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Cpu time, in milliseconds of one core.
+    pub cpu_time_ms: u64,
 }
 
 impl Exit {

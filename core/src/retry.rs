@@ -296,7 +296,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn exit(code: Option<i32>, signal: Option<i32>, reason: &str) -> Exit {
-        Exit { code, signal, reason: Some(reason.into()), message: None }
+        Exit { code, signal, reason: Some(reason.into()), ..Exit::default() }
     }
 
     fn rule(action: Action) -> Rule {

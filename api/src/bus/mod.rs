@@ -389,6 +389,18 @@ pub struct Exit {
     pub reason: Option<String>,
     /// A sentence for people.
     pub message: Option<String>,
+    /// What it was seen to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// What a run was seen to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The most memory at once, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Cpu time, in milliseconds of one core.
+    pub cpu_time_ms: u64,
 }
 
 /// See [`ShardRequest::Sync`].

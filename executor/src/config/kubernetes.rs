@@ -55,6 +55,9 @@ pub struct KubernetesConfig {
     pub lease_namespace: String,
     /// How long an executor that says nothing is waited for before another takes over.
     pub lease_duration: HumanDuration,
+    /// How often the cluster's metrics API is asked what pods use, where there is one; 0 means
+    /// never.
+    pub usage_interval: HumanDuration,
     /// The domain in which the ingresses of jobs have their hosts.
     pub ingress_domain: String,
     /// The class of the ingresses of jobs; empty means the cluster's default one.
@@ -150,6 +153,7 @@ impl Default for KubernetesConfig {
             lease_name: "muster-executor".to_owned(),
             lease_namespace: String::new(),
             lease_duration: HumanDuration::secs(15),
+            usage_interval: HumanDuration::secs(30),
             ingress_domain: "svc".to_owned(),
             ingress_class: String::new(),
             ingress_cert_suffix: "ingress-tls-certificate".to_owned(),

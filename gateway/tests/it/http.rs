@@ -307,6 +307,8 @@ fn job_with_run() -> Job {
         signal: None,
         reason: None,
         message: None,
+        memory_peak_bytes: None,
+        cpu_time_ms: None,
     };
     let text = format!(
         r#"{{"jobId":"{}","queue":"a","jobSet":"s","state":"running","priority":0,

@@ -106,6 +106,8 @@ fn run() -> http::Run {
         signal: Some(9),
         reason: Some(String::new()),
         message: Some(String::new()),
+        memory_peak_bytes: Some(1),
+        cpu_time_ms: Some(1),
     }
 }
 
@@ -184,6 +186,8 @@ fn schemas_of_jobs_have_the_fields_that_are_sent() {
         signal: None,
         reason: None,
         message: None,
+        memory_peak_bytes: None,
+        cpu_time_ms: None,
         ..run()
     };
     check("Run", run(), least_run);

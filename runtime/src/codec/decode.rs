@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use arrow_array::types::{TimestampMillisecondType, UInt32Type, UInt64Type};
 use arrow_array::{
-    BinaryArray, BooleanArray, FixedSizeBinaryArray, Int32Array, PrimitiveArray, RecordBatch,
-    StringArray,
+    BinaryArray, BooleanArray, FixedSizeBinaryArray, Int32Array, Int64Array, PrimitiveArray,
+    RecordBatch, StringArray,
 };
 use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
 use muster_core::Name;
 use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobId, JobRef, Position};
-use muster_core::job::{Exit, JobState};
+use muster_core::job::{Exit, JobState, Usage};
 use muster_core::record::{
     Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Next, Payload, Record, Submitted,
     Task,
@@ -236,6 +236,8 @@ struct Rows {
     signal: Column<Int32Array>,
     reason: Dictionary<Name>,
     message: Column<StringArray>,
+    memory_peak_bytes: Column<Int64Array>,
+    cpu_time_ms: Column<Int64Array>,
     state: Dictionary<JobState>,
     incarnation: Column<PrimitiveArray<UInt64Type>>,
     command_id: Column<FixedSizeBinaryArray>,
@@ -284,6 +286,8 @@ impl Rows {
             signal: Column::new(batch, first_row, "signal")?,
             reason,
             message: Column::new(batch, first_row, "message")?,
+            memory_peak_bytes: Column::new(batch, first_row, "memory_peak_bytes")?,
+            cpu_time_ms: Column::new(batch, first_row, "cpu_time_ms")?,
             state: Dictionary::new(batch, first_row, "state", state)?,
             incarnation: Column::new(batch, first_row, "incarnation")?,
             command_id: Column::new(batch, first_row, "command_id")?,
@@ -466,7 +470,14 @@ impl Rows {
             signal: self.signal.get(row),
             reason: self.reason.get(row),
             message: self.message.present(row).map(|array| array.value(row).into()),
+            usage: self.usage(row),
         }
+    }
+
+    fn usage(&self, row: usize) -> Option<Usage> {
+        let (memory, cpu) = (self.memory_peak_bytes.get(row)?, self.cpu_time_ms.get(row)?);
+        let amount = |amount: i64| u64::try_from(amount).unwrap_or_default();
+        Some(Usage { memory_peak_bytes: amount(memory), cpu_time_ms: amount(cpu) })
     }
 
     fn spec(&self, row: usize) -> Result<Position, Error> {

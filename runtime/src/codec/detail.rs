@@ -7,7 +7,7 @@ use std::sync::Arc;
 use muster_core::Name;
 use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Unknown, Verdict};
 use muster_core::id::{JobId, JobRef, Position};
-use muster_core::job::{Address, Counts, Exit, JobState};
+use muster_core::job::{Address, Counts, Exit, JobState, Usage};
 use muster_core::record::{ArrayTasks, HistorySpan, Run, Task};
 use muster_core::shape::Shape;
 use muster_core::time::Timestamp;
@@ -35,6 +35,8 @@ type RefDetail = (IdDetail, Option<u32>);
 type ExitDetail = (Option<i32>, Option<i32>, Option<Name>, Option<Name>);
 /// Port and address.
 type AddressDetail = (u32, Name);
+/// Bytes of memory at the most, and milliseconds of cpu time.
+type UsageDetail = (u64, u64);
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum OutcomeDetail {
@@ -67,6 +69,8 @@ pub(super) struct RunDetail {
     ended: Option<(i64, ExitDetail)>,
     #[serde(default)]
     addresses: Vec<AddressDetail>,
+    #[serde(default)]
+    usage: Option<UsageDetail>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -283,6 +287,7 @@ impl OutcomeDetail {
 
 impl RunDetail {
     pub(super) fn of(run: &Run) -> Self {
+        let usage = run.ended.as_ref().and_then(|(_, exit)| exit.usage);
         let ended = run.ended.as_ref().map(|(at, exit)| {
             (at.0, (exit.code, exit.signal, exit.reason.clone(), exit.message.clone()))
         });
@@ -294,13 +299,17 @@ impl RunDetail {
             started_at: run.started_at.map(|at| at.0),
             ended,
             addresses: addresses(&run.addresses),
+            usage: usage.map(|usage| (usage.memory_peak_bytes, usage.cpu_time_ms)),
         }
     }
 
     pub(super) fn into_run(self, interner: &mut Interner) -> Run {
+        let usage = self
+            .usage
+            .map(|(memory_peak_bytes, cpu_time_ms)| Usage { memory_peak_bytes, cpu_time_ms });
         let ended = self.ended.map(|(at, (code, signal, reason, message))| {
             let reason = reason.map(|reason| interner.name(&reason));
-            (Timestamp(at), Exit { code, signal, reason, message })
+            (Timestamp(at), Exit { code, signal, reason, message, usage })
         });
         Run {
             attempt: self.attempt,

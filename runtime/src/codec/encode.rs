@@ -107,6 +107,8 @@ struct Rows<'a> {
     end_row: UInt32Builder,
     detail: BinaryBuilder,
     network: BinaryBuilder,
+    memory_peak_bytes: Int64Builder,
+    cpu_time_ms: Int64Builder,
 }
 
 impl Default for Rows<'_> {
@@ -150,6 +152,8 @@ impl Default for Rows<'_> {
             end_row: UInt32Builder::new(),
             detail: BinaryBuilder::new(),
             network: BinaryBuilder::new(),
+            memory_peak_bytes: Int64Builder::new(),
+            cpu_time_ms: Int64Builder::new(),
         }
     }
 }
@@ -399,6 +403,10 @@ impl<'a> Rows<'a> {
         if let Some(message) = &exit.message {
             self.message.reach(row).append_value(message);
         }
+        if let Some(usage) = &exit.usage {
+            self.memory_peak_bytes.reach(row).append_value(signed(usage.memory_peak_bytes));
+            self.cpu_time_ms.reach(row).append_value(signed(usage.cpu_time_ms));
+        }
     }
 
     fn spec(&mut self, spec: Position) {
@@ -450,7 +458,14 @@ impl<'a> Rows<'a> {
             Arc::new(self.end_row.reach(rows).finish()),
             Arc::new(self.detail.reach(rows).finish()),
             Arc::new(self.network.reach(rows).finish()),
+            Arc::new(self.memory_peak_bytes.reach(rows).finish()),
+            Arc::new(self.cpu_time_ms.reach(rows).finish()),
         ];
         Ok(RecordBatch::try_new(SCHEMA.clone(), columns)?)
     }
+}
+
+/// What is measured is far below this bound.
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }

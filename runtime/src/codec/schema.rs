@@ -68,6 +68,8 @@ fn schema() -> Schema {
         ("end_row", DataType::UInt32),
         ("detail", DataType::Binary),
         ("network", DataType::Binary),
+        ("memory_peak_bytes", DataType::Int64),
+        ("cpu_time_ms", DataType::Int64),
     ];
     let optional = columns.into_iter().map(|(name, of)| Field::new(name, of, true));
     let mut fields = vec![Field::new("kind", name(), false)];

@@ -15,7 +15,7 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use muster_core::history::Finished;
 use muster_core::id::{JobRef, Position, ShardId};
-use muster_core::job::{Address, Exit, JobState};
+use muster_core::job::{Address, Exit, JobState, Usage};
 use muster_core::record::Run;
 use muster_core::resources::{CPU, MEMORY};
 use muster_core::shape::Shape;
@@ -60,6 +60,8 @@ pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         always("log_sequence", DataType::Int64),
         always("log_row", DataType::Int64),
         always("shard", DataType::Int32),
+        maybe("memory_peak_bytes", DataType::Int64),
+        maybe("cpu_time_ms", DataType::Int64),
     ]))
 });
 
@@ -98,6 +100,8 @@ pub(super) struct Columns {
     log_sequence: Int64Builder,
     log_row: Int64Builder,
     shard: Int32Builder,
+    memory_peak_bytes: Int64Builder,
+    cpu_time_ms: Int64Builder,
 }
 
 impl Columns {
@@ -151,6 +155,10 @@ impl Columns {
         self.signal.append_option(exit.and_then(|exit| exit.signal));
         self.reason.append_option(exit.and_then(|exit| exit.reason.as_deref()));
         self.message.append_option(exit.and_then(|exit| exit.message.as_deref()));
+        let usage = exit.and_then(|exit| exit.usage);
+        let amount = |of: fn(Usage) -> u64| usage.map(of).and_then(|it| i64::try_from(it).ok());
+        self.memory_peak_bytes.append_option(amount(|usage| usage.memory_peak_bytes));
+        self.cpu_time_ms.append_option(amount(|usage| usage.cpu_time_ms));
         self.priority.append_value(finished.priority.into());
     }
 
@@ -199,6 +207,8 @@ impl Columns {
             Arc::new(self.log_sequence.finish()),
             Arc::new(self.log_row.finish()),
             Arc::new(self.shard.finish()),
+            Arc::new(self.memory_peak_bytes.finish()),
+            Arc::new(self.cpu_time_ms.finish()),
         ];
         RecordBatch::try_new(Arc::clone(&SCHEMA), columns)
             .expect("the columns are listed as the schema lists them")
@@ -295,6 +305,10 @@ struct RunText {
     message: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     addresses: Vec<AddressText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory_peak_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cpu_time_ms: Option<u64>,
 }
 
 /// Where a port of a run could be reached.
@@ -319,17 +333,22 @@ impl From<&Run> for RunText {
             reason: exit.reason.map(|text| text.to_string()),
             message: exit.message.map(|text| text.to_string()),
             addresses: run.addresses.iter().map(AddressText::from).collect(),
+            memory_peak_bytes: exit.usage.map(|usage| usage.memory_peak_bytes),
+            cpu_time_ms: exit.usage.map(|usage| usage.cpu_time_ms),
         }
     }
 }
 
 impl From<RunText> for Run {
     fn from(run: RunText) -> Self {
+        let usage = run.memory_peak_bytes.zip(run.cpu_time_ms);
         let exit = Exit {
             code: run.exit_code,
             signal: run.signal,
             reason: run.reason.map(Into::into),
             message: run.message.map(Into::into),
+            usage: usage
+                .map(|(memory_peak_bytes, cpu_time_ms)| Usage { memory_peak_bytes, cpu_time_ms }),
         };
         Self {
             attempt: run.attempt,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use muster_core::history::Finished;
 use muster_core::id::{JobId, JobRef, Position, ShardId};
-use muster_core::job::{Address, Counts, Exit, JobState, StateSet};
+use muster_core::job::{Address, Counts, Exit, JobState, StateSet, Usage};
 use muster_core::quantity::Quantity;
 use muster_core::record::{HistorySpan, Run};
 use muster_core::resources::Resources;
@@ -86,8 +86,12 @@ fn word() -> impl Strategy<Value = Word> {
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
-    (option::of(any::<i32>()), option::of(1..65i32), option::of(word()), option::of(word()))
-        .prop_map(|(code, signal, reason, message)| Exit { code, signal, reason, message })
+    let usage = (0..1_u64 << 50, 0..1_u64 << 50)
+        .prop_map(|(memory_peak_bytes, cpu_time_ms)| Usage { memory_peak_bytes, cpu_time_ms });
+    let numbers = (option::of(any::<i32>()), option::of(1..65i32), option::of(usage));
+    (numbers, option::of(word()), option::of(word())).prop_map(
+        |((code, signal, usage), reason, message)| Exit { code, signal, reason, message, usage },
+    )
 }
 
 fn run() -> impl Strategy<Value = Run> {

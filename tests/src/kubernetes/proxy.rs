@@ -94,6 +94,8 @@ struct State {
     faults: Vec<ApiFault>,
     injected: u64,
     requests: BTreeMap<Target, u64>,
+    /// What is answered here, by path, and how often it was.
+    served: BTreeMap<String, (String, u64)>,
     /// Tells of each [`ApiProxy::clear`].
     clears: watch::Sender<()>,
 }
@@ -155,6 +157,17 @@ impl ApiProxy {
         state.clears.send_replace(());
     }
 
+    /// Answers reads of that path from now on, in place of the server: with parts of an API that
+    /// the cluster has not.
+    pub fn serve(&self, path: &str, body: &serde_json::Value) {
+        self.shared.state().served.insert(path.to_owned(), (body.to_string(), 0));
+    }
+
+    /// How often that was answered which is served now under a path.
+    pub fn served(&self, path: &str) -> u64 {
+        self.shared.state().served.get(path).map_or(0, |(_, times)| *times)
+    }
+
     /// How many effects fell on requests so far.
     pub fn injected(&self) -> u64 {
         self.shared.state().injected
@@ -197,6 +210,14 @@ impl Shared {
         (effects, state.clears.subscribe())
     }
 
+    /// What is answered here to a read of that path, if it is.
+    fn served(&self, path: &str) -> Option<String> {
+        let mut state = self.state();
+        let (body, times) = state.served.get_mut(path)?;
+        *times += 1;
+        Some(body.clone())
+    }
+
     /// Sends it on, and befalls it. An error cuts the connection.
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<reqwest::Body>> {
         let (effects, mut cleared) = self.befalling(target(request.method(), request.uri()));
@@ -209,6 +230,11 @@ impl Shared {
             }
         }
         let (parts, body) = request.into_parts();
+        if parts.method == Method::GET
+            && let Some(body) = self.served(parts.uri.path())
+        {
+            return Ok(json(body));
+        }
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let sent = self
             .client
@@ -239,14 +265,19 @@ fn refusal(status: u16) -> Result<Response<reqwest::Body>> {
         "message": "refused on purpose", "code": status,
         "reason": if status == 429 { "TooManyRequests" } else { "InternalError" },
     });
-    let mut response = Response::new(reqwest::Body::from(said.to_string()));
+    let mut response = json(said.to_string());
     *response.status_mut() = StatusCode::from_u16(status)?;
-    let headers = response.headers_mut();
-    headers.insert(hyper::header::CONTENT_TYPE, "application/json".parse()?);
     if status == 429 {
-        headers.insert(hyper::header::RETRY_AFTER, "1".parse()?);
+        response.headers_mut().insert(hyper::header::RETRY_AFTER, "1".parse()?);
     }
     Ok(response)
+}
+
+fn json(body: String) -> Response<reqwest::Body> {
+    let mut response = Response::new(reqwest::Body::from(body));
+    let json = hyper::header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
+    response
 }
 
 async fn accept(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {

@@ -14,6 +14,7 @@ use super::network::{Exposed, Made, Object};
 use super::object::{Happening, Pod};
 use super::pace::Answer;
 use super::table::{Call, Found, Refusal, Removed, Table};
+use super::usage::{self, Look, PodMetrics, PodMetricsList};
 use crate::config::KubernetesConfig;
 use crate::runs::{Now, RunKey};
 
@@ -251,6 +252,14 @@ async fn happenings(api: &Api, key: RunKey, namespace: &str, uid: &str) -> Outco
         }
     };
     Outcome { key, what: What::Happened(happenings), pace }
+}
+
+/// What is known of what own pods use.
+pub(super) async fn usage(api: &Api, own: &str) -> Result<Vec<Look>, kube::Error> {
+    let request = Request::new(usage::PATH).list(&ListParams::default().labels(own));
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    let list = api.within(api.client.request::<PodMetricsList>(request)).await?;
+    Ok(list.items.into_iter().flatten().filter_map(PodMetrics::look).collect())
 }
 
 async fn post<T>(api: &Api, path: &str, object: &Value) -> Result<T, kube::Error>

@@ -45,6 +45,13 @@ pub(super) fn pod_name(key: RunKey) -> String {
     format!("muster-{}-{}", key.job, key.attempt)
 }
 
+/// The run whose pod has that name.
+pub(super) fn key_of_name(name: &str) -> Option<RunKey> {
+    let (job, attempt) = name.strip_prefix("muster-")?.rsplit_once('-')?;
+    let key = RunKey { job: job.parse().ok()?, attempt: attempt.parse().ok()? };
+    (pod_name(key) == name).then_some(key)
+}
+
 /// The selector of the pods of a cluster.
 pub(super) fn own(cluster: &str) -> String {
     format!("{CLUSTER}={cluster}")
@@ -150,6 +157,8 @@ mod tests {
         };
         let found = identity(&meta, "c").unwrap();
         assert_eq!((found.key, found.node, found.shape), (key(), "n1", &*shape.canonical()));
+        assert_eq!(key_of_name(&meta.name), Some(key()));
+        assert_eq!(key_of_name(&format!("{}x", meta.name)), None);
         assert_eq!(meta.labels[SHARD], "3");
         assert_eq!(meta.labels[ARRAY_INDEX], "12");
         assert_eq!(identity(&meta, "other"), None);

@@ -3,7 +3,7 @@
 //! Nothing is kept beside the cluster: what a restart has to know stands on the pods, as labels and
 //! annotations. One task (`worker.rs`) owns all state; what is decided is decided without IO
 //! (`table.rs` and its parts, `state.rs`, `manifest.rs`, `network.rs`, `checks.rs`, `pace.rs`,
-//! `nodes.rs`, `answer.rs`).
+//! `nodes.rs`, `usage.rs`, `answer.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,7 @@ mod object;
 mod pace;
 mod state;
 mod table;
+mod usage;
 mod watch;
 mod worker;
 

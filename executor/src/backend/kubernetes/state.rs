@@ -104,7 +104,7 @@ fn failed(pod: &Pod) -> End {
     let sentence = culprit.and_then(|(name, ended)| said(name, ended, pod));
     let sentence = sentence.or_else(|| some(&pod.status.message));
     let sentence = sentence.or_else(|| disruption(pod).map(|found| found.message.clone()));
-    let exit = Exit { code, signal, reason: Some(word), message: sentence };
+    let exit = Exit { code, signal, reason: Some(word), message: sentence, ..Exit::default() };
     End { started, status, at: finished(pod), exit }
 }
 

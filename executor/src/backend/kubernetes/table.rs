@@ -19,6 +19,7 @@ use super::checks::{Checks, Findings};
 use super::network::Object;
 use super::object::Happening;
 use super::state::{End, Stage};
+use super::usage::Measured;
 use crate::backend::{Adopted, Event, Grace, Start};
 use crate::config::{Binding, KubernetesConfig};
 use crate::runs::{Now, RunKey};
@@ -153,6 +154,8 @@ struct There {
     happenings_at: Option<Duration>,
     /// Its services and ingresses, if it has any.
     access: Option<Box<Access>>,
+    /// What it was seen to use, if it was looked at.
+    measured: Option<Box<Measured>>,
 }
 
 /// What the executor was told of a run.

@@ -23,6 +23,7 @@ use super::nodes::Nodes;
 use super::object::{Node, Object, Pod};
 use super::pace::{Pace, Ticket};
 use super::table::{Call, Place, Table};
+use super::usage::{self, Look};
 use super::watch::{Said, Watched, watch};
 use crate::backend::handle::Commands;
 use crate::backend::{self, Adopted, Error, Event, Grace, NodeChange, Start};
@@ -68,6 +69,7 @@ pub(super) struct Parts {
 enum Done {
     Call(Ticket, Outcome),
     Lease(Box<Lease>, Result<(), Error>),
+    Usage(Result<Vec<Look>, kube::Error>),
 }
 
 /// The task.
@@ -90,6 +92,17 @@ pub(super) struct Worker {
     /// Questions that wait for the first lists.
     questions: Vec<Command>,
     changes: NodeChanges,
+    usage: UsageWork,
+}
+
+/// How the metrics API is asked.
+#[derive(Default)]
+struct UsageWork {
+    is_asking: bool,
+    /// When to ask again.
+    at: Duration,
+    /// Whether there is such an API, as far as is known.
+    is_there: Option<bool>,
 }
 
 /// How changes of nodes are told.
@@ -140,6 +153,7 @@ pub(super) async fn run(parts: Parts, cancel: CancellationToken) -> Result<(), E
         work: FuturesUnordered::new(),
         questions: Vec::new(),
         changes: NodeChanges::default(),
+        usage: UsageWork::default(),
         api,
         config,
         cluster,
@@ -227,6 +241,7 @@ impl Worker {
         }
         self.metrics.window(&self.cluster, self.pace.window());
         self.tell_changes(now);
+        self.ask_for_usage(now);
     }
 
     /// Tells who waits for it which nodes have changed.
@@ -260,6 +275,43 @@ impl Worker {
         self.work.push(Box::pin(async move { Done::Call(ticket, asked.await) }));
     }
 
+    fn is_usage_wanted(&self) -> bool {
+        let is_on = !self.config.usage_interval.0.is_zero();
+        is_on && !self.usage.is_asking && self.table.len() > 0
+    }
+
+    /// Asks what pods use, if that is due.
+    fn ask_for_usage(&mut self, now: Now) {
+        if !self.is_usage_wanted() || now.monotonic < self.usage.at {
+            return;
+        }
+        self.usage.is_asking = true;
+        let (api, own) = (self.api.clone(), labels::own(&self.cluster));
+        self.work.push(Box::pin(async move { Done::Usage(calls::usage(&api, &own).await) }));
+    }
+
+    fn on_usage(&mut self, result: Result<Vec<Look>, kube::Error>) {
+        let cluster = &self.cluster;
+        let is_absent =
+            matches!(&result, Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404));
+        match &result {
+            Ok(_) if self.usage.is_there != Some(true) => {
+                tracing::info!(%cluster, "the metrics API tells what pods use");
+            }
+            Err(error) if self.usage.is_there != Some(false) => {
+                tracing::info!(%cluster, %error, "what pods use is not known: the metrics API does not tell");
+            }
+            Ok(_) | Err(_) => {}
+        }
+        for look in result.iter().flatten() {
+            self.table.looked_at(look);
+        }
+        let interval = self.config.usage_interval.0;
+        let wait = if is_absent { interval.max(usage::ABSENT_INTERVAL) } else { interval };
+        let at = self.clock.monotonic() + wait;
+        self.usage = UsageWork { is_asking: false, at, is_there: Some(result.is_ok()) };
+    }
+
     async fn say(&mut self) {
         for event in self.table.take_events() {
             // Nobody listens only while the executor ends; the next one adopts the pods.
@@ -273,7 +325,11 @@ impl Worker {
         let due = self.table.due().filter(|_| self.watches.is_listed());
         let is_to_tell = self.changes.wanted.is_some() && self.nodes.have_changed();
         let told = is_to_tell.then_some(self.changes.not_before);
-        [due, told, self.pace.wakes_at(now)].into_iter().flatten().fold(now + IDLE, Duration::min)
+        let looked = self.is_usage_wanted().then_some(self.usage.at);
+        [due, told, looked, self.pace.wakes_at(now)]
+            .into_iter()
+            .flatten()
+            .fold(now + IDLE, Duration::min)
     }
 
     fn on_done(&mut self, done: Done) -> Result<(), Error> {
@@ -289,6 +345,10 @@ impl Worker {
                 self.valid_until = lease.valid_until();
                 (self.lease, self.is_renewing) = (*lease, false);
                 result
+            }
+            Done::Usage(result) => {
+                self.on_usage(result);
+                Ok(())
             }
         }
     }

@@ -210,7 +210,8 @@ pub(super) fn outcome(folder: &Folder, deadline: Option<Duration>) -> Option<Out
         (None, Some(0)) => (RunStatus::Succeeded, "Completed", None),
         (None, _) => (RunStatus::Failed, "Error", None),
     };
-    let exit = Exit { code, signal, reason: Some(reason.to_owned()), message };
+    let reason = Some(reason.to_owned());
+    let exit = Exit { code, signal, reason, message, ..Exit::default() };
     Some(Outcome { status, at, exit })
 }
 

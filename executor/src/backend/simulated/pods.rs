@@ -212,5 +212,5 @@ impl Pod {
 }
 
 fn exit(code: i32, reason: &str) -> Exit {
-    Exit { code: Some(code), signal: None, reason: Some(reason.to_owned()), message: None }
+    Exit { code: Some(code), reason: Some(reason.to_owned()), ..Exit::default() }
 }

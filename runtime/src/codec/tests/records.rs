@@ -5,7 +5,7 @@ use muster_core::Name;
 use muster_core::command::{IdRun, LeasedRun, Outcome, PreemptedRun, Refusal, Unknown, Verdict};
 use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobId, JobRef, Position, ShardId};
-use muster_core::job::{Address, Counts, Exit, JobState};
+use muster_core::job::{Address, Counts, Exit, JobState, Usage};
 use muster_core::quantity::Quantity;
 use muster_core::record::{
     ArrayTasks, Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Next, Payload, Record,
@@ -194,8 +194,12 @@ fn on() -> impl Strategy<Value = On> {
 
 fn exit() -> impl Strategy<Value = Exit> {
     let numbers = (option::of(any::<i32>()), option::of(any::<i32>()));
-    (numbers, option::of(name()), option::of(name()))
-        .prop_map(|((code, signal), reason, message)| Exit { code, signal, reason, message })
+    let most = i64::MAX as u64;
+    let usage = (0..=most, 0..=most)
+        .prop_map(|(memory_peak_bytes, cpu_time_ms)| Usage { memory_peak_bytes, cpu_time_ms });
+    (numbers, option::of(name()), option::of(name()), option::of(usage)).prop_map(
+        |((code, signal), reason, message, usage)| Exit { code, signal, reason, message, usage },
+    )
 }
 
 fn addresses() -> impl Strategy<Value = Vec<Address>> {
@@ -410,6 +414,7 @@ fn fixed_exit() -> Exit {
         signal: Some(9),
         reason: Some("OOMKilled".into()),
         message: Some("container `main` was killed".into()),
+        usage: None,
     }
 }
 

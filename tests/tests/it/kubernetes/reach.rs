@@ -1,11 +1,12 @@
-//! What a cluster has beside pods: services and ingresses of jobs, and nodes that change. The
-//! executor has the rights of `infra/kubernetes` and no others.
+//! What a cluster has beside pods: services and ingresses of jobs, nodes that change, and what pods
+//! use. The executor has the rights of `infra/kubernetes` and no others.
 
 use anyhow::{Result, ensure};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use muster_api::http::Address;
 use muster_client::{Output, Selection};
 use muster_tests::kubernetes::{ApiFault, Behaviour, NodeSpec};
@@ -13,10 +14,13 @@ use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
 use serde_json::json;
 
-use super::WAIT;
 use super::executor::{TEAM, job};
 use super::survives::{Plant, three_nodes};
+use super::{WAIT, pods};
 use crate::deployment::TURN;
+
+/// Where a metrics API tells what pods use.
+const METRICS: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 
 /// The services and ingresses of a job's pods.
 async fn of(plant: &Plant, id: &str) -> Result<(Vec<Service>, Vec<Ingress>)> {
@@ -28,13 +32,19 @@ async fn of(plant: &Plant, id: &str) -> Result<(Vec<Service>, Vec<Ingress>)> {
 }
 
 #[tokio::test]
-async fn services_come_and_go_with_their_pods_and_nodes_are_told_when_they_change() {
+async fn services_go_with_pods_nodes_are_told_at_once_and_usage_with_the_end() {
     let _turn = TURN.lock().await;
     // All nodes are looked at once: what is known later is what changes of them said.
-    let settings = [("MUSTER_EXECUTOR__SYNC_INTERVAL", "1h")];
+    let settings = [
+        ("MUSTER_EXECUTOR__SYNC_INTERVAL", "1h"),
+        ("MUSTER_EXECUTOR__KUBERNETES__USAGE_INTERVAL", "200ms"),
+    ];
     let Some(plant) = Plant::start(three_nodes(), &settings).await else { return };
+    // Before it is asked of the server, which does not have it.
+    plant.proxy.serve(METRICS, &json!({ "items": [] }));
     nodes_are_told_when_they_change(&plant).await;
     services_come_and_go_with_their_pods(&plant).await;
+    what_a_run_used_is_told_with_its_end(&plant).await;
 }
 
 /// Jobs wait for a node that there is not yet; one of them does not stand its taint, and waits on.
@@ -98,4 +108,41 @@ async fn services_come_and_go_with_their_pods(plant: &Plant) {
         Ok(())
     });
     gone.await.unwrap();
+}
+
+/// What the metrics API would tell, where there is one: the cluster of the tests has none, so the
+/// way to it answers.
+async fn what_a_run_used_is_told_with_its_end(plant: &Plant) {
+    let (world, proxy) = (&plant.world, &plant.proxy);
+    let ids = world.submit(&[&Behaviour::runs_forever()]).await;
+    let job = world.until_state(&ids[0], "running").await;
+    let started: Timestamp = job.runs[0].started_at.as_deref().unwrap().parse().unwrap();
+    for (seconds, cpu, memory) in [(10, "500m", "64Mi"), (20, "1", "32Mi")] {
+        proxy.serve(
+            METRICS,
+            &json!({ "items": [{
+            "metadata": { "name": format!("muster-{}-1", ids[0]), "namespace": TEAM },
+            "timestamp": (started + SignedDuration::from_secs(seconds)).to_string(),
+            "containers": [{ "name": "main", "usage": { "cpu": cpu, "memory": memory } }],
+        }] }),
+        );
+        let looked = eventually(WAIT, "it is looked at", async || {
+            // The second look has begun when the first has come to its end.
+            ensure!(proxy.served(METRICS) >= 2, "{}", world.log_end());
+            Ok(())
+        });
+        looked.await.unwrap();
+    }
+    let pods = pods(&world.cluster, TEAM);
+    pods.delete(&format!("muster-{}-1", ids[0]), &DeleteParams::default()).await.unwrap();
+    let job = eventually(WAIT, "its run ends", async || {
+        let job = world.client.job(&ids[0], Output::State).await?;
+        ensure!(job.runs[0].ended_at.is_some(), "{job:?}\n{}", world.log_end());
+        Ok(job)
+    });
+    let job = job.await.unwrap();
+    let run = &job.runs[0];
+    assert_eq!(run.memory_peak_bytes, Some(64 << 20), "{job:?}");
+    // Five seconds' worth in the first ten, ten in the next, and as much since as passed.
+    assert!(run.cpu_time_ms.is_some_and(|time| time >= 15_000), "{job:?}");
 }

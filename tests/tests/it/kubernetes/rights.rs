@@ -38,6 +38,7 @@ const WORK: Rights = &[
     ("create", "services"),
     ("get", "ingresses.networking.k8s.io"),
     ("create", "ingresses.networking.k8s.io"),
+    ("list", "pods.metrics.k8s.io"),
     ("list", "nodes"),
     ("watch", "nodes"),
 ];

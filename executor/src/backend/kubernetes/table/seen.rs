@@ -13,6 +13,7 @@ use crate::backend::kubernetes::labels;
 use crate::backend::kubernetes::manifest::NO_SCHEDULER;
 use crate::backend::kubernetes::object;
 use crate::backend::kubernetes::state::{self, End, Stage};
+use crate::backend::kubernetes::usage::{Look, Measured};
 use crate::runs::{Now, RunKey};
 
 /// The annotation that names the container whose output is meant, where there are several.
@@ -76,6 +77,25 @@ impl Table {
         self.say(key, now);
         self.tend(key, now);
         true
+    }
+
+    /// A pod was looked at.
+    pub(in crate::backend::kubernetes) fn looked_at(&mut self, look: &Look) {
+        let Some(pod) = self.pods.get_mut(&look.key) else { return };
+        let Body::There(there) = &mut pod.body else { return };
+        // What a look says that came late counts too; of a pod that is settled nobody asks.
+        let started = match &there.stage {
+            Stage::Running { started } => *started,
+            Stage::Ended(end) if pod.told < Told::End => end.started,
+            Stage::Waiting(_) | Stage::Ended(_) => return,
+        };
+        if *look.namespace != *pod.namespace {
+            return;
+        }
+        match &mut there.measured {
+            Some(measured) => measured.add(look),
+            None => there.measured = Some(Box::new(Measured::first(look, started))),
+        }
     }
 
     /// The shape behind a canonical text; pods of one shape share it.
@@ -205,7 +225,8 @@ impl Table {
                     say(RunStatus::Running, end.started, Exit::default());
                 }
                 if pod.told < Told::End {
-                    let (status, exit) = verdict(end, pod.removal.as_ref());
+                    let (status, mut exit) = verdict(end, pod.removal.as_ref());
+                    exit.usage = there.measured.as_ref().map(|it| it.usage(end.at));
                     say(status, end.at, exit);
                 }
                 Told::End
@@ -259,6 +280,7 @@ fn there(seen: &object::Pod, stage: Stage, now: Now) -> There {
         ended: matches!(stage, Stage::Ended(_)).then_some(now.monotonic),
         happenings_at: None,
         access: None,
+        measured: None,
         stage,
     }
 }
