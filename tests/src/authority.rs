@@ -76,6 +76,22 @@ impl Authority {
         self.certify(name, params)
     }
 
+    /// The same for a client in these groups, which holds until the end of that year.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn client_until(&self, name: &str, groups: &[&str], year: i32) -> Result<Pair> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        for group in groups {
+            params.distinguished_name.push(DnType::OrganizationName, *group);
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 12, 31);
+        self.certify(name, params)
+    }
+
     fn certify(&self, name: &str, params: CertificateParams) -> Result<Pair> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;

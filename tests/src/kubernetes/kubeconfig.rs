@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::authority::Pair;
 
 /// The name that stands for cluster, user and context alike.
 const NAME: &str = "muster-test";
@@ -24,13 +26,20 @@ pub(super) fn write(path: &Path, server: &str, authority: &Path, token_file: &Pa
         certificate_authority: authority.to_str().map(str::to_owned),
         ..Cluster::default()
     };
-    write_for(path, &cluster, token_file)
+    write_for(path, &cluster, &json!({ "tokenFile": token_file }))
+}
+
+/// Writes one for the API server of another, and a user who shows a certificate.
+pub(super) fn write_certified(other: &Path, path: &Path, pair: &Pair) -> Result<()> {
+    let (cluster, _) = current(other)?;
+    let user = json!({ "client-certificate": pair.certificate, "client-key": pair.key });
+    write_for(path, &cluster, &user)
 }
 
 /// Writes one for the API server of another, and another user.
 pub(super) fn write_beside(other: &Path, path: &Path, token_file: &Path) -> Result<()> {
     let (cluster, _) = current(other)?;
-    write_for(path, &cluster, token_file)
+    write_for(path, &cluster, &json!({ "tokenFile": token_file }))
 }
 
 /// Writes one for the user of another, and a server through which the same one is reached.
@@ -58,13 +67,13 @@ fn current(path: &Path) -> Result<(Cluster, AuthInfo)> {
     Ok((cluster, user))
 }
 
-fn write_for(path: &Path, cluster: &Cluster, token_file: &Path) -> Result<()> {
+fn write_for(path: &Path, cluster: &Cluster, user: &Value) -> Result<()> {
     // JSON is YAML too.
     let written = serde_json::to_vec_pretty(&json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{ "name": NAME, "cluster": cluster }],
-        "users": [{ "name": NAME, "user": { "tokenFile": token_file } }],
+        "users": [{ "name": NAME, "user": user }],
         "contexts": [{ "name": NAME, "context": { "cluster": NAME, "user": NAME } }],
         "current-context": NAME,
     }))?;

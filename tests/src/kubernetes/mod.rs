@@ -124,6 +124,19 @@ impl Cluster {
         ApiProxy::start(self.control_plane.as_ref().context("no way leads to a given cluster")?)
     }
 
+    /// A kubeconfig of an administrator who shows a certificate that holds until the end of that
+    /// year. Asked for again, the certificate is replaced.
+    ///
+    /// # Errors
+    /// When the cluster was given, or a file cannot be written.
+    pub fn certified(&self, year: i32) -> Result<PathBuf> {
+        let plane = self.control_plane.as_ref().context("nobody certifies for a given cluster")?;
+        let pair = plane.authority().client_until("certified", &["system:masters"], year)?;
+        let path = self.directory.path().join("certified.kubeconfig");
+        kubeconfig::write_certified(&self.kubeconfig, &path, &pair)?;
+        Ok(path)
+    }
+
     /// Where the logs of all parts stand.
     pub fn directory(&self) -> &Path {
         self.directory.path()

@@ -139,7 +139,7 @@ async fn find(api: &Api, object: &Object) -> Result<Made, (Creation, Answer)> {
     let result = async {
         let request = Request::new(&object.path).get(&object.name, &GetParams::default());
         let request = request.map_err(kube::Error::BuildRequest)?;
-        api.within(api.client.request::<Made>(request)).await
+        api.within(api.client().await.request::<Made>(request)).await
     }
     .await;
     let pace = answer::pace(&result);
@@ -177,7 +177,7 @@ async fn bind(api: &Api, key: RunKey, namespace: &str, node: &str) -> Outcome {
         let request = Request::new(pods(namespace));
         let request = request.create_subresource("binding", &name, &PostParams::default(), data);
         let request = request.map_err(kube::Error::BuildRequest)?;
-        api.within(api.client.request_text(request)).await
+        api.within(api.client().await.request_text(request)).await
     }
     .await;
     let pace = answer::pace(&result);
@@ -206,7 +206,7 @@ async fn remove(api: &Api, key: RunKey, namespace: &str, uid: &str, grace: Optio
     let result = async {
         let request = Request::new(pods(namespace)).delete(&labels::pod_name(key), &params);
         let request = request.map_err(kube::Error::BuildRequest)?;
-        api.within(api.client.request_text(request)).await
+        api.within(api.client().await.request_text(request)).await
     }
     .await;
     let pace = answer::pace(&result);
@@ -223,7 +223,7 @@ async fn look(api: &Api, key: RunKey, namespace: &str) -> Outcome {
         let request =
             Request::new(pods(namespace)).get(&labels::pod_name(key), &GetParams::default());
         let request = request.map_err(kube::Error::BuildRequest)?;
-        api.within(api.client.request::<Pod>(request)).await
+        api.within(api.client().await.request::<Pod>(request)).await
     }
     .await;
     let pace = answer::pace(&result);
@@ -240,7 +240,7 @@ async fn happenings(api: &Api, key: RunKey, namespace: &str, uid: &str) -> Outco
     let result = async {
         let request = Request::new(format!("/api/v1/namespaces/{namespace}/events")).list(&params);
         let request = request.map_err(kube::Error::BuildRequest)?;
-        api.within(api.client.request::<Items<Happening>>(request)).await
+        api.within(api.client().await.request::<Items<Happening>>(request)).await
     }
     .await;
     let pace = answer::pace(&result);
@@ -258,7 +258,7 @@ async fn happenings(api: &Api, key: RunKey, namespace: &str, uid: &str) -> Outco
 pub(super) async fn usage(api: &Api, own: &str) -> Result<Vec<Look>, kube::Error> {
     let request = Request::new(usage::PATH).list(&ListParams::default().labels(own));
     let request = request.map_err(kube::Error::BuildRequest)?;
-    let list = api.within(api.client.request::<PodMetricsList>(request)).await?;
+    let list = api.within(api.client().await.request::<PodMetricsList>(request)).await?;
     Ok(list.items.into_iter().flatten().filter_map(PodMetrics::look).collect())
 }
 
@@ -269,5 +269,5 @@ where
     let data = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
     let request = Request::new(path).create(&PostParams::default(), data);
     let request = request.map_err(kube::Error::BuildRequest)?;
-    api.within(api.client.request::<T>(request)).await
+    api.within(api.client().await.request::<T>(request)).await
 }

@@ -13,7 +13,7 @@ use muster_runtime::http::Health;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::Api;
+use super::client::{self, Api};
 use super::object::Meta;
 use crate::backend::Error;
 
@@ -40,6 +40,8 @@ pub(super) struct Lease {
     refused_since: Option<Duration>,
     /// Of whom it was said that it is waited for.
     waited_for: Option<String>,
+    /// Why it is not certainly held, if it is not.
+    trouble: Option<String>,
 }
 
 /// What the object says.
@@ -85,12 +87,18 @@ impl Lease {
             valid_until: Duration::ZERO,
             refused_since: None,
             waited_for: None,
+            trouble: None,
         }
     }
 
     /// Until when the lease is certainly held.
     pub(super) fn valid_until(&self) -> Duration {
         self.valid_until
+    }
+
+    /// Why it is not certainly held any more, or will soon not be.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Waits until the lease is held.
@@ -107,6 +115,7 @@ impl Lease {
                     }
                 }
                 Err(error) => {
+                    let error = self.explained(&error);
                     health.not_ready(part, format!("the lease cannot be had: {error}"));
                     tracing::warn!(lease = %self.name, %error, "the lease of this cluster cannot be had");
                 }
@@ -125,10 +134,17 @@ impl Lease {
         let now = self.api.clock.monotonic();
         self.refused_since = is_refused.then(|| self.refused_since.unwrap_or(now));
         let result = match result {
-            Ok(Holder::Me | Holder::Unclear) => Ok(()),
+            Ok(Holder::Me | Holder::Unclear) => {
+                self.trouble = None;
+                Ok(())
+            }
             Ok(Holder::Other(other)) => Err(lost(format!("`{other}` has taken over"))),
             Err(error) => {
+                let error = self.explained(&error);
                 tracing::warn!(lease = %self.name, %error, "the lease of this cluster cannot be renewed");
+                let is_over = now >= self.valid_until;
+                self.trouble = (is_refused || is_over)
+                    .then(|| format!("the lease cannot be renewed: {error}"));
                 match self.refused_since.filter(|since| now - *since >= REFUSED_TIME_MAX) {
                     Some(_) => Err(lost("the credentials are refused".to_owned())),
                     None => Ok(()),
@@ -153,6 +169,12 @@ impl Lease {
             }
         }
         tracing::info!(lease = %self.name, "the lease is not given back, and runs out");
+    }
+
+    /// What went wrong, and what may be behind it.
+    fn explained(&self, error: &kube::Error) -> String {
+        let said = client::explained(error);
+        self.api.expired().map_or_else(|| said.clone(), |why| format!("{said}; {why}"))
     }
 
     async fn rest(&self) {
@@ -200,7 +222,7 @@ impl Lease {
         let request = Request::new(&*self.path).get(&self.name, &GetParams::default());
         let request = request.map_err(kube::Error::BuildRequest)?;
         let now = self.api.clock.monotonic();
-        match self.api.within(self.api.client.request::<Record>(request)).await {
+        match self.api.within(self.api.client().await.request::<Record>(request)).await {
             Ok(record) => {
                 let is_same = self.seen.as_ref().is_some_and(|(known, _)| *known == record);
                 if !is_same {
@@ -239,7 +261,7 @@ impl Lease {
             request.replace(&self.name, &PostParams::default(), data)
         };
         let request = request.map_err(kube::Error::BuildRequest)?;
-        self.api.within(self.api.client.request::<Record>(request)).await
+        self.api.within(self.api.client().await.request::<Record>(request)).await
     }
 }
 

@@ -118,7 +118,7 @@ impl Logs {
         let request = Request::new(pods(&place.namespace)).logs(&labels::pod_name(key), &params);
         let asked = async {
             let request = request.map_err(kube::Error::BuildRequest)?;
-            self.api.client.request_stream(request).await
+            self.api.client().await.request_stream(request).await
         };
         let stream = self.api.within(asked).await.map_err(|error| Error::Kubernetes {
             what: "reading output".to_owned(),

@@ -25,6 +25,7 @@ use crate::runs::RunKey;
 
 mod answer;
 mod calls;
+mod certificate;
 mod checks;
 mod client;
 mod labels;

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
-use kube::Client;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Request;
 use muster_runtime::{Clock, Random, retry};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::client::{self, Api};
 use super::object::{Meta, Object};
 
 /// Objects in one page of a list.
@@ -56,7 +56,7 @@ pub(super) struct Watched {
 }
 
 struct Watch<T> {
-    client: Client,
+    api: Api,
     watched: Watched,
     clock: Clock,
     random: Random,
@@ -110,18 +110,17 @@ struct Trouble<T>(kube::Error, State<T>);
 
 /// The objects that are watched.
 pub(super) fn watch<T>(
-    client: Client,
+    api: Api,
     watched: Watched,
-    clock: Clock,
     random: Random,
 ) -> impl Stream<Item = Said<T>> + Send
 where
     T: Object + DeserializeOwned + Clone + Send + 'static,
 {
     let watch = Watch {
-        client,
+        clock: api.clock.clone(),
+        api,
         watched,
-        clock,
         random,
         delays: None,
         streams_lists: true,
@@ -163,12 +162,15 @@ where
         let delays = self.delays.get_or_insert_with(|| retry::Policy::default().delays(random));
         let delay = delays.next().expect("the policy never gives up");
         let (path, fields) = (self.watched.path, self.watched.fields);
-        match error {
-            kube::Error::Api(status) if status.code == 403 || status.code == 401 => {
-                tracing::error!(path, %error, "the executor may not watch what it has to");
-            }
-            _ if is_first => tracing::info!(path, ?fields, %error, "a watch was interrupted"),
-            _ => tracing::warn!(path, ?fields, %error, "a watch is interrupted"),
+        let is_refused =
+            matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
+        let error = client::explained(error);
+        if is_refused {
+            tracing::error!(path, %error, "the executor may not watch what it has to");
+        } else if is_first {
+            tracing::info!(path, ?fields, %error, "a watch was interrupted");
+        } else {
+            tracing::warn!(path, ?fields, %error, "a watch is interrupted");
         }
         self.clock.sleep(delay).await;
     }
@@ -213,7 +215,8 @@ where
         };
         let asked = async {
             let request = Request::new(self.watched.path).list(&params);
-            self.client.request::<Page<T>>(request.map_err(kube::Error::BuildRequest)?).await
+            let request = request.map_err(kube::Error::BuildRequest)?;
+            self.api.client().await.request::<Page<T>>(request).await
         };
         let page = tokio::select! {
             biased;
@@ -318,9 +321,10 @@ where
         };
         let request = Request::new(self.watched.path).watch(&params, version);
         let request = request.map_err(kube::Error::BuildRequest)?;
+        let client = self.api.client().await;
         let opened = tokio::select! {
             biased;
-            opened = self.client.request_events::<T>(request) => opened?,
+            opened = client.request_events::<T>(request) => opened?,
             () = self.clock.sleep(LIST_TIME) => return Err(silent()),
         };
         Ok(opened.boxed())

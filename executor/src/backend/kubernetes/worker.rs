@@ -78,6 +78,9 @@ pub(super) struct Worker {
     config: KubernetesConfig,
     cluster: String,
     metrics: Metrics,
+    health: Health,
+    /// The API server's name among the parts of the process.
+    part: String,
     clock: Clock,
     commands: Commands<Command>,
     events: mpsc::Sender<Event>,
@@ -158,6 +161,8 @@ pub(super) async fn run(parts: Parts, cancel: CancellationToken) -> Result<(), E
         config,
         cluster,
         metrics,
+        health,
+        part: format!("{part}: API server"),
         commands,
         events,
     };
@@ -177,11 +182,10 @@ impl Watches {
         let own = watched("/api/v1/pods", Some(labels::own(cluster)), None);
         let foreign = watched("/api/v1/pods", Some(labels::foreign(cluster)), Some(FOREIGN_FIELDS));
         let nodes = watched("/api/v1/nodes", None, None);
-        let (client, clock) = (&api.client, &api.clock);
         Self {
-            pods: watch(client.clone(), own, clock.clone(), random.fork()).boxed(),
-            foreign: watch(client.clone(), foreign, clock.clone(), random.fork()).boxed(),
-            nodes: watch(client.clone(), nodes, clock.clone(), random.fork()).boxed(),
+            pods: watch(api.clone(), own, random.fork()).boxed(),
+            foreign: watch(api.clone(), foreign, random.fork()).boxed(),
+            nodes: watch(api.clone(), nodes, random.fork()).boxed(),
             listed: [false; 3],
         }
     }
@@ -343,6 +347,10 @@ impl Worker {
             }
             Done::Lease(lease, result) => {
                 self.valid_until = lease.valid_until();
+                match lease.trouble() {
+                    Some(why) => self.health.not_ready(&self.part, why),
+                    None => self.health.ready(&self.part),
+                }
                 (self.lease, self.is_renewing) = (*lease, false);
                 result
             }

@@ -66,6 +66,13 @@ impl World {
         self.executor = self.program.spawn("executor", self.deployment.log_dir()).unwrap();
     }
 
+    /// Starts another executor of the cluster, which is who the kubeconfig says.
+    pub(super) fn second(&self, kubeconfig: &Path) -> Process {
+        let program = self.program.clone();
+        let program = program.env("MUSTER_EXECUTOR__KUBERNETES__KUBECONFIG", kubeconfig);
+        program.spawn("second", self.deployment.log_dir()).unwrap()
+    }
+
     /// Waits until a job has ended, well or not.
     pub(super) async fn until_ended(&self, id: &str) -> Job {
         let what = format!("{id} ends");

@@ -45,6 +45,7 @@ async fn services_go_with_pods_nodes_are_told_at_once_and_usage_with_the_end() {
     nodes_are_told_when_they_change(&plant).await;
     services_come_and_go_with_their_pods(&plant).await;
     what_a_run_used_is_told_with_its_end(&plant).await;
+    a_certificate_that_ran_out_is_told_and_another_one_used(&plant).await;
 }
 
 /// Jobs wait for a node that there is not yet; one of them does not stand its taint, and waits on.
@@ -145,4 +146,13 @@ async fn what_a_run_used_is_told_with_its_end(plant: &Plant) {
     assert_eq!(run.memory_peak_bytes, Some(64 << 20), "{job:?}");
     // Five seconds' worth in the first ten, ten in the next, and as much since as passed.
     assert!(run.cpu_time_ms.is_some_and(|time| time >= 15_000), "{job:?}");
+}
+
+/// A second executor, which may do no more than wait: but who it is it has to show for that too.
+async fn a_certificate_that_ran_out_is_told_and_another_one_used(plant: &Plant) {
+    let (world, cluster) = (&plant.world, &plant.world.cluster);
+    let mut second = world.second(&cluster.certified(2020).unwrap());
+    second.until_logged("its client certificate ran out at 2020-12-31", WAIT).await.unwrap();
+    cluster.certified(2999).unwrap();
+    second.until_logged("another executor serves this cluster", WAIT).await.unwrap();
 }
