@@ -12,9 +12,11 @@ use muster_core::resources::{PODS, Resources};
 use muster_core::shape::{DEFAULT_POOL, POOL_LABEL, Shape};
 use muster_core::time::Timestamp;
 
-use super::{Counts, Effect, Now, RunKey, Runs};
+use super::{Claim, Counts, Effect, Now, RunKey, Runs};
 use crate::backend::{Event, Node, NodeChange};
 use crate::limits::POOLS_MAX;
+
+mod sizes;
 
 const SHARD: ShardId = ShardId(3);
 
