@@ -21,11 +21,12 @@ test: rust nats kubernetes ## every test, against real servers too; ARGS="-p mus
 	@scripts/test.sh $(ARGS)
 
 .PHONY: soak
-soak: rust nats ## the protocol's model, the simulation for an hour (ARGS="--for 5m" for less), chaos on real servers
+soak: rust nats kubernetes ## the protocol's model, the simulation for an hour (ARGS="--for 5m" for less), chaos on real servers
 	@cargo run --release --locked --quiet --package model -- --bound large
 	@cargo run --release --locked --quiet --package sim -- $(if $(ARGS),$(ARGS),--for 1h)
 	@cargo build --release --locked --quiet --bin muster --bin muster-chaos
 	@target/release/muster-chaos --for 5m
+	@target/release/muster-chaos kubernetes --jobs 20000
 
 .PHONY: fuzz
 fuzz: rust ## what reads foreign bytes, a minute each; ARGS="TARGET --for 10m" for one and longer

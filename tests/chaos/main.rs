@@ -15,7 +15,9 @@ use muster_runtime::random::Random;
 use muster_tests::chaos::schedule::Kind;
 use muster_tests::chaos::{self, Options};
 use muster_tests::disk;
+use muster_tests::kubernetes::{Cluster, NodeSpec, Spec};
 use muster_tests::s3::S3Server;
+use muster_tests::whole;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Run a deployment on real servers, break it, and hold it to what it acknowledged
@@ -55,12 +57,27 @@ enum Command {
         #[arg(long)]
         directory: PathBuf,
     },
+    /// Start a Kubernetes cluster with virtual nodes, print its kubeconfig, and keep it
+    ServeKubernetes {
+        /// Nodes of 8 cpus
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+    },
+    /// Run jobs on two Kubernetes clusters, of which one is taken away and brought back
+    Kubernetes {
+        /// Jobs in all: a multiple of 100, and at least 300
+        #[arg(long, default_value_t = 20_000)]
+        jobs: usize,
+    },
 }
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    if let Some(Command::ServeS3 { listen, directory }) = args.command {
-        return serve_s3(listen, &directory);
+    match args.command {
+        Some(Command::ServeS3 { listen, directory }) => return serve_s3(listen, &directory),
+        Some(Command::ServeKubernetes { nodes }) => return serve_kubernetes(nodes),
+        Some(Command::Kubernetes { jobs }) => return on_kubernetes(whole::Options { jobs }),
+        None => {}
     }
     // Before any thread is there. Where it is refused the run does without disks, and says so.
     if let Err(error) = disk::enter_own_namespace() {
@@ -74,18 +91,7 @@ fn main() -> Result<ExitCode> {
         keeps: args.keep,
     };
     eprintln!("seed {}", options.seed);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(async {
-        // Whoever stops it leaves no processes behind: they end with the future that is dropped.
-        let mut asked = signal(SignalKind::terminate())?;
-        tokio::select! {
-            biased;
-            outcome = chaos::run(&options, |step| eprintln!("{step}")) => outcome,
-            _ = asked.recv() => bail!("stopped by SIGTERM"),
-            _ = tokio::signal::ctrl_c() => bail!("stopped by SIGINT"),
-        }
-    })?;
-    let report = outcome.report;
+    let report = until_stopped(chaos::run(&options, |step| eprintln!("{step}")))?.report;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
         eprint!("{}", report.text());
@@ -95,6 +101,27 @@ fn main() -> Result<ExitCode> {
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The whole thing; `muster-chaos` has its programs, and the audit.
+fn on_kubernetes(options: whole::Options) -> Result<ExitCode> {
+    let report = until_stopped(whole::run(options, |step| eprintln!("{step}")))?;
+    print!("{}", report.text());
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whoever stops it leaves no processes behind: they end with the future that is dropped.
+fn until_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut asked = signal(SignalKind::terminate())?;
+        tokio::select! {
+            biased;
+            outcome = work => outcome,
+            _ = asked.recv() => bail!("stopped by SIGTERM"),
+            _ = tokio::signal::ctrl_c() => bail!("stopped by SIGINT"),
+        }
+    })
+}
+
 /// The kinds that are meant; all of them where none is.
 fn kinds(only: &[String]) -> Result<Vec<Kind>> {
     let is_meant = |kind: &Kind| only.iter().any(|text| kind.name().contains(text.as_str()));
@@ -102,6 +129,16 @@ fn kinds(only: &[String]) -> Result<Vec<Kind>> {
     let names = || Kind::all().map(Kind::name).collect::<Vec<_>>().join("; ");
     ensure!(!kinds.is_empty(), "{only:?} is in no name of these: {}", names());
     Ok(kinds)
+}
+
+/// Runs a cluster until it is told to end.
+fn serve_kubernetes(nodes: usize) -> Result<ExitCode> {
+    until_stopped(async {
+        let nodes = NodeSpec::many(nodes, "n", "8", "16Gi");
+        let cluster = Cluster::start(Spec::of(nodes)).await?;
+        println!("{}", cluster.kubeconfig().display());
+        std::future::pending().await
+    })
 }
 
 /// Serves until it is killed.

@@ -23,6 +23,7 @@ pub mod site;
 pub mod tampering;
 pub mod traffic;
 pub mod wait;
+pub mod whole;
 
 use std::path::{Path, PathBuf};
 

@@ -95,6 +95,20 @@ impl Runs {
         self.jobs.values().map(|runs| runs.len() as u64).sum()
     }
 
+    /// The same without what a cluster that was cut off may have done: there an attempt runs on
+    /// that nobody believes in any more, beside the next one elsewhere.
+    #[must_use]
+    pub fn findings_of_attempts(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for (job, runs) in &self.jobs {
+            let mut runs = runs.clone();
+            runs.sort_by_key(|run| (run.attempt, run.started));
+            let twice = runs.windows(2).filter(|pair| is_twice(&pair[0], &pair[1]));
+            found.extend(twice.map(|pair| (job.clone(), twice_text(pair[0].attempt))));
+        }
+        found
+    }
+
     /// What is wrong: the job, and a sentence.
     #[must_use]
     pub fn findings(&self) -> Vec<(String, String)> {
@@ -104,8 +118,8 @@ impl Runs {
             runs.sort();
             for pair in runs.windows(2) {
                 let (first, next) = (&pair[0], &pair[1]);
-                let what = if first.attempt == next.attempt && !first.is_gone {
-                    format!("attempt {} was started twice", first.attempt)
+                let what = if is_twice(first, next) {
+                    twice_text(first.attempt)
                 } else if next.started < first.ended {
                     format!("attempt {} ran while attempt {} did", next.attempt, first.attempt)
                 } else if first.has_succeeded {
@@ -118,6 +132,14 @@ impl Runs {
         }
         found
     }
+}
+
+fn is_twice(first: &Run, next: &Run) -> bool {
+    first.attempt == next.attempt && !first.is_gone
+}
+
+fn twice_text(attempt: u32) -> String {
+    format!("attempt {attempt} was started twice")
 }
 
 #[cfg(test)]
@@ -183,6 +205,14 @@ mod tests {
         ];
         let expected = ["attempt 1 was started twice", "attempt 2 ran after 1 succeeded"];
         assert_eq!(found(&[&twice]), expected);
+    }
+
+    #[test]
+    fn of_clusters_that_were_cut_off_only_attempts_that_started_twice_count() {
+        let one = [(1, "a", 1, "started"), (2, "b", 1, "started"), (9, "b", 1, "succeeded")];
+        let other = [(5, "a", 2, "started"), (6, "b", 2, "started"), (7, "b", 1, "started")];
+        let found = runs(&[&one, &other]).findings_of_attempts();
+        assert_eq!(found, [("b".to_owned(), "attempt 1 was started twice".to_owned())]);
     }
 
     #[test]

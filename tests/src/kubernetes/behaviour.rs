@@ -22,11 +22,12 @@ const KILLED: i32 = 137;
 /// range `lo..hi` to draw one from, or `forever`), `ends` (`success`, `exit N`, `oom`, `evicted`),
 /// `message` (of termination), `log` (written as it starts), `last-log` (as it ends), `image` and
 /// `volume` (`missing`), `rejected` (the reason of a kubelet that does not take it), `dies-after`
-/// (a duration, or `never`: what it does when it is deleted).
+/// (a duration, or `never`: what it does when it is deleted). `first-runs-for` and `first-ends`
+/// take the places of `runs-for` and `ends` in the pods of jobs' first attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behaviour {
     pub(super) starts_after: Duration,
-    pub(super) runs_for: Option<(Duration, Duration)>,
+    pub(super) runs_for: Span,
     pub(super) end: End,
     pub(super) message: Option<String>,
     pub(super) log: Option<String>,
@@ -35,7 +36,12 @@ pub struct Behaviour {
     pub(super) volume_missing: bool,
     pub(super) rejected: Option<String>,
     pub(super) dies_after: Option<Duration>,
+    first_runs_for: Option<Span>,
+    first_end: Option<End>,
 }
+
+/// A range of time to draw from, or for ever.
+type Span = Option<(Duration, Duration)>;
 
 /// How a pod ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +61,24 @@ impl End {
             Self::OutOfMemory | Self::Evicted => KILLED,
         }
     }
+
+    fn of(text: &str) -> Result<Self> {
+        Ok(match (text, text.strip_prefix("exit ")) {
+            ("success", _) => Self::Exit(0),
+            ("oom", _) => Self::OutOfMemory,
+            ("evicted", _) => Self::Evicted,
+            (_, Some(code)) => Self::Exit(code.parse()?),
+            _ => bail!("no such end"),
+        })
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Exit(code) => format!("exit {code}"),
+            Self::OutOfMemory => "oom".to_owned(),
+            Self::Evicted => "evicted".to_owned(),
+        }
+    }
 }
 
 impl Default for Behaviour {
@@ -70,6 +94,8 @@ impl Default for Behaviour {
             volume_missing: false,
             rejected: None,
             dies_after: Some(Duration::ZERO),
+            first_runs_for: None,
+            first_end: None,
         }
     }
 }
@@ -140,6 +166,25 @@ impl Behaviour {
         Self { dies_after: time, ..self }
     }
 
+    /// The first attempt of a job runs until it is deleted. Only for virtual kubelets.
+    pub fn runs_forever_at_first(self) -> Self {
+        Self { first_runs_for: Some(None), ..self }
+    }
+
+    /// The first attempt of a job ends with this code. Only for virtual kubelets.
+    pub fn exits_at_first(self, code: i32) -> Self {
+        Self { first_end: Some(End::Exit(code)), ..self }
+    }
+
+    /// What the pod of a name does: that of a job's first attempt may do something else.
+    pub(super) fn of_pod(self, name: &str) -> Self {
+        if !name.ends_with("-1") {
+            return self;
+        }
+        let (runs_for, end) = (self.first_runs_for, self.first_end);
+        Self { runs_for: runs_for.unwrap_or(self.runs_for), end: end.unwrap_or(self.end), ..self }
+    }
+
     /// It as annotations; what is as by default is not said.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         let default = Self::default();
@@ -148,18 +193,17 @@ impl Behaviour {
         if self.starts_after != default.starts_after {
             say("starts-after", format!("{}ms", self.starts_after.as_millis()));
         }
-        match self.runs_for {
-            None => say("runs-for", "forever".to_owned()),
-            Some((least, most)) if self.runs_for != default.runs_for => {
-                say("runs-for", format!("{}ms..{}ms", least.as_millis(), most.as_millis()));
+        let runs_for = Some(self.runs_for).filter(|span| *span != default.runs_for);
+        for (name, span) in [("runs-for", runs_for), ("first-runs-for", self.first_runs_for)] {
+            if let Some(span) = span {
+                say(name, span_text(span));
             }
-            Some(_) => {}
         }
-        match self.end {
-            End::Exit(0) => {}
-            End::Exit(code) => say("ends", format!("exit {code}")),
-            End::OutOfMemory => say("ends", "oom".to_owned()),
-            End::Evicted => say("ends", "evicted".to_owned()),
+        let end = Some(self.end).filter(|end| *end != default.end);
+        for (name, end) in [("ends", end), ("first-ends", self.first_end)] {
+            if let Some(end) = end {
+                say(name, end.text());
+            }
         }
         let texts = [("message", &self.message), ("log", &self.log), ("last-log", &self.last_log)];
         for (name, text) in texts.into_iter().chain([("rejected", &self.rejected)]) {
@@ -200,22 +244,10 @@ impl Behaviour {
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "starts-after" => self.starts_after = duration(value)?,
-            "runs-for" if value == "forever" => self.runs_for = None,
-            "runs-for" => {
-                let (least, most) = value.split_once("..").unwrap_or((value, value));
-                let (least, most) = (duration(least)?, duration(most)?);
-                ensure!(least <= most, "the range is empty");
-                self.runs_for = Some((least, most));
-            }
-            "ends" => {
-                self.end = match (value, value.strip_prefix("exit ")) {
-                    ("success", _) => End::Exit(0),
-                    ("oom", _) => End::OutOfMemory,
-                    ("evicted", _) => End::Evicted,
-                    (_, Some(code)) => End::Exit(code.parse()?),
-                    _ => bail!("no such end"),
-                };
-            }
+            "runs-for" => self.runs_for = span(value)?,
+            "first-runs-for" => self.first_runs_for = Some(span(value)?),
+            "ends" => self.end = End::of(value)?,
+            "first-ends" => self.first_end = Some(End::of(value)?),
             "message" => self.message = Some(value.to_owned()),
             "log" => self.log = Some(value.to_owned()),
             "last-log" => self.last_log = Some(value.to_owned()),
@@ -285,6 +317,23 @@ impl Behaviour {
     }
 }
 
+fn span(text: &str) -> Result<Span> {
+    if text == "forever" {
+        return Ok(None);
+    }
+    let (least, most) = text.split_once("..").unwrap_or((text, text));
+    let (least, most) = (duration(least)?, duration(most)?);
+    ensure!(least <= most, "the range is empty");
+    Ok(Some((least, most)))
+}
+
+fn span_text(span: Span) -> String {
+    match span {
+        None => "forever".to_owned(),
+        Some((least, most)) => format!("{}ms..{}ms", least.as_millis(), most.as_millis()),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration> {
     let split = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
@@ -315,12 +364,29 @@ mod tests {
             Behaviour::rejected("OutOfcpu"),
             Behaviour::default().runs_out_of_memory(),
             Behaviour::default().is_evicted(),
+            Behaviour::runs_for(second).runs_forever_at_first(),
+            Behaviour::default().exits(1).exits_at_first(0),
             odd,
         ];
         for behaviour in said {
             assert_eq!(Behaviour::of(&behaviour.annotations()).unwrap(), behaviour);
         }
         assert!(Behaviour::default().annotations().is_empty());
+    }
+
+    #[test]
+    fn the_first_attempt_may_do_something_else() {
+        let second = Duration::from_secs(1);
+        let behaviour = Behaviour::runs_for(second).runs_forever_at_first().exits_at_first(3);
+        let of = |name: &str| {
+            let behaviour = behaviour.clone().of_pod(name);
+            (behaviour.runs_for.is_none(), behaviour.end)
+        };
+        assert_eq!(of("muster-x-1"), (true, End::Exit(3)));
+        assert_eq!(of("muster-x-2"), (false, End::Exit(0)));
+        assert_eq!(of("muster-x-11"), (false, End::Exit(0)));
+        let same = Behaviour::runs_for(second).exits(2);
+        assert_eq!(same.clone().of_pod("muster-x-1"), same);
     }
 
     #[test]

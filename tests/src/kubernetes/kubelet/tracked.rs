@@ -68,7 +68,10 @@ impl Tracked {
             first: spec.init_containers.iter().flatten().map(named).collect(),
             wanted: wanted(pod),
             deadline: deadline.map(Duration::from_secs),
-            behaviour: Behaviour::of(&annotations).map_err(|error| format!("{error:#}")),
+            behaviour: match Behaviour::of(&annotations) {
+                Ok(behaviour) => Ok(behaviour.of_pod(pod.metadata.name.as_deref()?)),
+                Err(error) => Err(format!("{error:#}")),
+            },
             address: format!("10.244.{}.{}", number / 250 % 250, number % 250 + 1),
             stage: if has_ended(pod) { Stage::Ended } else { Stage::Bound },
             admitted: false,

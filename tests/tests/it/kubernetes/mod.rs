@@ -15,6 +15,7 @@ mod executor;
 mod reach;
 mod rights;
 mod survives;
+mod whole;
 
 /// How long anything may take that these tests wait for.
 const WAIT: Duration = Duration::from_secs(240);

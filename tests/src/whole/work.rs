@@ -1,0 +1,208 @@
+//! The jobs, and what has to come of each of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use muster_api::http::Job;
+use muster_api::request::SubmitAnswer;
+use muster_client::{Answers, Client, Format, JobFilter, Submission, Submitted};
+use muster_loadtest::acknowledged::{Acknowledged, Record};
+use serde_json::{Value, json};
+
+use super::plant::NAMESPACE;
+use crate::kubernetes::Behaviour;
+
+/// Jobs of a block, tasks of its array one by one.
+pub(super) const BLOCK: usize = 20;
+/// The class of jobs that hold nodes until somebody else needs them.
+const HELD: &str = "armada-preemptible";
+/// The class of all others.
+pub(super) const URGENT: &str = "urgent";
+/// Records of one request.
+const RECORDS_MAX: usize = 500;
+/// Jobs of one page.
+const PAGE: usize = 1000;
+const GANG: usize = 4;
+const ARRAY: u32 = 4;
+/// With what those fail that fail once, and those that fail for good.
+const FIRST_CODE: i32 = 3;
+const LAST_CODE: i32 = 7;
+
+/// What a job is there for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It runs for a moment.
+    Plain,
+    /// It runs together with the others of its gang.
+    Member(String),
+    /// Its first attempt fails, and its retry policy gives it another one.
+    FailsOnce,
+    /// It fails.
+    Fails,
+    /// It takes more memory than it may.
+    OutOfMemory,
+    /// An array.
+    Array,
+    /// Its first attempt runs until it is made to end; the next one for a moment.
+    Held,
+    /// The same, but nobody makes it end who needs its room, for that is small.
+    Anchor,
+    /// It runs for a moment in that cluster only.
+    Probe(&'static str),
+}
+
+/// What was submitted and acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    pub(super) acknowledged: Acknowledged,
+    kinds: BTreeMap<String, Kind>,
+}
+
+impl Kind {
+    /// The job as JSON; `runs` is how long it runs.
+    fn job(&self, runs: Duration) -> Value {
+        let brief = Behaviour::runs_for(runs);
+        let behaviour = match self {
+            Self::Plain | Self::Member(_) | Self::Array | Self::Probe(_) => brief,
+            Self::FailsOnce => brief.exits_at_first(FIRST_CODE),
+            Self::Fails => brief.exits(LAST_CODE),
+            Self::OutOfMemory => brief.runs_out_of_memory(),
+            Self::Held | Self::Anchor => brief.runs_forever_at_first(),
+        };
+        let pod = behaviour.pod("unnamed");
+        let mut job = json!({
+            "namespace": NAMESPACE, "annotations": behaviour.annotations(), "podSpec": pod["spec"],
+        });
+        let class = if *self == Self::Held { HELD } else { URGENT };
+        job["podSpec"]["priorityClassName"] = json!(class);
+        let is_small = matches!(self, Self::Anchor | Self::Probe(_));
+        let asked = json!({ "cpu": if is_small { "100m" } else { "1" }, "memory": "64Mi" });
+        let resources = json!({ "requests": asked, "limits": asked });
+        job["podSpec"]["containers"][0]["resources"] = resources;
+        match self {
+            Self::Member(gang) => {
+                job["annotations"]["muster.dev/gangId"] = json!(gang);
+                job["annotations"]["muster.dev/gangCardinality"] = json!(GANG.to_string());
+            }
+            Self::FailsOnce => {
+                let rule = json!({ "exitCodes": [FIRST_CODE], "action": "retry", "limit": 1 });
+                job["retry"] = json!([rule]);
+            }
+            Self::Array => job["count"] = json!(ARRAY),
+            Self::Probe(site) => {
+                job["podSpec"]["nodeSelector"] = json!({ super::plant::SITE: site });
+            }
+            Self::Plain | Self::Fails | Self::OutOfMemory | Self::Held | Self::Anchor => {}
+        }
+        job
+    }
+
+    fn tasks(&self) -> Option<u32> {
+        (*self == Self::Array).then_some(ARRAY)
+    }
+
+    /// What is wrong with how a job of the kind has ended.
+    fn fault(&self, job: &Job) -> Option<String> {
+        let last = job.runs.last();
+        let code = last.and_then(|run| run.exit_code);
+        let reason = last.and_then(|run| run.reason.as_deref());
+        let is_right = match self {
+            Self::Plain | Self::Member(_) | Self::Array => job.state == "succeeded",
+            // The first attempt may have been given up with its cluster, which is one, too.
+            Self::FailsOnce | Self::Anchor => job.state == "succeeded" && job.runs.len() > 1,
+            Self::Fails => job.state == "failed" && code == Some(LAST_CODE),
+            Self::OutOfMemory => job.state == "failed" && reason == Some("OOMKilled"),
+            Self::Held => matches!(&*job.state, "succeeded" | "cancelled"),
+            Self::Probe(site) => {
+                job.state == "succeeded" && last.is_some_and(|run| run.cluster == *site)
+            }
+        };
+        (!is_right).then(|| format!("{self:?} {} is {}: {:?}", job.job_id, job.state, job.runs))
+    }
+}
+
+/// The kinds of so many blocks; `name` makes the gangs' names their own.
+pub(super) fn blocks(count: usize, name: &str) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for block in 0..count {
+        let gang = Kind::Member(format!("{name}-{block}"));
+        kinds.extend(std::iter::repeat_n(gang, GANG));
+        kinds.extend([Kind::FailsOnce, Kind::FailsOnce, Kind::Fails, Kind::OutOfMemory]);
+        kinds.push(Kind::Array);
+        kinds.extend(std::iter::repeat_n(Kind::Plain, 8));
+    }
+    kinds
+}
+
+impl Sent {
+    /// Submits jobs of such kinds; gives their ids.
+    pub(super) async fn submit(
+        &mut self,
+        client: &Client,
+        (queue, job_set): (&str, &str),
+        kinds: &[Kind],
+        runs: Duration,
+    ) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for kinds in kinds.chunks(RECORDS_MAX) {
+            let lines = kinds.iter().flat_map(|kind| format!("{}\n", kind.job(runs)).into_bytes());
+            let submission = Submission {
+                queue: queue.to_owned(),
+                job_set: job_set.to_owned(),
+                format: Format::Ndjson,
+                answers: Answers::Each,
+                body: vec![Bytes::from(lines.collect::<Vec<_>>())],
+                ..Submission::default()
+            };
+            let submitted = client.submit(&submission).await?;
+            let Submitted::Each(answers) = submitted else { bail!("each is to be answered") };
+            ensure!(answers.len() == kinds.len(), "{} of {}", answers.len(), kinds.len());
+            let of_set = self.acknowledged.job_set(queue, job_set);
+            for (answer, kind) in answers.into_iter().zip(kinds) {
+                let id = match answer {
+                    SubmitAnswer::Accepted { job_id } => job_id,
+                    SubmitAnswer::Rejected { error } => bail!("{kind:?}: {}", error.detail),
+                };
+                of_set.records.push(Record::new(id.parse()?, kind.tasks()));
+                self.kinds.insert(id.clone(), kind.clone());
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Looks at every job of all job sets, and says what has not ended as it should.
+    pub(super) async fn faults(&self, client: &Client) -> Result<Vec<String>> {
+        let mut faults = Vec::new();
+        let mut gangs: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (queue, job_set) in self.acknowledged.job_sets.keys() {
+            let (queue, job_set) = (Some(queue.clone()), Some(job_set.clone()));
+            let filter = JobFilter { queue, job_set, states: Vec::new() };
+            let mut cursor = None;
+            loop {
+                let page = client.jobs(&filter, PAGE, cursor.as_deref()).await?;
+                for job in &page.jobs {
+                    // Who was not acknowledged is the audit's concern, and so are tasks one by one.
+                    let Some(kind) = self.kinds.get(&job.job_id) else { continue };
+                    faults.extend(kind.fault(job));
+                    if let (Kind::Member(gang), Some(run)) = (kind, job.runs.last()) {
+                        gangs.entry(gang).or_default().push(run.cluster.clone());
+                    }
+                }
+                cursor = page.cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        for (gang, clusters) in gangs {
+            let first = clusters.first().context("a gang has members")?;
+            if clusters.len() != GANG || clusters.iter().any(|cluster| cluster != first) {
+                faults.push(format!("gang {gang} ran at last in {clusters:?}"));
+            }
+        }
+        Ok(faults)
+    }
+}
