@@ -163,7 +163,11 @@ impl<'a> Submitter<'a> {
             if ended && held.is_none() && in_flight.is_none() {
                 return Ok(());
             }
-            match self.next(&mut source, &mut in_flight, due).await? {
+            let next = self.next(&mut source, &mut in_flight, due).await?;
+            for note in source.take_notes() {
+                self.bar.suspend(|| show::note(&note));
+            }
+            match next {
                 Next::Read(Some(item)) => held = self.take(item)?,
                 Next::Read(None) => ended = true,
                 Next::Answered(answered) => {

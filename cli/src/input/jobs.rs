@@ -1,7 +1,7 @@
-//! Jobs in YAML and JSON documents: one job, a list of jobs, or a job file with `queue`, `jobSetId`
-//! and `jobs` as Armada has it (`jobRequestItems` in the requests of its API). Each job becomes one
-//! line of JSON with its keys in their order; what is JSON already is kept byte for byte, but for
-//! line ends.
+//! Jobs in YAML and JSON documents: one job, a list of jobs, a job file with `queue`, `jobSetId`
+//! and `jobs` as Armada has it (`jobRequestItems` in the requests of its API), or one of those that
+//! [`super::armada`] knows. Each job becomes one line of JSON with its keys in their order; what is
+//! JSON already is kept byte for byte, but for line ends.
 
 use std::path::Path;
 
@@ -9,7 +9,10 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::ValueEnum;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+
+use super::armada;
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,6 +51,17 @@ pub(crate) struct Item {
     pub(crate) place: String,
 }
 
+/// What stands in a file.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed {
+    /// The jobs, in order.
+    pub(crate) items: Vec<Item>,
+    /// What is said of it to people.
+    pub(crate) notes: Vec<String>,
+    /// Whether the last document was a test case, or behind one.
+    is_behind_case: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct JobFile<'a> {
@@ -58,35 +72,42 @@ struct JobFile<'a> {
     jobs: Vec<&'a RawValue>,
 }
 
-/// Looks at one field only, to tell a job file from a job.
+/// Looks at the fields that tell what a document is.
 #[derive(Deserialize)]
-struct Peek<'a> {
-    #[serde(borrow, alias = "jobRequestItems")]
-    jobs: Option<&'a RawValue>,
+#[serde(rename_all = "camelCase")]
+struct Peek {
+    #[serde(alias = "jobRequestItems")]
+    jobs: Option<IgnoredAny>,
+    num_batches: Option<IgnoredAny>,
+    batch_size: Option<IgnoredAny>,
+    submissions: Option<IgnoredAny>,
+    pod_spec: Option<IgnoredAny>,
+    pod_specs: Option<IgnoredAny>,
 }
 
-/// The jobs of YAML documents.
-pub(crate) fn of_yaml(text: &str) -> anyhow::Result<Vec<Item>> {
-    let mut items = Vec::new();
+/// The jobs of YAML documents; `name` is the job set of test cases that do not name one.
+pub(crate) fn of_yaml(text: &str, name: Option<&str>) -> anyhow::Result<Parsed> {
+    let mut parsed = Parsed::default();
     for (at, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         let place = format!("document {}", at + 1);
         let json = yaml_to_json(document).with_context(|| place.clone())?;
         if json != "null" {
-            of_document(&json, &place, &mut items)?;
+            of_document(&json, &place, name, &mut parsed)?;
         }
     }
-    Ok(items)
+    Ok(parsed)
 }
 
-/// The jobs of JSON documents.
-pub(crate) fn of_json(text: &str) -> anyhow::Result<Vec<Item>> {
-    let mut items = Vec::new();
+/// The jobs of JSON documents; `name` as for [`of_yaml`].
+pub(crate) fn of_json(text: &str, name: Option<&str>) -> anyhow::Result<Parsed> {
+    let mut parsed = Parsed::default();
     let documents = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     for (at, document) in documents.enumerate() {
         let place = format!("document {}", at + 1);
-        of_document(document.with_context(|| place.clone())?.get(), &place, &mut items)?;
+        let document = document.with_context(|| place.clone())?;
+        of_document(document.get(), &place, name, &mut parsed)?;
     }
-    Ok(items)
+    Ok(parsed)
 }
 
 /// A YAML document as JSON, keys in their order.
@@ -96,19 +117,38 @@ pub(crate) fn yaml_to_json(document: serde_yaml_ng::Deserializer<'_>) -> anyhow:
     Ok(serde_json::to_string(&value)?)
 }
 
-fn of_document(json: &str, place: &str, items: &mut Vec<Item>) -> anyhow::Result<()> {
-    let at = |index: usize| format!("{place}, job {}", index + 1);
+fn of_document(
+    json: &str,
+    place: &str,
+    name: Option<&str>,
+    parsed: &mut Parsed,
+) -> anyhow::Result<()> {
+    let is_behind_case = std::mem::take(&mut parsed.is_behind_case);
     let (queue, job_set, jobs) = match json.trim_start().as_bytes().first() {
         Some(b'[') => {
             let jobs: Vec<&RawValue> = serde_json::from_str(json)?;
             (None, None, jobs)
         }
         Some(b'{') => {
-            let peek: Peek<'_> = serde_json::from_str(json).with_context(|| place.to_owned())?;
-            if peek.jobs.is_none() {
-                let text = one_line(json);
-                let place = place.to_owned();
-                items.push(Item { queue: None, job_set: None, text, place });
+            let peek: Peek = serde_json::from_str(json).with_context(|| place.to_owned())?;
+            let has_jobs = peek.jobs.is_some();
+            if has_jobs && (peek.num_batches.is_some() || peek.batch_size.is_some()) {
+                parsed.is_behind_case = true;
+                let taken = armada::test_case(json, place, name, parsed);
+                return taken.with_context(|| place.to_owned());
+            }
+            if !has_jobs && peek.submissions.is_some() {
+                let taken = armada::load_test(json, place, parsed);
+                return taken.with_context(|| place.to_owned());
+            }
+            let is_job = peek.pod_spec.is_some() || peek.pod_specs.is_some();
+            if !has_jobs && is_behind_case && !is_job {
+                parsed.is_behind_case = true;
+                return armada::left_out(json, place, parsed);
+            }
+            if !has_jobs {
+                let (text, place) = (one_line(json), place.to_owned());
+                parsed.items.push(Item { queue: None, job_set: None, text, place });
                 return Ok(());
             }
             let file: JobFile<'_> = serde_json::from_str(json).with_context(|| place.to_owned())?;
@@ -116,17 +156,17 @@ fn of_document(json: &str, place: &str, items: &mut Vec<Item>) -> anyhow::Result
         }
         _ => bail!("{place} is neither a job nor a list of jobs nor a file with `jobs`"),
     };
-    items.extend(jobs.into_iter().enumerate().map(|(index, job)| Item {
+    parsed.items.extend(jobs.into_iter().enumerate().map(|(index, job)| Item {
         queue: queue.clone(),
         job_set: job_set.clone(),
         text: one_line(job.get()),
-        place: at(index),
+        place: format!("{place}, job {}", index + 1),
     }));
     Ok(())
 }
 
 /// JSON has line ends only between its tokens, where a space says the same.
-fn one_line(json: &str) -> Bytes {
+pub(super) fn one_line(json: &str) -> Bytes {
     let bytes =
         json.trim().bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte });
     bytes.collect()
@@ -163,7 +203,7 @@ jobs:
 
     #[test]
     fn an_armada_job_file_becomes_lines_in_the_order_of_its_keys() {
-        let items = of_yaml(ARMADA).unwrap();
+        let items = of_yaml(ARMADA, None).unwrap().items;
         assert_eq!(items.len(), 2);
         assert_eq!(items[0].queue.as_deref(), Some("research"));
         assert_eq!(items[0].job_set.as_deref(), Some("night"));
@@ -184,7 +224,7 @@ jobs:
     fn documents_lists_anchors_and_single_jobs_are_taken() {
         let text = "---\npodSpec: {a: 1}\n---\n- podSpec: &p {b: 2}\n- podSpec: *p\n---\n\
                     base: &base {x: 1}\npodSpec: {<<: *base, y: 2}\n---\n";
-        let items = of_yaml(text).unwrap();
+        let items = of_yaml(text, None).unwrap().items;
         let texts: Vec<_> = items.iter().map(|item| &item.text[..]).collect();
         assert_eq!(texts.len(), 4);
         assert_eq!(texts[0], br#"{"podSpec":{"a":1}}"#);
@@ -195,22 +235,23 @@ jobs:
     #[test]
     fn json_is_kept_as_it_is_but_for_line_ends() {
         let text = "{\"podSpec\": {\n \"x\" : 1.50e0}}\n[{\"b\":\"\\n\"}]";
-        let items = of_json(text).unwrap();
+        let items = of_json(text, None).unwrap().items;
         assert_eq!(items[0].text, "{\"podSpec\": {  \"x\" : 1.50e0}}".as_bytes());
         assert_eq!(items[1].text, "{\"b\":\"\\n\"}".as_bytes());
-        let file = of_json(r#"{"queue":"q","jobSet":"s","jobs":[{}, {}]}"#).unwrap();
+        let file = of_json(r#"{"queue":"q","jobSet":"s","jobs":[{}, {}]}"#, None).unwrap().items;
         assert_eq!(file[1].job_set.as_deref(), Some("s"));
-        let request = of_json(r#"{"queue":"q","jobSetId":"s","jobRequestItems":[{}]}"#).unwrap();
+        let text = r#"{"queue":"q","jobSetId":"s","jobRequestItems":[{}]}"#;
+        let request = of_json(text, None).unwrap().items;
         assert_eq!((request.len(), request[0].queue.as_deref()), (1, Some("q")));
     }
 
     #[test]
     fn what_is_no_job_is_refused_with_its_place() {
-        let place = |text: &str| format!("{:#}", of_yaml(text).unwrap_err());
+        let place = |text: &str| format!("{:#}", of_yaml(text, None).unwrap_err());
         assert!(place("podSpec: {}\n---\n7").starts_with("document 2 is neither"));
         assert!(place("jobs: []\nqueues: x").contains("document 1: unknown field `queues`"));
         assert!(place("a: [").contains("document 1"));
-        assert!(format!("{:#}", of_json("{} x").unwrap_err()).starts_with("document 2"));
+        assert!(format!("{:#}", of_json("{} x", None).unwrap_err()).starts_with("document 2"));
     }
 
     #[test]

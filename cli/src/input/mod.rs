@@ -1,5 +1,6 @@
 //! Files that people write: jobs and queues.
 
+mod armada;
 pub(crate) mod jobs;
 pub(crate) mod limits;
 pub(crate) mod queues;

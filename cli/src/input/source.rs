@@ -18,6 +18,7 @@ const READ_BYTES: usize = 256 * 1024;
 pub(crate) struct Source {
     files: VecDeque<(PathBuf, Format)>,
     current: Current,
+    notes: Vec<String>,
 }
 
 enum Current {
@@ -49,7 +50,7 @@ impl Source {
             .into_iter()
             .map(|path| format_of(&path).map(|format| (path, format)))
             .collect::<Result<_, _>>()?;
-        Ok(Self { files: with_formats, current: Current::None })
+        Ok(Self { files: with_formats, current: Current::None, notes: Vec::new() })
     }
 
     /// The next job; none at the end. Dropping the future loses nothing.
@@ -67,13 +68,21 @@ impl Source {
             }
             let Some((path, format)) = self.files.front() else { return Ok(None) };
             let name = path.display().to_string();
-            self.current = open(path, *format).await.with_context(|| format!("`{name}`"))?;
+            let opened = open(path, *format).await.with_context(|| format!("`{name}`"))?;
+            self.current = opened.0;
+            self.notes.extend(opened.1);
             self.files.pop_front();
         }
     }
+
+    /// What there is to say of the files that were opened since it was last asked.
+    pub(crate) fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
 }
 
-async fn open(path: &PathBuf, format: Format) -> anyhow::Result<Current> {
+/// What is in a file, and what is to be said of it.
+async fn open(path: &PathBuf, format: Format) -> anyhow::Result<(Current, Vec<String>)> {
     let mut reader: Box<dyn AsyncRead + Send + Unpin> = if path.as_os_str() == "-" {
         Box::new(tokio::io::stdin())
     } else {
@@ -81,17 +90,21 @@ async fn open(path: &PathBuf, format: Format) -> anyhow::Result<Current> {
     };
     let name = path.display().to_string();
     let parse = match format {
-        Format::Ndjson => return Ok(Current::Lines(Box::new(Lines::new(name, reader)))),
+        Format::Ndjson => {
+            return Ok((Current::Lines(Box::new(Lines::new(name, reader))), Vec::new()));
+        }
         Format::Yaml => jobs::of_yaml,
         Format::Json => jobs::of_json,
     };
     let mut text = String::new();
     reader.read_to_string(&mut text).await?;
-    let mut items = parse(&text)?;
-    for item in &mut items {
+    let stem = path.file_stem().filter(|_| path.as_os_str() != "-").and_then(|it| it.to_str());
+    let mut parsed = parse(&text, stem)?;
+    let notes = parsed.notes.iter().map(|note| format!("{name}: {note}")).collect();
+    for item in &mut parsed.items {
         item.place = format!("{name}: {}", item.place);
     }
-    Ok(Current::Documents(items.into()))
+    Ok((Current::Documents(parsed.items.into()), notes))
 }
 
 impl Lines {

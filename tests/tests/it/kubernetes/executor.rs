@@ -20,6 +20,7 @@ use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
 use serde_json::{Value, json};
 
+use super::armada::files_of_armada_run_as_they_are;
 use super::{WAIT, create_as, pods, until_phase};
 use crate::deployment::TURN;
 
@@ -121,6 +122,15 @@ impl World {
             SubmitAnswer::Rejected { error } => panic!("{error:?}"),
         };
         answers.into_iter().map(id).collect()
+    }
+
+    /// Runs the command line, which has to succeed; gives what it printed.
+    pub(super) fn muster(&self, args: &[&str]) -> String {
+        let program = Program::built("muster").unwrap().args(args);
+        let output = program.env("MUSTER_URL", self.deployment.url(0)).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub(super) async fn until_state(&self, id: &str, state: &str) -> Job {
@@ -238,6 +248,7 @@ async fn jobs_run_as_pods_and_end_as_their_pods_do() {
         Ok(())
     });
     gone.await.unwrap();
+    files_of_armada_run_as_they_are(&world).await;
 }
 
 /// SIGKILL of the executor, and the next one goes on with the pods that are there.

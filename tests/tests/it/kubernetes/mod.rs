@@ -10,6 +10,7 @@ use muster_tests::kubernetes::{Behaviour, Cluster};
 use muster_tests::wait::eventually;
 use serde_json::Value;
 
+mod armada;
 mod cluster;
 mod executor;
 mod reach;
