@@ -31,8 +31,8 @@ const QUEUES: [(&str, u32); 5] =
 /// The queue of the few jobs that show that a cluster is there, or was.
 const PROBES: &str = "probes";
 const PRIORITY: i32 = 2000;
-/// How many jobs a queue may have more or less than its share: one, and what the room of half a
-/// cpu a node makes of it.
+/// How many jobs a queue may have more or less than its share: one, and what the room of half a cpu
+/// makes of it.
 const SHARE_SLACK: f64 = 1.5;
 /// How long a step may take.
 const WAIT: Duration = Duration::from_secs(300);

@@ -18,9 +18,11 @@ use crate::repo_root;
 pub(super) const NAMESPACE: &str = "team";
 /// The label of nodes that says in which cluster they are.
 pub(super) const SITE: &str = "muster.dev/site";
-/// Jobs of one cpu that a node has room for; beside them there is half a cpu for small ones.
+/// The label of nodes that have room for small jobs beside the others.
+pub(super) const SPARE: &str = "muster.dev/spare";
+/// Jobs of one cpu that a node has room for. The first of a cluster has half a cpu beside that, for
+/// small ones; if each had, what is left so would be in the way of exact shares.
 const SLOTS: usize = 8;
-const NODE_CPU: &str = "8500m";
 /// Lines of each log that an error quotes.
 const LOG_LINES: usize = 20;
 /// How long an executor may take to end when it is told to.
@@ -114,8 +116,12 @@ impl Plant {
 
 impl Site {
     async fn start(name: &'static str, nodes: usize, binding: &'static str) -> Result<Self> {
-        let of_name = |node| NodeSpec::new(&format!("{name}-{node}"), NODE_CPU, "64Gi");
-        let nodes = (0..nodes).map(|node| of_name(node).label(SITE, name));
+        let node = |number: usize| {
+            let (cpu, spare) = if number == 0 { ("8500m", "yes") } else { ("8", "no") };
+            let node = NodeSpec::new(&format!("{name}-{number}"), cpu, "64Gi");
+            node.label(SITE, name).label(SPARE, spare)
+        };
+        let nodes = (0..nodes).map(node);
         let cluster = Cluster::start(Spec::of(nodes)).await?;
         ensure!(cluster.kubelet().is_some(), "a cluster that was given cannot be taken away");
         cluster.namespace(NAMESPACE).await?;

@@ -11,7 +11,7 @@ use muster_client::{Answers, Client, Format, JobFilter, Submission, Submitted};
 use muster_loadtest::acknowledged::{Acknowledged, Record};
 use serde_json::{Value, json};
 
-use super::plant::NAMESPACE;
+use super::plant::{NAMESPACE, SITE, SPARE};
 use crate::kubernetes::Behaviour;
 
 /// Jobs of a block, tasks of its array one by one.
@@ -78,6 +78,9 @@ impl Kind {
         let class = if *self == Self::Held { HELD } else { URGENT };
         job["podSpec"]["priorityClassName"] = json!(class);
         let is_small = matches!(self, Self::Anchor | Self::Probe(_));
+        if is_small {
+            job["podSpec"]["nodeSelector"] = json!({ SPARE: "yes" });
+        }
         let asked = json!({ "cpu": if is_small { "100m" } else { "1" }, "memory": "64Mi" });
         let resources = json!({ "requests": asked, "limits": asked });
         job["podSpec"]["containers"][0]["resources"] = resources;
@@ -91,9 +94,7 @@ impl Kind {
                 job["retry"] = json!([rule]);
             }
             Self::Array => job["count"] = json!(ARRAY),
-            Self::Probe(site) => {
-                job["podSpec"]["nodeSelector"] = json!({ super::plant::SITE: site });
-            }
+            Self::Probe(site) => job["podSpec"]["nodeSelector"][SITE] = json!(site),
             Self::Plain | Self::Fails | Self::OutOfMemory | Self::Held | Self::Anchor => {}
         }
         job
