@@ -2,7 +2,7 @@
 //! message has more bytes than NATS takes without being told to.
 
 use muster_api::bus::{
-    self, GetPayloads, Heartbeat, LeaseRequest, NodeUpdate, ReportRuns, ShardRequest, Sync,
+    self, GetPayloads, Heartbeat, LeaseRequest, NodeUpdate, ReportRuns, ShardRequest, Sync, Usage,
 };
 use muster_core::shape::{Taint, Toleration};
 
@@ -171,8 +171,10 @@ fn end(n: usize) -> Event {
         signal: Some(9),
         reason: Some("ContainerStatusUnknown".into()),
         message: Some("what it said at last ".repeat(100)),
+        usage: Some(Usage { memory_peak_bytes: u64::MAX, cpu_time_ms: u64::MAX }),
     };
-    Event { key: large_key(n), status: RunStatus::Failed, at: Timestamp(i64::MAX), exit }
+    let (key, at) = (large_key(n), Timestamp(i64::MAX));
+    Event { key, status: RunStatus::Failed, at, exit, addresses: Vec::new() }
 }
 
 #[test]
