@@ -87,10 +87,7 @@ impl ControlPlane {
         let directory = directory.to_owned();
         let processes = [None, None, None, None];
         let mut plane = Self { directory, authority, store_port, port, programs, processes };
-        for part in Part::ALL {
-            plane.spawn(part)?;
-        }
-        plane.until_ready().await?;
+        plane.spawn_all().await?;
         Ok(plane)
     }
 
@@ -157,6 +154,21 @@ impl ControlPlane {
         let process = &mut self.processes[part as usize];
         ensure!(process.is_none(), "{} runs", part.name());
         *process = Some(self.programs[part as usize].spawn(part.name(), &self.directory)?);
+        Ok(())
+    }
+
+    /// Starts all parts, of which none runs. The controllers end when the API server is not ready
+    /// ten seconds after them, so they have to wait for it.
+    ///
+    /// # Errors
+    /// When a part does not start, or the API server does not get ready.
+    pub async fn spawn_all(&mut self) -> Result<()> {
+        for part in Part::ALL {
+            self.spawn(part)?;
+            if part == Part::ApiServer {
+                self.until_ready().await?;
+            }
+        }
         Ok(())
     }
 

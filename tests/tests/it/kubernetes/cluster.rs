@@ -423,10 +423,7 @@ async fn two_clusters_stand_side_by_side_and_parts_of_one_may_die() {
     assert!(plane.process(Part::Etcd).is_err());
     create(&other, "meanwhile", &Behaviour::default()).await;
     until_phase(&other, "meanwhile", "Succeeded").await;
-    for part in Part::ALL {
-        plane.spawn(part).unwrap();
-    }
-    plane.until_ready().await.unwrap();
+    plane.spawn_all().await.unwrap();
     until_phase(&api, "long", "Succeeded").await;
 
     let mut pod = Behaviour::runs_forever().pod("lost");
