@@ -6,6 +6,8 @@ use muster_core::time::Timestamp;
 use super::object::{Condition, ContainerStatus, Pod, Terminated};
 use crate::limits::MESSAGE_BYTES_MAX;
 
+/// Why a container ended that ended badly, where there is nothing more to say of it.
+pub(super) const ERROR: &str = "Error";
 /// The exit code of a process that a signal ended is this and the signal's number …
 const SIGNALLED: i32 = 128;
 /// … which is one of these.
@@ -123,7 +125,7 @@ fn reason(pod: &Pod, culprit: Option<&Terminated>) -> (String, bool) {
     }
     let of_container = culprit.map(|ended| ended.reason.as_str()).filter(|word| !word.is_empty());
     let of_pod = some(&pod.status.reason);
-    (of_container.map(word).or(of_pod).unwrap_or_else(|| word("Error")), false)
+    (of_container.map(word).or(of_pod).unwrap_or_else(|| word(ERROR)), false)
 }
 
 /// The condition by which Kubernetes says that it took a pod away.

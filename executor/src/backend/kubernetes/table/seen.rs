@@ -12,7 +12,7 @@ use crate::backend::Event;
 use crate::backend::kubernetes::labels;
 use crate::backend::kubernetes::manifest::NO_SCHEDULER;
 use crate::backend::kubernetes::object;
-use crate::backend::kubernetes::state::{self, End, Stage};
+use crate::backend::kubernetes::state::{self, ERROR, End, Stage};
 use crate::backend::kubernetes::usage::{Look, Measured};
 use crate::runs::{Now, RunKey};
 
@@ -249,6 +249,11 @@ fn verdict(end: &End, removal: Option<&Removal>) -> (RunStatus, Exit) {
     // Whether it was the removal that ended it.
     let was_killed = matches!(exit.signal, Some(SIGKILL | SIGTERM));
     match (&removal.why, end.status) {
+        // Somebody has deleted its pod, and it ended for that and nothing else.
+        (Why::Others, RunStatus::Failed) if was_killed && exit.reason.as_deref() == Some(ERROR) => {
+            let gone = state::gone(&Stage::Running { started: end.started }, None);
+            (gone.status, Exit { code: exit.code, signal: exit.signal, ..gone.exit })
+        }
         (Why::Cleanup | Why::Others, _) | (_, RunStatus::Succeeded) => (end.status, exit),
         (Why::Stuck { .. }, _) if has_run && !was_killed => (end.status, exit),
         (Why::Stuck { status, reason, message }, _) => {

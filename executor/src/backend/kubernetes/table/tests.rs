@@ -402,6 +402,28 @@ fn a_pod_that_somebody_else_deletes_is_waited_for_and_then_forced() {
 }
 
 #[test]
+fn what_ends_since_somebody_else_deletes_it_runs_again_and_what_failed_by_itself_does_not() {
+    let of = |status: &Value| {
+        let mut world = running_world();
+        let now = world.now();
+        for status in [&running(), status] {
+            let mut going = pod(1, status);
+            going.metadata.deletion_timestamp = Some(object::Moment(Timestamp(9000)));
+            world.table.seen(&going, now);
+        }
+        world.gone(1, status);
+        world.said()
+    };
+    assert_eq!(of(&ended("Failed", 143)), ["1 Lost Deleted"]);
+    assert_eq!(of(&ended("Failed", 137)), ["1 Lost Deleted"]);
+    assert_eq!(of(&ended("Failed", 2)), ["1 Failed Error"]);
+    assert_eq!(of(&ended("Succeeded", 0)), ["1 Succeeded"]);
+    let mut starved = ended("Failed", 137);
+    starved["containerStatuses"][0]["state"]["terminated"]["reason"] = json!("OOMKilled");
+    assert_eq!(of(&starved), ["1 Failed OOMKilled"]);
+}
+
+#[test]
 fn a_pod_that_is_stuck_is_removed_before_its_run_is_given_back() {
     let mut world = world();
     world.start(1);
