@@ -58,10 +58,17 @@ impl Authority {
     /// # Errors
     /// When a file cannot be written.
     pub fn server(&self, name: &str) -> Result<Pair> {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.certify(name, server_params(name)?)
+    }
+
+    /// The same, which ran out long ago.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn expired_server(&self, name: &str) -> Result<Pair> {
+        let mut params = server_params(name)?;
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
         self.certify(name, params)
     }
 
@@ -103,6 +110,14 @@ impl Authority {
         write(&pair.key, &key.serialize_pem())?;
         Ok(pair)
     }
+}
+
+fn server_params(name: &str) -> Result<CertificateParams> {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
 }
 
 impl Pair {

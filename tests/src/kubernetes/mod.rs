@@ -30,7 +30,7 @@ pub use behaviour::{Behaviour, PREFIX};
 pub use control_plane::{ControlPlane, Part, VERSION};
 pub use kubelet::Kubelet;
 pub use node::NodeSpec;
-pub use proxy::{ApiFault, ApiProxy, Target};
+pub use proxy::{ApiFault, ApiProxy, Certificate, Target};
 
 /// How long anything of a cluster may take until it is there.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);

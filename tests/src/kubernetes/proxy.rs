@@ -1,6 +1,6 @@
 //! A way to the API server on which requests go wrong: refused, slow, cut, done without an answer.
 //! It counts what passes. It shows a certificate of the cluster's authority, like the server behind
-//! it.
+//! it, or one that has run out.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -25,7 +25,8 @@ use crate::s3::Effect;
 /// `pods/status`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`; `watch-list` for a watch that
+    /// begins with a list.
     pub verb: &'static str,
     /// Plural, with the part of it that is spoken to.
     pub resource: String,
@@ -82,11 +83,21 @@ pub struct ApiProxy {
     running: Option<Runtime>,
 }
 
-#[derive(Debug)]
+/// What the way shows of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificate {
+    /// One that holds.
+    Valid,
+    /// One that ran out long ago.
+    Expired,
+}
+
 struct Shared {
     upstream: String,
     client: reqwest::Client,
     state: Mutex<State>,
+    /// By certificate: what holds, and what ran out.
+    acceptors: [TlsAcceptor; 2],
 }
 
 #[derive(Debug, Default)]
@@ -96,22 +107,28 @@ struct State {
     requests: BTreeMap<Target, u64>,
     /// What is answered here, by path, and how often it was.
     served: BTreeMap<String, (String, u64)>,
+    is_expired: bool,
     /// Tells of each [`ApiProxy::clear`].
     clears: watch::Sender<()>,
+    /// Tells of each [`ApiProxy::cut`].
+    cuts: watch::Sender<()>,
 }
 
 impl ApiProxy {
     pub(super) fn start(plane: &super::ControlPlane) -> Result<Self> {
         let authority = plane.authority();
-        let acceptor = authority.server("proxy")?.acceptor()?;
+        let acceptors = [
+            authority.server("proxy")?.acceptor()?,
+            authority.expired_server("proxy-expired")?.acceptor()?,
+        ];
         let certificate = reqwest::Certificate::from_pem(&std::fs::read(authority.file())?)?;
         let client = reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([certificate])
             .http1_only()
             .build()?;
-        let shared = Shared { upstream: plane.url(), client, state: Mutex::default() };
-        let shared = Arc::new(shared);
+        let (upstream, state) = (plane.url(), Mutex::default());
+        let shared = Arc::new(Shared { upstream, client, state, acceptors });
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -125,7 +142,7 @@ impl ApiProxy {
             tokio::net::TcpListener::from_std(listener)?
         };
         // Ends with the runtime, which the proxy owns.
-        drop(runtime.spawn(accept(listener, acceptor, Arc::clone(&shared))));
+        drop(runtime.spawn(accept(listener, Arc::clone(&shared))));
         let authority = authority.file().to_owned();
         Ok(Self { address, authority, shared, running: Some(runtime) })
     }
@@ -168,6 +185,17 @@ impl ApiProxy {
         self.shared.state().served.get(path).map_or(0, |(_, times)| *times)
     }
 
+    /// Cuts every connection, with the requests and the watches on it.
+    pub fn cut(&self) {
+        self.shared.state().cuts.send_replace(());
+    }
+
+    /// Shows another certificate to connections that are made from now on, and cuts the others.
+    pub fn show(&self, certificate: Certificate) {
+        self.shared.state().is_expired = certificate == Certificate::Expired;
+        self.cut();
+    }
+
     /// How many effects fell on requests so far.
     pub fn injected(&self) -> u64 {
         self.shared.state().injected
@@ -176,6 +204,12 @@ impl ApiProxy {
     /// How many requests came so far, those that went wrong included.
     pub fn requests(&self) -> BTreeMap<Target, u64> {
         self.shared.state().requests.clone()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("upstream", &self.upstream).finish_non_exhaustive()
     }
 }
 
@@ -191,6 +225,12 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing is left half done under the lock, so a panic elsewhere spoils nothing.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a new connection is shown, and what tells when it is cut.
+    fn connection(&self) -> (TlsAcceptor, watch::Receiver<()>) {
+        let state = self.state();
+        (self.acceptors[usize::from(state.is_expired)].clone(), state.cuts.subscribe())
     }
 
     /// Counts a request, and says what befalls it, and when no more.
@@ -280,7 +320,7 @@ fn json(body: String) -> Response<reqwest::Body> {
     response
 }
 
-async fn accept(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -289,14 +329,18 @@ async fn accept(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, shared
         };
         // A connection that was gone before it was taken is the client's concern.
         let Ok((stream, _)) = accepted else { continue };
-        let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+        let ((acceptor, mut cut), shared) = (shared.connection(), Arc::clone(&shared));
         connections.spawn(async move {
             // Who does not like the certificate says so itself.
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let answer = service_fn(|request| shared.answer(request));
             let http = hyper::server::conn::http1::Builder::new();
-            // An error is a client that went away, or a connection cut on purpose.
-            let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+            tokio::select! {
+                biased;
+                _ = cut.changed() => {}
+                // An error is a client that went away, or a connection cut on purpose.
+                _ = http.serve_connection(TokioIo::new(stream), answer) => {}
+            }
         });
     }
 }
@@ -318,10 +362,10 @@ fn target(method: &Method, uri: &hyper::Uri) -> Target {
         [resource, ..] => resource.to_owned(),
         [] => String::new(),
     };
-    let watches =
-        uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"));
+    let says = |text: &str| uri.query().is_some_and(|query| query.split('&').any(|it| it == text));
     let verb = match *method {
-        Method::GET if watches => "watch",
+        Method::GET if says("watch=true") && says("sendInitialEvents=true") => "watch-list",
+        Method::GET if says("watch=true") => "watch",
         Method::GET if rest.len() == 1 => "list",
         Method::POST => "create",
         Method::PUT => "update",
@@ -346,6 +390,8 @@ mod tests {
         assert_eq!(named(Method::POST, pods), "create pods");
         assert_eq!(named(Method::GET, pods), "list pods");
         assert_eq!(named(Method::GET, "/api/v1/pods?limit=5&watch=true"), "watch pods");
+        let streamed = "/api/v1/pods?watch=true&sendInitialEvents=true&timeoutSeconds=9";
+        assert_eq!(named(Method::GET, streamed), "watch-list pods");
         assert_eq!(named(Method::GET, &format!("{pods}/a")), "get pods");
         assert_eq!(named(Method::PATCH, &format!("{pods}/a/status?x=y")), "patch pods/status");
         assert_eq!(named(Method::GET, "/api/v1/namespaces/default"), "get namespaces");

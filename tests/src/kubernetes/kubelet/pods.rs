@@ -268,7 +268,7 @@ fn begin(shared: &Shared, tracked: &mut Tracked) -> Change {
             None => return refused("NodeLost", "the node is not there".to_owned()),
         }
     }
-    tracked.started = Timestamp::now();
+    tracked.started = shared.now();
     match (behaviour.image_missing, behaviour.volume_missing) {
         (true, _) => Change::NoImage { for_long: false },
         (_, true) => Change::NoVolume,
@@ -284,7 +284,7 @@ fn report(
     change: &Change,
     step: Step,
 ) -> impl Future<Output = kube::Result<()>> + Send + use<> {
-    let now = Timestamp::now();
+    let now = shared.now();
     let api = Api::<Pod>::namespaced(client.clone(), &tracked.namespace);
     let (name, uid) = (tracked.name.clone(), tracked.uid.clone());
     let patch = (tracked.stage != Stage::Ended).then(|| status::patch(tracked, change, now));

@@ -13,6 +13,7 @@ use serde_json::Value;
 mod armada;
 mod cluster;
 mod executor;
+mod interrupted;
 mod reach;
 mod rights;
 mod survives;
