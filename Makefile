@@ -37,7 +37,7 @@ mutants: rust ## breaks each promise on purpose, and shows that the simulation n
 	@cargo run --release --locked --quiet --package sim --features mutants -- --mutants $(ARGS)
 
 .PHONY: bench
-bench: rust nats ## the numbers of docs/benchmarks.md
+bench: rust nats kubernetes ## the numbers of docs/benchmarks.md
 	@scripts/bench.sh $(ARGS)
 
 .PHONY: lint

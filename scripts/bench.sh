@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures what docs/benchmarks.md states, on this machine, and prints its tables as they stand there.
-# Without arguments all of them; given the names of some (system, processes, leader, solver), only these.
+# Without arguments all of them; given the names of some (system, processes, kubernetes, leader, solver), only these.
 # What follows the last name goes to the program behind that table: `bench.sh system --rows latency`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,17 +8,17 @@ cd "$(dirname "$0")/.."
 tables=()
 while (($# > 0)); do
   case $1 in
-    system | processes | leader | solver) tables+=("$1") ;;
+    system | processes | kubernetes | leader | solver) tables+=("$1") ;;
     *) break ;;
   esac
   shift
 done
 if ((${#tables[@]} == 0)); then
   if (($# > 0)); then
-    echo "which table? system, processes, leader or solver, then what is for its program: $*" >&2
+    echo "which table? system, processes, kubernetes, leader or solver, then what is for its program: $*" >&2
     exit 2
   fi
-  tables=(system processes leader solver)
+  tables=(system processes kubernetes leader solver)
 fi
 last=${tables[-1]}
 
@@ -41,6 +41,11 @@ for table in "${tables[@]}"; do
       cargo build --release --locked --quiet --bins
       printf '\n## The system as processes\n\n'
       measure "$table" target/release/muster-bench-processes
+      ;;
+    kubernetes)
+      cargo build --release --locked --quiet --bins
+      printf '\n## The Kubernetes executor\n\n'
+      measure "$table" target/release/muster-bench-kubernetes
       ;;
     leader)
       cargo build --release --locked --quiet --bins

@@ -22,6 +22,7 @@ use muster_runtime::clock::Clock;
 use muster_runtime::store;
 use muster_tests::deployment::{Deployment, Size};
 use muster_tests::s3::{ACCESS_KEY, REGION, S3Server, SECRET_KEY};
+use muster_tests::usage;
 use object_store::path::Path;
 use object_store::{ObjectStore, PutMode, PutOptions};
 
@@ -38,8 +39,6 @@ const LIGHT_JOBS: u32 = 200;
 const LIGHT_INTERVAL: Duration = Duration::from_millis(100);
 /// What `muster shard` commits with by default.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
-/// The unit of processor times that Linux shows to programs.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// Bytes of a commit of one job.
 const COMMIT_BYTES: usize = 6_000;
 
@@ -161,16 +160,7 @@ fn cpu_seconds(deployment: &mut Deployment) -> Result<Vec<(&'static str, f64)>> 
         ("NATS", nats),
         ("load generator and S3 server", std::process::id()),
     ];
-    processes.into_iter().map(|(role, id)| Ok((role, cpu_seconds_of(id)?))).collect()
-}
-
-fn cpu_seconds_of(process: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // Behind the name, which may hold anything, user and system time are the 12th and 13th field.
-    let (_, fields) = stat.rsplit_once(')').context("a process has a name")?;
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.map(str::parse::<u64>).sum::<Result<_, _>>()?;
-    Ok(ticks as f64 / TICKS_PER_SECOND)
+    processes.into_iter().map(|(role, id)| Ok((role, usage::cpu_seconds(id)?))).collect()
 }
 
 /// What single puts of a small commit take on this server.

@@ -22,6 +22,7 @@ pub mod shard_log;
 pub mod site;
 pub mod tampering;
 pub mod traffic;
+pub mod usage;
 pub mod wait;
 pub mod whole;
 

@@ -15,7 +15,7 @@ pub mod work;
 use crate::latency::Latency;
 
 /// The job set of everything that is submitted here.
-const JOB_SET: &str = "bench";
+pub const JOB_SET: &str = "bench";
 /// How long jobs may take to finish.
 const PATIENCE: Duration = Duration::from_secs(600);
 

@@ -24,6 +24,8 @@ pub enum Met {
     Yes,
     /// It was missed by this part of it.
     MissedBy(f64),
+    /// There is none: the figure is there to be known.
+    NoGoal,
 }
 
 impl Met {
@@ -43,7 +45,7 @@ impl Met {
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Yes, other) => other,
+            (Self::NoGoal, other) | (other, Self::NoGoal) | (Self::Yes, other) => other,
             (this, Self::Yes) => this,
             (Self::MissedBy(a), Self::MissedBy(b)) => Self::MissedBy(a.max(b)),
         }
@@ -54,6 +56,7 @@ impl fmt::Display for Met {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Yes => write!(f, "yes"),
+            Self::NoGoal => write!(f, "–"),
             Self::MissedBy(part) if *part < 0.01 => write!(f, "no, by less than 1 %"),
             Self::MissedBy(part) => write!(f, "no, by {:.0} %", part * 100.0),
         }
@@ -104,6 +107,8 @@ mod tests {
         let both = Met::at_most(3.0, 2.0).and(Met::at_least(1.0, 1.1));
         assert_eq!(both.to_string(), "no, by 50 %");
         assert_eq!(Met::Yes.and(Met::Yes), Met::Yes);
+        assert_eq!(Met::NoGoal.to_string(), "–");
+        assert_eq!((Met::NoGoal.and(Met::Yes), Met::Yes.and(Met::NoGoal)), (Met::Yes, Met::Yes));
     }
 
     #[test]
