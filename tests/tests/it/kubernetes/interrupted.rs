@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use kube::api::DeleteParams;
 use muster_api::http::Job;
-use muster_tests::kubernetes::{ApiFault, Behaviour, Certificate};
+use muster_tests::kubernetes::{ApiFault, Behaviour, Certificate, Target};
 use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
 
@@ -47,6 +47,8 @@ async fn pods_that_go_while_nobody_watches_run_again(plant: &Plant) {
     let deleted = format!("muster-{}-1", ids[0]);
     api.delete(&deleted, &DeleteParams::default()).await.unwrap();
     until_gone(&api, &deleted).await;
+    // Its creation is not answered: only its name says that it is there already.
+    plant.proxy.add(ApiFault::new(Effect::LoseReply).on("create", "pods").times(1));
     let short = world.submit(&[&Behaviour::runs_for(SECOND)]).await;
     let name = format!("muster-{}-1", short[0]);
     let there = eventually(WAIT, "a pod is created while nobody watches", async || {
@@ -55,6 +57,13 @@ async fn pods_that_go_while_nobody_watches_run_again(plant: &Plant) {
     });
     there.await.unwrap();
     until_phase(&api, &name, "Succeeded").await;
+    // Asked for again, it is looked at.
+    let looked = eventually(WAIT, "it is looked at", async || {
+        let looks = Target { verb: "get", resource: "pods".to_owned() };
+        ensure!(plant.proxy.requests().contains_key(&looks), "{}", world.log_end());
+        Ok(())
+    });
+    looked.await.unwrap();
 
     plant.proxy.clear();
     plant.proxy.add(ApiFault::new(Effect::Refuse(410)).on("watch", "pods"));
