@@ -126,12 +126,10 @@ impl Blocker {
             Self::NotOffered { pool } => {
                 format!("the leader of pool `{pool}` does not know of its queue's jobs yet")
             }
-            Self::NoLeader { pool, detail } => {
-                format!(
-                    "nobody who leads pool `{pool}` answers (somebody does once a cluster of it is \
-                     there), so more is not known: {detail}"
-                )
-            }
+            Self::NoLeader { pool, detail } => format!(
+                "nobody who leads pool `{pool}` answers (somebody does once a cluster of it is \
+                 there), so more is not known: {detail}"
+            ),
             Self::Starting { cluster, node } => {
                 format!("it starts on node `{node}` of cluster `{cluster}`")
             }
