@@ -23,11 +23,11 @@ struct Arguments {
     /// Only these rows
     #[arg(long, value_enum, value_delimiter = ',')]
     rows: Vec<Rows>,
-    /// Rounds of the executor, and as many of the bare client
-    #[arg(long, default_value_t = 5)]
+    /// Rounds of the executor, and as many of the bare client, at least one
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Pods of a round
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 1_000)]
     pods: usize,
     /// Pods of the memory rows, one row each
     #[arg(long, value_delimiter = ',', default_values_t = [20_000, 100_000])]

@@ -330,5 +330,6 @@ fn middle(rounds: &[Round]) -> &Round {
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    let (lower, upper) = ((sorted.len() - 1) / 2, sorted.len() / 2);
+    f64::midpoint(sorted[lower], sorted[upper])
 }
