@@ -13,6 +13,8 @@ pub(super) const NO_ZONE: u32 = u32::MAX;
 
 /// For each search in vain, so many blocks may be looked at to know better the next time.
 const LOOKS: usize = 8;
+/// So many requests are remembered that no node holds.
+const TOO_MUCH_MAX: usize = 8;
 
 /// What is known of the search for nodes for a shape. There may be a million of them.
 pub(super) struct Wanted {
@@ -36,6 +38,8 @@ struct Together {
     most: Vec<i64>,
     /// Searches in vain since that was worked out.
     in_vain: usize,
+    /// What no node holds: nor does one hold what needs as much of everything.
+    too_much: Vec<Box<[i64]>>,
 }
 
 /// The free amounts of all nodes, and their orders.
@@ -58,6 +62,21 @@ pub(super) struct Nodes {
 }
 
 impl Together {
+    /// Whether a node may have what is needed.
+    fn may_hold(&self, needed: &[i64]) -> bool {
+        let is_as_much = |too_much: &[i64]| holds(too_much, needed);
+        holds(needed, &self.most) && !self.too_much.iter().any(|of| is_as_much(of))
+    }
+
+    /// Remembers that no node has what is needed.
+    fn is_too_much(&mut self, needed: &[i64]) {
+        self.too_much.retain(|too_much| !holds(needed, too_much));
+        if self.too_much.len() == TOO_MUCH_MAX {
+            self.too_much.remove(0);
+        }
+        self.too_much.push(needed.into());
+    }
+
     /// Works out what nodes have free at most.
     fn look(&mut self, orders: &[Order], resources: usize) {
         self.in_vain = 0;
@@ -190,6 +209,7 @@ impl Nodes {
         };
         let last = wanted.last.and_then(still_holds);
         let best = self.fit(wanted, (None, last));
+        self.found(wanted, best);
         wanted.last = best.map(Rank::node);
         wanted.last
     }
@@ -221,7 +241,6 @@ impl Nodes {
             self.looked_at += looked_at;
             best = found.or(best);
         }
-        self.found(wanted, best);
         best
     }
 
@@ -229,13 +248,14 @@ impl Nodes {
     fn need(&mut self, wanted: &Wanted, request: &[i64]) -> bool {
         self.needed.clear();
         self.needed.extend(needed(request));
-        holds(&self.needed, &self.together[wanted.together as usize].most)
+        self.together[wanted.together as usize].may_hold(&self.needed)
     }
 
-    /// What was found where it was looked for.
+    /// What was found of all that there is.
     fn found(&mut self, wanted: &Wanted, found: Option<Rank>) {
         let together = &mut self.together[wanted.together as usize];
         if found.is_none() {
+            together.is_too_much(&self.needed);
             together.in_vain += 1;
             // What is free falls: now and then, what nodes have at most is worked out anew.
             let orders = together.orders.iter();

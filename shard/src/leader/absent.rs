@@ -28,17 +28,38 @@ pub(super) type Absent = BTreeMap<Name, Resources>;
 #[derive(Debug, Default)]
 pub(super) struct Published {
     /// What a leader before told of all queues.
-    queues: Absent,
+    queues: BTreeMap<Name, Before>,
     /// When this one took over.
     at: Duration,
+}
+
+/// A queue as it was when somebody last knew.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) queued: u64,
+    pub(super) running: u64,
+    pub(super) holds: Resources,
+    /// What it held and waited for.
+    pub(super) demand: Resources,
 }
 
 impl Published {
     pub(super) fn new(pool: &http::Pool, at: Duration) -> Self {
         let queue = |queue: &http::QueueShare| {
-            (Name::from(queue.queue.as_str()), convert::resources(&queue.demand))
+            let before = Before {
+                queued: queue.queued,
+                running: queue.running,
+                holds: convert::resources(&queue.allocated),
+                demand: convert::resources(&queue.demand),
+            };
+            (Name::from(queue.queue.as_str()), before)
         };
         Self { queues: pool.queues.iter().map(queue).collect(), at }
+    }
+
+    /// A queue as it was.
+    pub(super) fn of(&self, queue: &Name) -> Option<&Before> {
+        self.queues.get(queue)
     }
 
     /// Whether nothing was told.
@@ -72,9 +93,9 @@ impl Table {
             }
         }
         let of_before = self.published.queues.iter();
-        for (name, demand) in of_before.filter(|(name, _)| !self.queues.contains_key(*name)) {
+        for (name, before) in of_before.filter(|(name, _)| !self.queues.contains_key(*name)) {
             if !self.has_told(shard_of_queue(name, shards).0) {
-                add(name, demand.clone(), self.published.at);
+                add(name, before.demand.clone(), self.published.at);
             }
         }
         (absent, until)
@@ -87,12 +108,13 @@ impl Table {
 pub(super) fn left<'a>(
     control: &Control,
     total: &[i64],
-    absent: Vec<(&Name, Vec<i64>)>,
+    mut absent: Vec<(&Name, Vec<i64>)>,
     present: impl Iterator<Item = (&'a Name, Vec<i64>, Vec<i64>)>,
-) -> BTreeMap<&'a Name, Vec<i64>> {
-    let mut left = BTreeMap::new();
+) -> Option<BTreeMap<&'a Name, Vec<i64>>> {
+    // One that is gone or cordoned gets nothing when its shard is back.
+    absent.retain(|(name, _)| control.queues.get(&***name).is_some_and(|queue| !queue.cordoned));
     if absent.is_empty() {
-        return left;
+        return None;
     }
     let is_there = |name: &Name| absent.iter().all(|(absent, _)| *absent != name);
     let (mut names, mut demands) = (Vec::new(), Vec::new());
@@ -102,11 +124,11 @@ pub(super) fn left<'a>(
     }
     demands.extend(absent);
     let shares = tree::shares(control, total, demands);
-    for ((name, held), share) in names.into_iter().zip(shares) {
+    let left = names.into_iter().zip(shares).map(|((name, held), share)| {
         let amounts = total.iter().zip(&held).map(|(total, held)| part(share, *total) - held);
-        left.insert(name, amounts.collect());
-    }
-    left
+        (name, amounts.collect())
+    });
+    Some(left.collect())
 }
 
 /// So much of a resource a share is at most.
@@ -129,12 +151,9 @@ pub(super) fn put_caps(
     names: &[Name],
     problem: &mut Problem,
 ) {
-    if absent.is_empty() {
-        return;
-    }
     let home = names.iter().zip(&problem.queues).filter(|(name, _)| away::parts(name).is_none());
     let present = home.map(|(name, input)| (name, input.allocated.clone(), input.demand.clone()));
-    let left = left(control, &problem.total, absent, present);
+    let Some(left) = left(control, &problem.total, absent, present) else { return };
     let mut put = Vec::new();
     for (place, name) in names.iter().enumerate() {
         let nothing = || vec![0; problem.total.len()];
@@ -166,12 +185,14 @@ mod tests {
         let control = Control::default().with_queue("a", queue(1_000)).unwrap();
         let control = control.with_queue("b", queue(2_000)).unwrap();
         let control = control.with_queue("gone", queue(1_000)).unwrap();
+        let cordoned = Queue { cordoned: true, ..Queue::default() };
+        let control = control.with_queue("cordoned", cordoned).unwrap();
         let of = |wanted: i64, absent: &[(&str, i64)]| {
             let names = ["a", "b"].map(Name::from);
             let gone: Vec<_> = absent.iter().map(|(name, cpu)| (Name::from(*name), *cpu)).collect();
             let absent = gone.iter().map(|(name, cpu)| (name, vec![*cpu])).collect();
             let present = names.iter().map(|name| (name, vec![10], vec![wanted]));
-            let left = left(&control, &[100], absent, present);
+            let left = left(&control, &[100], absent, present).unwrap_or_default();
             names.iter().filter_map(|name| left.get(name)).map(|of| of[0]).collect::<Vec<_>>()
         };
         assert_eq!(of(100, &[("gone", 100)]), [15, 40]);
@@ -179,6 +200,7 @@ mod tests {
         // Nobody is held back for what nobody wants, or while nobody is away.
         assert_eq!(of(30, &[("gone", 100)]), [20, 20]);
         assert!(of(100, &[]).is_empty());
+        assert!(of(100, &[("deleted", 100), ("cordoned", 100)]).is_empty());
         // Of one that is away it does not matter what was told before.
         assert_eq!(of(100, &[("a", 100)]), [57]);
     }

@@ -1,13 +1,15 @@
 //! What a leader before told, and what queues are charged of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use muster_api::bus;
 
-use super::absent::Published;
+use super::absent::{Absent, Published};
 use super::round::Round;
 use super::usage::Usage;
 use super::{Error, Leader};
+use crate::config::Config;
 
 impl Leader<'_> {
     /// Takes over what a leader before published.
@@ -28,6 +30,12 @@ impl Leader<'_> {
             Err(error) => tracing::warn!(%error, "the pool's figures cannot be read"),
         }
         Ok(())
+    }
+
+    /// Queues that are away, and until when the first of them is waited for.
+    pub(super) fn absent(&self, now: Duration) -> (Absent, Option<Duration>) {
+        let Config { shards, lease_ttl, .. } = &self.deps.config;
+        self.table.absent(*shards, lease_ttl.0, now)
     }
 
     /// Charges queues for the past.

@@ -10,7 +10,6 @@ use muster_runtime::bus::{Message, ReplyTo};
 
 use super::Leader;
 use super::explain::{Known, Past};
-use crate::config::Config;
 use crate::metrics::Unsent;
 use crate::send;
 
@@ -61,8 +60,7 @@ impl Leader<'_> {
         let control = self.deps.control.latest();
         let rate = control.pools.get(&self.table.pool).and_then(|pool| pool.rate);
         let rates = (self.rates.left(&control, now), self.rates.left_in_pool(rate, now));
-        let Config { shards, lease_ttl, .. } = &self.deps.config;
-        let (absent, _) = self.table.absent(*shards, lease_ttl.0, now);
+        let (absent, _) = self.absent(now);
         let past = Past {
             claims: &self.claims,
             paces: &self.paces,

@@ -10,6 +10,7 @@ use muster_core::control::Control;
 use muster_core::resources::{Resources, from_dense};
 use muster_core::solve;
 
+use super::absent::Absent;
 use super::pace::Paces;
 use super::round::{Numbers, total};
 use super::table::{ClusterState, QueueState, Table};
@@ -21,6 +22,7 @@ pub(super) fn status(
     table: &Table,
     control: &Control,
     (usage, paces, now): (&Usage, &Paces, Duration),
+    absent: &Absent,
     at: &str,
 ) -> http::Pool {
     let numbers = Numbers::new(table);
@@ -29,21 +31,25 @@ pub(super) fn status(
     let mut rows = Vec::new();
     let mut demands = Vec::new();
     let none = QueueState::default();
-    let names: BTreeSet<&Name> = table.queues.keys().chain(usage.queues()).collect();
-    for name in names {
+    let names = table.queues.keys().chain(usage.queues()).chain(absent.keys());
+    for name in names.collect::<BTreeSet<&Name>>() {
         let Some(settings) = control.queues.get(&**name) else { continue };
-        let queue = table.queues.get(name).unwrap_or(&none);
         let weight = settings.weight_millis;
-        let held = &queue.holds;
-        let mut demand = held.clone();
+        let queue = table.queues.get(name);
+        // Of one that is away it is told what was, or who leads next would not know of it.
+        let is_away = queue.is_none() && absent.contains_key(name);
+        let before = table.published.of(name).filter(|_| is_away);
+        let queue = queue.unwrap_or(&none);
+        let held = before.map_or(&queue.holds, |before| &before.holds);
+        let mut demand = before.map_or(held, |before| &before.demand).clone();
         demand.add(&queue.demand);
         all_held.add(held);
         demands.push((name, numbers.amounts(&demand)));
         rows.push(http::QueueShare {
             queue: name.to_string(),
             weight: thousandths(weight),
-            queued: queue.waiting,
-            running: queue.held,
+            queued: before.map_or(queue.waiting, |before| before.queued),
+            running: before.map_or(queue.held, |before| before.running),
             actual_share: solve::dominant_share(&total, &numbers.amounts(held)),
             allocated: convert::quantities(held),
             demand: convert::quantities(&demand),
@@ -126,7 +132,7 @@ mod tests {
         let (usage, paces) = (Usage::default(), Paces::new(Duration::ZERO));
         let told = (&usage, &paces, Duration::from_secs(1));
         let at = http::time_text(Timestamp(9_000));
-        let shown = status(&table, &Control::default(), told, &at);
+        let shown = status(&table, &Control::default(), told, &Absent::new(), &at);
         assert_eq!(shown.clusters[0].last_contact, http::time_text(Timestamp(5_000)));
     }
 }

@@ -112,6 +112,16 @@ async fn a_leader_that_follows_on_another_keeps_the_shares_of_queues_that_it_has
     let mut player = Player::new(&site, 8);
     assert_eq!(player.leases(20).await.leases.len(), 4);
     player.has(4, 0);
+    // It tells of both, or who leads after it would not know of the other.
+    let of_this = async || {
+        let entries = pools.entries().await.unwrap();
+        let text = entries.iter().map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+        text.collect::<String>()
+    };
+    while !of_this().await.contains("\"cpu\":\"8\"") {
+        site.clock.sleep(Duration::from_millis(100)).await;
+    }
+    assert!(knows_both().await);
     let more = player.ask(20, Duration::from_secs(5)).await;
     assert!(more.is_none_or(|answer| answer.leases.is_empty()));
     // For a while: then nobody is waited for any more.

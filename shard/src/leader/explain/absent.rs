@@ -46,6 +46,6 @@ impl Shares {
             Some((name, amounts(&queue.holds), amounts(&demand)))
         });
         let absent = absent.iter().map(|(name, demand)| (name, amounts(demand))).collect();
-        left(control, &self.total, absent, known)
+        left(control, &self.total, absent, known).unwrap_or_default()
     }
 }
