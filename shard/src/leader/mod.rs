@@ -40,7 +40,6 @@ use muster_runtime::clock::Stopwatch;
 use muster_runtime::rounds::Kind;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
 use crate::metrics::Unsent;
 use crate::send;
 use crate::worker::Deps;
