@@ -1,9 +1,10 @@
 //! Queues whose shard is away: the worker that had it died, and the next has not told what waits
 //! yet. Meanwhile others get no more than their fair shares, the absent counted in, so that these
 //! find theirs when they come back, and need not wait for what was begun in their places. That is
-//! for a while only: nothing stays idle for a shard that nobody takes over. No IO, no clock.
+//! for a while of each leader only: nothing stays idle for a shard that nobody takes over. No IO,
+//! no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,9 +71,11 @@ impl Published {
 
 impl Table {
     /// The queues that are away at `now`, of a deployment of so many shards, and when the first of
-    /// them is away for too long to be waited for.
+    /// them is away for too long to be waited for. One that is deleted or cordoned gets nothing
+    /// when its shard is back, and is not waited for.
     pub(super) fn absent(
         &self,
+        control: &Control,
         shards: u16,
         lease_ttl: Duration,
         now: Duration,
@@ -80,7 +83,8 @@ impl Table {
         let (mut absent, mut until) = (Absent::new(), None);
         let mut add = |name: &Name, demand: Resources, since: Duration| {
             let end = since + lease_ttl * LEASES;
-            if now < end && !demand.is_empty() {
+            let gets_any = control.queues.get(&**name).is_some_and(|queue| !queue.cordoned);
+            if now < end && gets_any && !demand.is_empty() {
                 until = Some(until.map_or(end, |until| Duration::min(until, end)));
                 absent.insert(Arc::clone(name), demand);
             }
@@ -108,17 +112,15 @@ impl Table {
 pub(super) fn left<'a>(
     control: &Control,
     total: &[i64],
-    mut absent: Vec<(&Name, Vec<i64>)>,
+    absent: Vec<(&Name, Vec<i64>)>,
     present: impl Iterator<Item = (&'a Name, Vec<i64>, Vec<i64>)>,
 ) -> Option<BTreeMap<&'a Name, Vec<i64>>> {
-    // One that is gone or cordoned gets nothing when its shard is back.
-    absent.retain(|(name, _)| control.queues.get(&***name).is_some_and(|queue| !queue.cordoned));
     if absent.is_empty() {
         return None;
     }
-    let is_there = |name: &Name| absent.iter().all(|(absent, _)| *absent != name);
+    let away: BTreeSet<&Name> = absent.iter().map(|(name, _)| *name).collect();
     let (mut names, mut demands) = (Vec::new(), Vec::new());
-    for (name, held, demand) in present.filter(|(name, ..)| is_there(name)) {
+    for (name, held, demand) in present.filter(|(name, ..)| !away.contains(*name)) {
         names.push((name, held));
         demands.push((name, demand));
     }
@@ -185,8 +187,6 @@ mod tests {
         let control = Control::default().with_queue("a", queue(1_000)).unwrap();
         let control = control.with_queue("b", queue(2_000)).unwrap();
         let control = control.with_queue("gone", queue(1_000)).unwrap();
-        let cordoned = Queue { cordoned: true, ..Queue::default() };
-        let control = control.with_queue("cordoned", cordoned).unwrap();
         let of = |wanted: i64, absent: &[(&str, i64)]| {
             let names = ["a", "b"].map(Name::from);
             let gone: Vec<_> = absent.iter().map(|(name, cpu)| (Name::from(*name), *cpu)).collect();
@@ -200,7 +200,6 @@ mod tests {
         // Nobody is held back for what nobody wants, or while nobody is away.
         assert_eq!(of(30, &[("gone", 100)]), [20, 20]);
         assert!(of(100, &[]).is_empty());
-        assert!(of(100, &[("deleted", 100), ("cordoned", 100)]).is_empty());
         // Of one that is away it does not matter what was told before.
         assert_eq!(of(100, &[("a", 100)]), [57]);
     }
@@ -221,13 +220,21 @@ mod tests {
         let pool = http::Pool { queues: vec![share(&a), share(&b)], ..http::Pool::default() };
         let mut table = Table::new("default");
         table.published = Published::new(&pool, at);
-        let absent = |table: &Table, seconds: u64| {
-            let (absent, until) = table.absent(16, ttl, Duration::from_secs(seconds));
+        let with = |control: &Control, name: &Name, cordoned| {
+            control.clone().with_queue(name, Queue { cordoned, ..Queue::default() }).unwrap()
+        };
+        let control = with(&with(&Control::default(), &a, false), &b, false);
+        let absent_of = |table: &Table, control: &Control, seconds: u64| {
+            let (absent, until) = table.absent(control, 16, ttl, Duration::from_secs(seconds));
             let until = until.map(|until| until.as_secs());
             (absent.into_keys().collect::<Vec<_>>(), until)
         };
+        let absent = |table: &Table, seconds: u64| absent_of(table, &control, seconds);
         assert_eq!(absent(&table, 131), (vec![a.clone(), b.clone()], Some(132)));
         assert_eq!(absent(&table, 132), (vec![], None));
+        // Who gets nothing is not waited for: `a` is cordoned, `b` is deleted.
+        let cordoned = with(&Control::default(), &a, true);
+        assert_eq!(absent_of(&table, &cordoned, 131), (vec![], None));
         // One that has told everything and does not tell of a queue knows better.
         let offers = muster_api::bus::Offers {
             shard: of_a,

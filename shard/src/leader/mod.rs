@@ -356,7 +356,7 @@ impl Leader<'_> {
         let rate_of_pool = control.pools.get(&self.table.pool).and_then(|pool| pool.rate);
         let paced = self.rates.left_in_pool(rate_of_pool, now);
         let at = self.deps.clock.now();
-        let (absent, until) = self.absent(now);
+        let (absent, until) = self.absent(&control, now);
         self.absent_due = until;
         let terms =
             Terms { jobs_max, paced, rates: &rates, overdue, kept, absent: &absent, now: at };
@@ -465,7 +465,8 @@ impl Leader<'_> {
         let at = time_text(self.deps.clock.now());
         let control = self.deps.control.latest();
         let told = (&self.usage, &self.paces, now);
-        let status = status::status(&self.table, &control, told, &self.absent(now).0, &at);
+        let status =
+            status::status(&self.table, &control, told, &self.absent(&control, now).0, &at);
         self.records.published(&status.queues);
         for (key, value) in bus::pool_parts(status, self.deps.bus.payload_bytes_max()) {
             if let Err(error) = self.pools.put(&key, value.into()).await {

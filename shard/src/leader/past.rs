@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_api::bus;
+use muster_core::control::Control;
 
 use super::absent::{Absent, Published};
 use super::round::Round;
@@ -33,9 +34,9 @@ impl Leader<'_> {
     }
 
     /// Queues that are away, and until when the first of them is waited for.
-    pub(super) fn absent(&self, now: Duration) -> (Absent, Option<Duration>) {
+    pub(super) fn absent(&self, control: &Control, now: Duration) -> (Absent, Option<Duration>) {
         let Config { shards, lease_ttl, .. } = &self.deps.config;
-        self.table.absent(*shards, lease_ttl.0, now)
+        self.table.absent(control, *shards, lease_ttl.0, now)
     }
 
     /// Charges queues for the past.

@@ -60,7 +60,7 @@ impl Leader<'_> {
         let control = self.deps.control.latest();
         let rate = control.pools.get(&self.table.pool).and_then(|pool| pool.rate);
         let rates = (self.rates.left(&control, now), self.rates.left_in_pool(rate, now));
-        let (absent, _) = self.absent(now);
+        let (absent, _) = self.absent(&control, now);
         let past = Past {
             claims: &self.claims,
             paces: &self.paces,
