@@ -176,17 +176,22 @@ impl Shard {
     ) -> Telling {
         let gang = |shape: u32| self.shapes.value(shape).gang.as_ref().map(|gang| &gang.id);
         let stands = |id, place| self.stands(id, place);
-        order.walk(telling.from.priority, stands, gang, |next| {
-            if telling.pieces >= PIECES_MAX && !telling.goes_on(gang(next.shape)) {
-                telling.stop(next);
-                return ControlFlow::Break(());
-            }
-            let wanted = wanted(next.shape);
-            match telling.push(next, self.shapes.value(next.shape), wanted, runs_max) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
+        order.walk(
+            telling.from.priority,
+            stands,
+            |shape| self.shapes.value(shape),
+            |next| {
+                if telling.pieces >= PIECES_MAX && !telling.goes_on(gang(next.shape)) {
+                    telling.stop(next);
+                    return ControlFlow::Break(());
+                }
+                let wanted = wanted(next.shape);
+                match telling.push(next, self.shapes.value(next.shape), wanted, runs_max) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            },
+        );
         telling
     }
 

@@ -11,6 +11,8 @@ use crate::id::JobId;
 use crate::shape::Shape;
 
 mod ahead;
+#[cfg(test)]
+mod tests;
 
 pub use ahead::{Bound, ClassLine};
 
@@ -184,20 +186,19 @@ impl Order {
     }
 
     /// Goes through the order from a priority on, as pieces of equal jobs, until `visit` has had
-    /// enough. The jobs of a gang follow each other from the first of them on; `gang` says which
-    /// gang's jobs those of a shape are. Behind [`MERGED_JOBS_MAX`] jobs of several shapes at one
-    /// priority, the rest of each shape is one piece.
+    /// enough. The jobs of a gang follow each other from the first of them on. Behind
+    /// [`MERGED_JOBS_MAX`] jobs of several shapes at one priority, the rest of each shape is one
+    /// piece. Tasks of one array that differ in shape follow each other by `shape`, the value behind
+    /// a number: numbers are not the same for two owners of one shard.
     pub(super) fn walk<'a>(
-        &self,
+        &'a self,
         from: u32,
         stands: impl Fn(JobId, Place) -> u64,
-        gang: impl Fn(u32) -> Option<&'a Name>,
+        shape: impl Fn(u32) -> &'a Shape,
         mut visit: impl FnMut(Piece) -> ControlFlow<()>,
     ) {
         for (&priority, shapes) in self.buckets.range(from..) {
-            let shapes: Vec<(u32, &Bucket)> =
-                shapes.iter().map(|(s, bucket)| (*s, bucket)).collect();
-            if merge(priority, &shapes, &stands, &gang, &mut visit).is_break() {
+            if merge(priority, shapes, &stands, &shape, &mut visit).is_break() {
                 return;
             }
         }
@@ -233,22 +234,31 @@ enum Line<'a> {
         bucket: &'a Bucket,
         at: usize,
     },
-    /// By the first job of each shape: shape and count.
-    Gang(BTreeMap<JobId, (u32, u64)>),
+    /// The jobs of each of its shapes.
+    Gang(Vec<Part<'a>>),
+}
+
+/// The jobs of one shape of a gang, or those that are left of a shape, in the order in which they
+/// follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Part<'a> {
+    first: JobId,
+    value: &'a Shape,
+    shape: u32,
 }
 
 fn merge<'a>(
     priority: u32,
-    shapes: &[(u32, &Bucket)],
+    shapes: &'a BTreeMap<u32, Bucket>,
     stands: &impl Fn(JobId, Place) -> u64,
-    gang: &impl Fn(u32) -> Option<&'a Name>,
+    value: &impl Fn(u32) -> &'a Shape,
     visit: &mut impl FnMut(Piece) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut left: BTreeMap<u32, u64> = shapes.iter().map(|(s, bucket)| (*s, bucket.jobs)).collect();
-    let mut lines = lines(shapes, gang);
+    let mut lines = lines(shapes, value);
     if lines.len() > 1 {
         // The first job of a line that waits, from its place on, and how many tasks of it do.
-        let next = |line: &mut Line<'_>| match line {
+        let next = |line: &mut Line<'a>| match line {
             Line::Shape { shape, bucket, at } => {
                 let place = Place { priority, shape: *shape };
                 let found = bucket.ids.range(*at..).enumerate().find_map(|(n, &id)| {
@@ -257,30 +267,30 @@ fn merge<'a>(
                 });
                 let (n, id, jobs) = found?;
                 *at += n + 1;
-                Some((id, jobs))
+                Some((Part { first: id, value: value(*shape), shape: *shape }, jobs))
             }
-            Line::Gang(parts) => parts.keys().next().map(|first| (*first, 0)),
+            Line::Gang(parts) => parts.first().map(|first| (*first, 0)),
         };
-        let mut heads: BinaryHeap<Reverse<(JobId, usize, u64)>> = BinaryHeap::new();
+        let mut heads: BinaryHeap<Reverse<(Part<'_>, usize, u64)>> = BinaryHeap::new();
         for (number, line) in lines.iter_mut().enumerate() {
-            heads.extend(next(line).map(|(id, jobs)| Reverse((id, number, jobs))));
+            heads.extend(next(line).map(|(part, jobs)| Reverse((part, number, jobs))));
         }
         let mut looked_at = 0;
         while looked_at < MERGED_JOBS_MAX
-            && let Some(Reverse((id, number, jobs))) = heads.pop()
+            && let Some(Reverse((Part { first, shape, .. }, number, jobs))) = heads.pop()
         {
             looked_at += 1;
             match &mut lines[number] {
                 Line::Gang(parts) => {
-                    for (&first, &(shape, count)) in &*parts {
-                        left.remove(&shape);
-                        visit(Piece { priority, shape, count, first: Some(first) })?;
+                    for &Part { first, shape, .. } in &*parts {
+                        if let Some(count) = left.remove(&shape) {
+                            visit(Piece { priority, shape, count, first: Some(first) })?;
+                        }
                     }
                 }
                 line @ Line::Shape { .. } => {
-                    let Line::Shape { shape, .. } = *line else { continue };
-                    heads.extend(next(line).map(|(id, jobs)| Reverse((id, number, jobs))));
-                    visit(Piece { priority, shape, count: jobs, first: Some(id) })?;
+                    heads.extend(next(line).map(|(part, jobs)| Reverse((part, number, jobs))));
+                    visit(Piece { priority, shape, count: jobs, first: Some(first) })?;
                     if let Some(rest) = left.get_mut(&shape) {
                         *rest -= jobs;
                     }
@@ -288,48 +298,54 @@ fn merge<'a>(
             }
         }
     }
-    for line in lines {
-        let rest: Vec<(Option<JobId>, u32)> = match line {
-            Line::Shape { shape, bucket, at } => {
-                let place = Place { priority, shape };
-                let first = bucket.ids.range(at..).find(|id| stands(**id, place) > 0);
-                vec![(first.copied(), shape)]
-            }
-            Line::Gang(parts) => {
-                parts.into_iter().map(|(first, (shape, _))| (Some(first), shape)).collect()
-            }
-        };
-        for (first, shape) in rest {
-            if let Some(count) = left.remove(&shape).filter(|count| *count > 0) {
-                visit(Piece { priority, shape, count, first })?;
+    rest(priority, lines, &left, stands, value).into_iter().try_for_each(visit)
+}
+
+/// What is left of the lines, a piece for each shape; the jobs of a gang stay together.
+fn rest<'a>(
+    priority: u32,
+    lines: Vec<Line<'a>>,
+    left: &BTreeMap<u32, u64>,
+    stands: &impl Fn(JobId, Place) -> u64,
+    value: &impl Fn(u32) -> &'a Shape,
+) -> Vec<Piece> {
+    let parts_of = |line| match line {
+        Line::Shape { shape, bucket, at } => {
+            let place = Place { priority, shape };
+            let first = bucket.ids.range(at..).find(|id| stands(**id, place) > 0);
+            first.map(|&first| Part { first, value: value(shape), shape }).into_iter().collect()
+        }
+        Line::Gang(parts) => parts,
+    };
+    let mut parts: Vec<Vec<Part<'_>>> = lines.into_iter().map(parts_of).collect();
+    parts.sort_unstable();
+    let pieces = parts.into_iter().flatten().filter_map(|Part { first, shape, .. }| {
+        let count = left.get(&shape).copied().filter(|count| *count > 0)?;
+        Some(Piece { priority, shape, count, first: Some(first) })
+    });
+    pieces.collect()
+}
+
+/// The lines of one priority.
+fn lines<'a>(
+    shapes: &'a BTreeMap<u32, Bucket>,
+    value: &impl Fn(u32) -> &'a Shape,
+) -> Vec<Line<'a>> {
+    let mut lines = Vec::with_capacity(shapes.len());
+    let mut gangs: BTreeMap<&Name, Vec<Part<'a>>> = BTreeMap::new();
+    for (&shape, bucket) in shapes {
+        let value = value(shape);
+        match &value.gang {
+            None => lines.push(Line::Shape { shape, bucket, at: 0 }),
+            Some(gang) => {
+                let first = bucket.ids.front().copied().unwrap_or_default();
+                gangs.entry(&gang.id).or_default().push(Part { first, value, shape });
             }
         }
     }
-    ControlFlow::Continue(())
-}
-
-/// The lines of one priority, in the order of their first shapes.
-fn lines<'a, 'b>(
-    shapes: &[(u32, &'b Bucket)],
-    gang: &impl Fn(u32) -> Option<&'a Name>,
-) -> Vec<Line<'b>> {
-    let mut lines = Vec::with_capacity(shapes.len());
-    let mut gangs: BTreeMap<&Name, usize> = BTreeMap::new();
-    for &(shape, bucket) in shapes {
-        let Some(gang) = gang(shape) else {
-            lines.push(Line::Shape { shape, bucket, at: 0 });
-            continue;
-        };
-        let first = bucket.ids.front().copied().unwrap_or_default();
-        match gangs.get(gang).map(|number| &mut lines[*number]) {
-            Some(Line::Gang(parts)) => {
-                parts.insert(first, (shape, bucket.jobs));
-            }
-            Some(Line::Shape { .. }) | None => {
-                gangs.insert(gang, lines.len());
-                lines.push(Line::Gang(BTreeMap::from([(first, (shape, bucket.jobs))])));
-            }
-        }
+    for mut parts in gangs.into_values() {
+        parts.sort_unstable();
+        lines.push(Line::Gang(parts));
     }
     lines
 }
