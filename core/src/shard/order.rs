@@ -238,8 +238,7 @@ enum Line<'a> {
     Gang(Vec<Part<'a>>),
 }
 
-/// The jobs of one shape of a gang, or those that are left of a shape, in the order in which they
-/// follow each other.
+/// Jobs of one shape from the first of them on, in the order in which they follow each other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Part<'a> {
     first: JobId,
@@ -256,74 +255,45 @@ fn merge<'a>(
 ) -> ControlFlow<()> {
     let mut left: BTreeMap<u32, u64> = shapes.iter().map(|(s, bucket)| (*s, bucket.jobs)).collect();
     let mut lines = lines(shapes, value);
-    if lines.len() > 1 {
-        // The first job of a line that waits, from its place on, and how many tasks of it do.
-        let next = |line: &mut Line<'a>| match line {
-            Line::Shape { shape, bucket, at } => {
-                let place = Place { priority, shape: *shape };
-                let found = bucket.ids.range(*at..).enumerate().find_map(|(n, &id)| {
-                    let jobs = stands(id, place);
-                    (jobs > 0).then_some((n, id, jobs))
-                });
-                let (n, id, jobs) = found?;
-                *at += n + 1;
-                Some((Part { first: id, value: value(*shape), shape: *shape }, jobs))
-            }
-            Line::Gang(parts) => parts.first().map(|first| (*first, 0)),
-        };
-        let mut heads: BinaryHeap<Reverse<(Part<'_>, usize, u64)>> = BinaryHeap::new();
-        for (number, line) in lines.iter_mut().enumerate() {
-            heads.extend(next(line).map(|(part, jobs)| Reverse((part, number, jobs))));
+    // The first job of a line that waits, from its place on, and how many tasks of it do.
+    let next = |line: &mut Line<'a>| match line {
+        Line::Shape { shape, bucket, at } => {
+            let place = Place { priority, shape: *shape };
+            let found = bucket.ids.range(*at..).enumerate().find_map(|(n, &id)| {
+                let jobs = stands(id, place);
+                (jobs > 0).then_some((n, id, jobs))
+            });
+            let (n, id, jobs) = found?;
+            *at += n + 1;
+            Some((Part { first: id, value: value(*shape), shape: *shape }, jobs))
         }
-        let mut looked_at = 0;
-        while looked_at < MERGED_JOBS_MAX
-            && let Some(Reverse((Part { first, shape, .. }, number, jobs))) = heads.pop()
-        {
-            looked_at += 1;
-            match &mut lines[number] {
-                Line::Gang(parts) => {
-                    for &Part { first, shape, .. } in &*parts {
-                        if let Some(count) = left.remove(&shape) {
-                            visit(Piece { priority, shape, count, first: Some(first) })?;
-                        }
-                    }
-                }
-                line @ Line::Shape { .. } => {
-                    heads.extend(next(line).map(|(part, jobs)| Reverse((part, number, jobs))));
-                    visit(Piece { priority, shape, count: jobs, first: Some(first) })?;
-                    if let Some(rest) = left.get_mut(&shape) {
-                        *rest -= jobs;
-                    }
+        Line::Gang(parts) => parts.first().map(|first| (*first, 0)),
+    };
+    let mut heads: BinaryHeap<Reverse<(Part<'_>, usize, u64)>> = BinaryHeap::new();
+    for (number, line) in lines.iter_mut().enumerate() {
+        heads.extend(next(line).map(|(part, jobs)| Reverse((part, number, jobs))));
+    }
+    let jobs_max = if lines.len() > 1 { MERGED_JOBS_MAX } else { 0 };
+    let mut looked_at = 0;
+    while let Some(Reverse((Part { first, shape, .. }, number, jobs))) = heads.pop() {
+        looked_at += 1;
+        let first = Some(first);
+        match &mut lines[number] {
+            Line::Gang(parts) => {
+                for &Part { first, shape, .. } in &*parts {
+                    let count = left[&shape];
+                    visit(Piece { priority, shape, count, first: Some(first) })?;
                 }
             }
+            line @ Line::Shape { .. } if looked_at <= jobs_max => {
+                heads.extend(next(line).map(|(part, jobs)| Reverse((part, number, jobs))));
+                visit(Piece { priority, shape, count: jobs, first })?;
+                left.entry(shape).and_modify(|left| *left -= jobs);
+            }
+            Line::Shape { .. } => visit(Piece { priority, shape, count: left[&shape], first })?,
         }
     }
-    rest(priority, lines, &left, stands, value).into_iter().try_for_each(visit)
-}
-
-/// What is left of the lines, a piece for each shape; the jobs of a gang stay together.
-fn rest<'a>(
-    priority: u32,
-    lines: Vec<Line<'a>>,
-    left: &BTreeMap<u32, u64>,
-    stands: &impl Fn(JobId, Place) -> u64,
-    value: &impl Fn(u32) -> &'a Shape,
-) -> Vec<Piece> {
-    let parts_of = |line| match line {
-        Line::Shape { shape, bucket, at } => {
-            let place = Place { priority, shape };
-            let first = bucket.ids.range(at..).find(|id| stands(**id, place) > 0);
-            first.map(|&first| Part { first, value: value(shape), shape }).into_iter().collect()
-        }
-        Line::Gang(parts) => parts,
-    };
-    let mut parts: Vec<Vec<Part<'_>>> = lines.into_iter().map(parts_of).collect();
-    parts.sort_unstable();
-    let pieces = parts.into_iter().flatten().filter_map(|Part { first, shape, .. }| {
-        let count = left.get(&shape).copied().filter(|count| *count > 0)?;
-        Some(Piece { priority, shape, count, first: Some(first) })
-    });
-    pieces.collect()
+    ControlFlow::Continue(())
 }
 
 /// The lines of one priority.

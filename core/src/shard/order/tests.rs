@@ -17,7 +17,7 @@ fn shapes() -> [Shape; 3] {
 
 /// The order as an owner goes through it who gave these shapes these numbers: each of `jobs` has a
 /// task of each shape.
-fn walked(numbers: [u32; 3], jobs: u64) -> Vec<(JobId, Shape)> {
+fn walked(numbers: [u32; 3], jobs: u64) -> Vec<(JobId, Shape, u64)> {
     let values: BTreeMap<u32, Shape> = numbers.into_iter().zip(shapes()).collect();
     let mut order = Order::default();
     for id in 1..=jobs {
@@ -36,7 +36,7 @@ fn walked(numbers: [u32; 3], jobs: u64) -> Vec<(JobId, Shape)> {
         |_, _| 1,
         |number| &values[&number],
         |piece| {
-            met.push((piece.first.unwrap(), values[&piece.shape].clone()));
+            met.push((piece.first.unwrap(), values[&piece.shape].clone(), piece.count));
             ControlFlow::Continue(())
         },
     );
@@ -47,7 +47,7 @@ fn walked(numbers: [u32; 3], jobs: u64) -> Vec<(JobId, Shape)> {
 fn tasks_of_one_array_follow_each_other_alike_whatever_numbers_their_shapes_have() {
     let met = walked([0, 1, 2], 2);
     assert_eq!(
-        met.iter().map(|(_, shape)| shape.clone()).collect::<Vec<_>>(),
+        met.iter().map(|(_, shape, _)| shape.clone()).collect::<Vec<_>>(),
         [shapes(), shapes()].concat()
     );
     assert!(met.is_sorted());
@@ -59,5 +59,7 @@ fn tasks_of_one_array_follow_each_other_alike_whatever_numbers_their_shapes_have
 fn what_is_told_shape_by_shape_follows_each_other_alike_too() {
     let met = walked([0, 1, 2], 2 * MERGED_JOBS_MAX);
     assert!(met.len() < 2 * MERGED_JOBS_MAX as usize);
+    assert!(met.is_sorted());
+    assert_eq!(met.iter().map(|(_, _, count)| count).sum::<u64>(), 3 * 2 * MERGED_JOBS_MAX);
     assert_eq!(walked([2, 1, 0], 2 * MERGED_JOBS_MAX), met);
 }
