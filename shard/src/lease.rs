@@ -144,6 +144,11 @@ pub(crate) struct Won {
     pub(crate) clear_at: Duration,
 }
 
+/// Whether a lease is that of a pool.
+fn is_of_pool(name: &str) -> bool {
+    name.starts_with("pool.")
+}
+
 impl Leases {
     pub(crate) fn new(
         bucket: Arc<dyn KeyValue>,
@@ -322,7 +327,16 @@ impl Leases {
         let Some(preferred) = self.preferred(name) else { return false };
         let since = self.workers.get(preferred).map(|peer| peer.since);
         let settled = |at: Duration| self.clock.monotonic().saturating_sub(at) > self.ttl;
-        preferred != self.worker && since.is_some_and(settled)
+        let is_worth_it = !is_of_pool(name) || self.evens_out(preferred);
+        preferred != self.worker && since.is_some_and(settled) && is_worth_it
+    }
+
+    /// Whether pools are spread more evenly if another worker has one of those held here. Else they
+    /// stay: who begins to lead a pool knows nothing of it for a while.
+    fn evens_out(&self, other: &str) -> bool {
+        let own = self.held.keys().filter(|name| is_of_pool(name)).count();
+        let seen = self.seen.iter().filter(|(name, _)| is_of_pool(name));
+        own > seen.filter(|(_, seen)| seen.live && seen.worker == other).count() + 1
     }
 
     fn preferred(&self, name: &str) -> Option<&str> {

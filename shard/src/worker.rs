@@ -315,7 +315,7 @@ impl Worker {
                     owner::run(shard, won, asker, deps, token).await.map_err(BoxError::from)
                 }
                 Some(("pool", pool)) => {
-                    leader::run(pool, &deps, token).await.map_err(BoxError::from)
+                    leader::run(pool, &won.trust, &deps, token).await.map_err(BoxError::from)
                 }
                 Some(_) | None => Err(BoxError::from("no such lease")),
             }

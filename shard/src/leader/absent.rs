@@ -30,6 +30,8 @@ pub(super) type Absent = BTreeMap<Name, Resources>;
 pub(super) struct Published {
     /// What a leader before told of all queues.
     queues: BTreeMap<Name, Before>,
+    /// The clusters that it knew.
+    pub(super) clusters: BTreeSet<Name>,
     /// When this one took over.
     at: Duration,
 }
@@ -55,7 +57,8 @@ impl Published {
             };
             (Name::from(queue.queue.as_str()), before)
         };
-        Self { queues: pool.queues.iter().map(queue).collect(), at }
+        let clusters = pool.clusters.iter().map(|cluster| Name::from(cluster.name.as_str()));
+        Self { queues: pool.queues.iter().map(queue).collect(), clusters: clusters.collect(), at }
     }
 
     /// A queue as it was.

@@ -40,6 +40,7 @@ use muster_runtime::clock::Stopwatch;
 use muster_runtime::rounds::Kind;
 use tokio_util::sync::CancellationToken;
 
+use crate::lease::Trust;
 use crate::metrics::Unsent;
 use crate::send;
 use crate::worker::Deps;
@@ -124,8 +125,14 @@ struct Held {
     leases_max: u64,
 }
 
-/// Leads a pool until cancelled.
-pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> Result<(), Error> {
+/// Leads a pool until cancelled, or until its lease of the pool is not sure to hold any more:
+/// another may lead then, and what both give away is given away twice.
+pub(crate) async fn run(
+    pool: &str,
+    trust: &Trust,
+    deps: &Deps,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
     let mut offers = deps.bus.subscribe(subject::OFFERS, None).await?;
     let mut requests = deps.bus.subscribe(&subject::pool(pool), None).await?;
     let mut stops = deps.bus.subscribe(subject::CLUSTER_STOPS, None).await?;
@@ -174,6 +181,10 @@ pub(crate) async fn run(pool: &str, deps: &Deps, cancel: CancellationToken) -> R
             () = deps.clock.sleep_until(wake) => {}
         }
         leader.drain(&mut offers, &mut requests, &mut stops).await?;
+        if !trust.holds() {
+            tracing::warn!(pool, "the lease of the pool ran out before it was renewed");
+            break;
+        }
         leader.judge_nodes();
         leader.lend().await?;
         leader.round().await;
@@ -454,6 +465,9 @@ impl Leader<'_> {
             return;
         }
         self.status_due = now + STATUS_INTERVAL;
+        if self.is_half_known(now) {
+            return;
+        }
         self.table.forget_clusters(now, CLUSTER_SILENT);
         let half_life = self.deps.config.usage_half_life.0;
         self.usage.advance(&self.table, self.deps.clock.now(), half_life);

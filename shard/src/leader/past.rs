@@ -33,6 +33,16 @@ impl Leader<'_> {
         Ok(())
     }
 
+    /// Whether clusters that a leader before knew have not asked this one yet. For as long as a
+    /// lease holds they are waited for before anything is published: what the one before told is
+    /// nearer to the truth than a part of the pool.
+    pub(super) fn is_half_known(&self, now: Duration) -> bool {
+        let known = &self.table.clusters;
+        let lacks_any =
+            || self.table.published.clusters.iter().any(|name| !known.contains_key(name));
+        now < self.began + self.deps.config.lease_ttl.0 && lacks_any()
+    }
+
     /// Queues that are away, and until when the first of them is waited for.
     pub(super) fn absent(&self, control: &Control, now: Duration) -> (Absent, Option<Duration>) {
         let Config { shards, lease_ttl, .. } = &self.deps.config;

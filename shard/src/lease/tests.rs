@@ -323,3 +323,34 @@ async fn a_lease_that_another_took_is_lost_also_when_leases_cannot_be_listed() {
     assert_eq!(sleeper.take_lost(), [NAME]);
     assert!(!won.trust.holds() && sleeper.held().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_moves_to_the_worker_that_is_to_have_it_only_where_that_spreads_pools() {
+    let (clock, bucket) = (Clock::system(), bucket().await);
+    let names = ["shard.0", "pool.a", "pool.b"];
+    // One that is to have all of them.
+    let chosen = |name: &String| {
+        let all = |lease: &&str| {
+            muster_core::route::worker_of_lease(lease, ["old", name]) == Some(name.as_str())
+        };
+        names.iter().all(all)
+    };
+    let new = (0..).map(|number| format!("new{number}")).find(chosen).unwrap();
+    let (mut old, mut new) = (worker("old", &bucket, &clock), worker(&new, &bucket, &clock));
+    for name in names {
+        old.take(name).await.unwrap().unwrap();
+    }
+    for _ in 0..10 {
+        clock.sleep(TTL / 5).await;
+        old.renew().await.unwrap();
+        new.renew().await.unwrap();
+    }
+    let given = |old: &Leases| names.map(|name| old.should_give(name));
+    assert_eq!(given(&old), [true, true, true]);
+    old.give_back("pool.a").await.unwrap();
+    new.renew().await.unwrap();
+    assert!(new.should_take("pool.a"));
+    new.take("pool.a").await.unwrap().unwrap();
+    old.renew().await.unwrap();
+    assert_eq!(given(&old), [true, false, false]);
+}

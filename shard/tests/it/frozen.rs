@@ -15,20 +15,20 @@ use muster_runtime::bus::memory::Memory;
 use muster_runtime::bus::{Entry, Error, KeyValue, ReplyTo, Subscription, Watch};
 use tokio::sync::watch;
 
-use crate::site::{Site, job};
+use crate::site::{Player, Site, job};
 
 /// Longer than a lease.
 const SLEEP: Duration = Duration::from_secs(10);
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A bus whose buckets can be kept from answering.
+/// A bus whose bucket of leases can be kept from answering.
 struct Freezing {
     bus: Memory,
     frozen: watch::Sender<bool>,
-    /// Whether none can be opened.
+    /// Whether no bucket can be opened.
     closed: AtomicBool,
-    /// Whether they stop answering as soon as a lease was created.
+    /// Whether it stops answering as soon as a lease was created.
     at_creation: bool,
 }
 
@@ -77,7 +77,11 @@ impl Bus for Freezing {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Error::Unavailable("there is no leader".to_owned()));
         }
+        let is_of_leases = bucket == subject::LEASES_BUCKET;
         let bucket = self.bus.key_value(bucket, ttl).await?;
+        if !is_of_leases {
+            return Ok(bucket);
+        }
         let (frozen, at_creation) = (self.frozen.clone(), self.at_creation);
         Ok(Arc::new(Bucket { bucket, frozen, at_creation }))
     }
@@ -154,6 +158,25 @@ async fn an_owner_whose_lease_ran_out_unnoticed_answers_neither_reads_nor_comman
     bus.frozen.send_replace(false);
     assert_eq!(site.counts("q", "set").await["queued"], 1, "the command was not carried out");
     assert_eq!(site.submit("q", "set", 1, vec![job(0)]).await, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_lease_ran_out_unnoticed_leads_no_more() {
+    let bus = freezing(false);
+    let site = Site::start_on(bus.clone(), 1).await;
+    let mut player = Player::new(&site, 8);
+    while player.ask(1, Duration::from_secs(1)).await.is_none() {
+        site.clock.sleep(Duration::from_millis(100)).await;
+    }
+    bus.frozen.send_replace(true);
+    site.clock.sleep(SLEEP).await;
+    // It may learn of it by this question, which it lets go then.
+    player.ask(1, Duration::from_secs(1)).await;
+    assert!(player.ask(1, Duration::from_secs(1)).await.is_none(), "another may lead by now");
+
+    bus.frozen.send_replace(false);
+    site.submit("q", "set", 1, vec![job(0)]).await;
+    assert_eq!(player.leases(1).await.leases.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
