@@ -22,6 +22,9 @@ use super::tracked::{Stage, Tracked, has_ended};
 
 /// Reports that are on their way at the same time.
 const REPORTS: usize = 32;
+/// How long a pod that has ended stays when it is deleted, at least: the API server has removed most
+/// of them by then, and need not be asked.
+const REMOVAL: Duration = Duration::from_millis(500);
 /// How long to wait with what the API server did not take, and with what a silent node shall do.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a pod without an image waits until the kubelet tries less often.
@@ -153,7 +156,8 @@ impl Pods {
         if pod.metadata.deletion_timestamp.is_some() && !tracked.dying {
             tracked.dying = true;
             let pause = tracked.behaviour.as_ref().map_or(Some(Duration::ZERO), |it| it.dies_after);
-            if let Some(pause) = pause {
+            let least = if tracked.stage == Stage::Ended { REMOVAL } else { Duration::ZERO };
+            if let Some(pause) = pause.map(|pause| pause.max(least)) {
                 self.after(pause, &uid, Step::Kill);
             }
         }
