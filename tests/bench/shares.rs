@@ -26,12 +26,15 @@ const QUEUES: u64 = 100;
 const CLUSTERS: usize = 20;
 const WORKERS: usize = 4;
 /// What the pool is like, beside the number of clusters.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("MUSTER_EXECUTOR__SIMULATED__NODES", "500"),
     ("MUSTER_EXECUTOR__SIMULATED__CPU", "8"),
     ("MUSTER_EXECUTOR__SIMULATED__MEMORY", "64Gi"),
     ("MUSTER_EXECUTOR__RECORD_RUNS", "false"),
     ("MUSTER_EXECUTOR__LEASES_MAX", "2000"),
+    // As by default: the deployments of tests have shorter leases than so many processes on two
+    // cores can be sure to renew.
+    ("MUSTER_SHARD__LEASE_TTL", "4s"),
     journal::JSON,
 ];
 /// How long a job runs, evenly spread; long enough that the pool is not empty before a killed
