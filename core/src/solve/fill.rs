@@ -35,7 +35,14 @@ struct Shape {
     /// How nodes are looked for.
     wanted: Wanted,
     /// Set once it is known that it fits no node in this round.
-    out: Option<Reason>,
+    out: Option<Out>,
+}
+
+/// Why a shape fits no node. Apart from [`Reason`], since there may be a million of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Out {
+    Never,
+    Now,
 }
 
 /// How far a queue has come.
@@ -240,19 +247,19 @@ impl<'a> Round<'a> {
     /// The best-fitting node for one job of the shape, or why there is none.
     fn node_for(&mut self, shape: u32) -> Result<u32, Reason> {
         let known = &mut self.shapes[shape as usize];
-        if let Some(reason) = known.out {
-            return Err(reason);
+        if let Some(out) = known.out {
+            return Err(out.reason());
         }
         self.plan.figures.searches += 1;
         let request = self.problem.request_of(shape);
         let spreads = self.problem.shapes[shape as usize].spreads;
         let found = match spreads {
-            true => self.nodes.widest_fit(&mut known.wanted, request),
+            true => self.nodes.widest_fit(shape, &known.wanted, request),
             false => self.nodes.best_fit(&mut known.wanted, request),
         };
         found.ok_or_else(|| {
             let over = request.iter().zip(&self.problem.total).any(|(asked, total)| asked > total);
-            *known.out.insert(if over { Reason::NeverFits } else { Reason::NoRoomNow })
+            known.out.insert(if over { Out::Never } else { Out::Now }).reason()
         })
     }
 
@@ -326,7 +333,8 @@ impl<'a> Round<'a> {
             {
                 let (number, left) = (at.run, at.left);
                 let out = self.shapes[run.shape as usize].out;
-                self.refuse(turn.queue, number, left, out.unwrap_or(Reason::Budget));
+                let reason = out.map_or(Reason::Budget, Out::reason);
+                self.refuse(turn.queue, number, left, reason);
                 self.start_run(turn.queue, number + 1);
             }
         }
@@ -347,10 +355,19 @@ impl<'a> Round<'a> {
     }
 }
 
+impl Out {
+    fn reason(self) -> Reason {
+        match self {
+            Out::Never => Reason::NeverFits,
+            Out::Now => Reason::NoRoomNow,
+        }
+    }
+}
+
 impl Shape {
     fn new(total: &[i64], request: &[i64], zones: &[u32]) -> Shape {
         let dominant = dominant_resource(total, request).unwrap_or(0);
-        let out = zones.is_empty().then_some(Reason::NeverFits);
+        let out = zones.is_empty().then_some(Out::Never);
         Shape { wanted: Wanted::new(dominant), out }
     }
 

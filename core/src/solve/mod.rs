@@ -315,7 +315,7 @@ pub enum Reason {
     /// Room is being made for them.
     Claimed,
     /// So many members of their gang are there, and it needs more.
-    GangIncomplete(u64),
+    GangIncomplete(u32),
 }
 
 /// How much work a decision was.

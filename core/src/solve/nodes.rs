@@ -11,6 +11,9 @@ use super::zones::Zones;
 /// The zone of nodes that are never found.
 pub(super) const NO_ZONE: u32 = u32::MAX;
 
+/// No node: none has this ordinal.
+const NO_NODE: u32 = u32::MAX;
+
 /// For each search in vain, so many blocks may be looked at to know better the next time.
 const LOOKS: usize = 8;
 /// So many requests are remembered that no node holds.
@@ -22,12 +25,9 @@ pub(super) struct Wanted {
     resource: u32,
     /// In which orders to look: a number of `together`.
     together: u32,
-    /// Where the last search ended. While that node holds another job, the best node of all does
-    /// not stand behind it.
-    last: Option<u32>,
-    /// Where the last search from the other end ended: what is found next does not stand behind it.
-    /// Apart, since few shapes are looked for from there.
-    widest: Option<Box<Rank>>,
+    /// Where the last search ended, or [`NO_NODE`]. While that node holds another job, the best node
+    /// of all does not stand behind it.
+    last: u32,
 }
 
 /// Orders that shapes look through, one of each zone that admits them.
@@ -53,6 +53,9 @@ pub(super) struct Nodes {
     orders_of: Vec<Vec<u32>>,
     /// What shapes look through. First no order at all.
     together: Vec<Together>,
+    /// By shape, where the last search from the other end ended: what is found next does not stand
+    /// behind it. Apart, since few shapes are looked for from there.
+    widest: BTreeMap<u32, Rank>,
     /// What the node of the last step had free before it.
     before: Vec<i64>,
     /// By resource: a node holds a job of what is looked for if it has no less free than this.
@@ -91,7 +94,7 @@ impl Together {
 impl Wanted {
     /// A search for nodes, those that have the least of `resource` free before others.
     pub(super) fn new(resource: usize) -> Wanted {
-        Wanted { resource: resource as u32, together: 0, last: None, widest: None }
+        Wanted { resource: resource as u32, together: 0, last: NO_NODE }
     }
 
     /// The resource of which the best node has the least free.
@@ -128,14 +131,16 @@ impl Nodes {
             orders: Vec::new(),
             orders_of: vec![Vec::new(); zones.count],
             together: vec![Together::default()],
+            widest: BTreeMap::new(),
             before: Vec::new(),
             needed: Vec::new(),
             looked_at: 0,
         };
         // Shapes of the same zones that choose by the same resource look in the same orders.
-        let mut alike: BTreeMap<(u32, u32), (u32, Vec<i64>)> = BTreeMap::new();
+        let mut alike: Vec<Option<(u32, Vec<i64>)>> = vec![None; zones.rows() * resources.max(1)];
         for (wanted, request, row) in wanted {
-            let (place, least) = alike.entry((row, wanted.resource)).or_insert_with(|| {
+            let number = row as usize * resources + wanted.resource();
+            let (place, least) = alike[number].get_or_insert_with(|| {
                 let zones = zones.of_row(row).iter();
                 let orders = zones.map(|zone| this.order_for(*zone, wanted.resource()));
                 let orders = orders.collect();
@@ -147,7 +152,7 @@ impl Nodes {
             }
             wanted.together = *place;
         }
-        for (place, least) in alike.values() {
+        for (place, least) in alike.iter().flatten() {
             for order in &this.together[*place as usize].orders {
                 this.orders[*order as usize].admit(least);
             }
@@ -175,15 +180,19 @@ impl Nodes {
         })
     }
 
-    /// The node that holds one `request` and has the most free of the wanted resource; the highest
-    /// ordinal of equals.
-    pub(super) fn widest_fit(&mut self, wanted: &mut Wanted, request: &[i64]) -> Option<u32> {
+    /// The node that holds one `request` and has the most free of the resource that is wanted for a
+    /// shape; the highest ordinal of equals.
+    pub(super) fn widest_fit(
+        &mut self,
+        shape: u32,
+        wanted: &Wanted,
+        request: &[i64],
+    ) -> Option<u32> {
+        let before = self.widest.remove(&shape).unwrap_or(Rank::AFTER_ALL);
         if !self.need(wanted, request) {
-            wanted.widest = None;
             return None;
         }
-        let (mut widest, before) = (None, wanted.widest.as_deref().copied());
-        let before = before.unwrap_or(Rank::AFTER_ALL);
+        let mut widest = None;
         for &order in &self.together[wanted.together as usize].orders {
             let order = &mut self.orders[order as usize];
             let places = (widest, before);
@@ -192,7 +201,7 @@ impl Nodes {
             widest = found.or(widest);
         }
         self.found(wanted, widest);
-        wanted.widest = widest.map(Box::new);
+        self.widest.extend(widest.map(|rank| (shape, rank)));
         widest.map(Rank::node)
     }
 
@@ -200,18 +209,19 @@ impl Nodes {
     /// ordinal of equals.
     pub(super) fn best_fit(&mut self, wanted: &mut Wanted, request: &[i64]) -> Option<u32> {
         if !self.need(wanted, request) {
-            wanted.last = None;
+            wanted.last = NO_NODE;
             return None;
         }
         let still_holds = |node: u32| {
             let free = row(&self.free, self.resources, node);
             holds(&self.needed, free).then(|| Rank::of(node, free, wanted.resource()))
         };
-        let last = wanted.last.and_then(still_holds);
+        let last = (wanted.last != NO_NODE).then_some(wanted.last).and_then(still_holds);
         let best = self.fit(wanted, (None, last));
         self.found(wanted, best);
-        wanted.last = best.map(Rank::node);
-        wanted.last
+        let node = best.map(Rank::node);
+        wanted.last = node.unwrap_or(NO_NODE);
+        node
     }
 
     /// The node behind `after` that holds one `request` and has the least free of the wanted

@@ -36,6 +36,11 @@ impl Zones {
         self.of_row(self.row_of(shape))
     }
 
+    /// How many lists of zones there are.
+    pub(super) fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
     /// The zones of a list.
     pub(super) fn of_row(&self, row: u32) -> &[u32] {
         &self.rows[row as usize]

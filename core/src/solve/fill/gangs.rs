@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::rows::Rows;
-use super::{Round, Turn, add, take};
+use super::{Out, Round, Turn, add, take};
 use crate::solve::later::within;
 use crate::solve::order::{holds, times};
 use crate::solve::ratio::Part;
@@ -120,7 +120,7 @@ impl Round<'_> {
         whole: u64,
     ) -> Result<(), Reason> {
         if whole < self.problem.gangs[gang as usize].cardinality {
-            return Err(Reason::GangIncomplete(whole));
+            return Err(Reason::GangIncomplete(u32::try_from(whole).unwrap_or(u32::MAX)));
         }
         if self.queues[queue as usize].picks_left < whole {
             return Err(Reason::Rate);
@@ -144,9 +144,8 @@ impl Round<'_> {
     }
 
     fn why_no_gang(&self, members: &[Member]) -> Reason {
-        let never = members
-            .iter()
-            .any(|member| self.shapes[member.shape as usize].out == Some(Reason::NeverFits));
+        let never =
+            members.iter().any(|member| self.shapes[member.shape as usize].out == Some(Out::Never));
         if never { Reason::NeverFits } else { Reason::NoRoomNow }
     }
 
