@@ -242,6 +242,20 @@ pub fn fate<'a>(
     }
 }
 
+/// So many runs of a job may end without having started, one after the other, before it rests.
+const UNSTARTED_AT_ONCE: u32 = 3;
+/// How long it rests then.
+const REST: Backoff = Backoff { base_ms: 1_000, factor_millis: 2_000, max_ms: 60_000 };
+
+/// How long a job rests of which so many runs, the last one among them, never started, one after
+/// the other. That another node takes it is tried at once; who finds none does not try for ever at
+/// full speed.
+#[must_use]
+pub fn rest(unstarted: u32) -> Option<Duration> {
+    let beyond = unstarted.checked_sub(UNSTARTED_AT_ONCE + 1)?;
+    Some(REST.after(beyond))
+}
+
 impl Rule {
     fn fits(&self, ending: Ending, exit: &Exit) -> bool {
         let is_one =
@@ -370,6 +384,14 @@ mod tests {
         assert!(!of(Ending::Returned, "DoesNotFit") && !of(Ending::Returned, "Stopped"));
         assert!(!of(Ending::Failed, "Error") && !of(Ending::Lost, "LeaseExpired"));
         assert!(!of(Ending::Preempted, "Evicted"));
+    }
+
+    #[test]
+    fn a_job_whose_runs_never_start_rests_longer_each_time_and_a_minute_at_most() {
+        let seconds: Vec<u64> =
+            (0..13).map(|unstarted| rest(unstarted).map_or(0, |rest| rest.as_secs())).collect();
+        assert_eq!(seconds, [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(rest(u32::MAX), Some(Duration::from_secs(60)));
     }
 
     #[test]

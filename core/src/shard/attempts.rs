@@ -1,6 +1,6 @@
 //! What is different with the next attempt at a job or task: its shape, and when it may come.
 
-use super::{Shard, standing};
+use super::{Shard, gangs, standing};
 use crate::id::JobRef;
 use crate::record::Next;
 use crate::shape::Shape;
@@ -105,5 +105,8 @@ pub(super) fn rested(shard: &mut Shard, at: Timestamp) {
             }
             _ => job.extra.get_or_insert_default().next.not_before = None,
         });
+        if let Some(gang) = gangs::key_of(shard, target.job) {
+            gangs::update(shard, gang, target.job);
+        }
     }
 }

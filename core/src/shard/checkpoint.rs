@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::job::{Active, Array, Body, Job};
 use super::ranges::Ranges;
 use super::sets::JobSet;
-use super::{Shard, apply, attempts, finished, standing};
+use super::{Shard, apply, attempts, finished, gangs, standing};
 use crate::id::{JobId, JobRef, Position, run_digest};
 use crate::mutant::{self, Mutant};
 use crate::record::{ArrayTasks, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted};
@@ -159,6 +159,11 @@ fn restore_next(shard: &mut Shard, live: &LiveJob) {
     }
     let after = shard.jobs.get(id).map(Job::standings).unwrap_or_default();
     standing::settle(shard, id, &before, &after);
+    if shard.jobs.get(id).and_then(Job::rests_until).is_some()
+        && let Some(gang) = gangs::key_of(shard, id)
+    {
+        gangs::update(shard, gang, id);
+    }
 }
 
 /// Puts a job set back as it stood.

@@ -1,9 +1,10 @@
 //! Gangs: jobs of a queue that run together or not at all.
 //!
 //! The members of a gang stand in their queue's order all together or not at all: from the moment
-//! the last of them has come, as long as none of them is on a cluster. So a gang is offered as a
-//! whole, and leased as a whole. How many there must be is what the gang says until it was leased
-//! for the first time, and what is left of it after that: members that succeeded do not come back.
+//! the last of them has come, as long as none of them is on a cluster, nor rests. So a gang is
+//! offered as a whole, and leased as a whole. How many there must be is what the gang says until it
+//! was leased for the first time, and what is left of it after that: members that succeeded do not
+//! come back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::order::Place;
 use crate::Name;
 use crate::id::JobId;
 use crate::shape::Shape;
+use crate::time::Timestamp;
 
 /// A queue, and what it calls the gang.
 pub(super) type Key = (u32, Name);
@@ -33,6 +35,8 @@ pub(super) struct Gang {
     /// Members by their priority: while some of them were given another and others were not yet,
     /// the gang has no place in the order.
     priorities: BTreeMap<u32, u64>,
+    /// Members that are tried again, and not at once, and when.
+    resting: BTreeMap<JobId, Timestamp>,
     /// Whether it was leased before.
     is_started: bool,
     is_in_order: bool,
@@ -72,6 +76,11 @@ impl Gang {
         self.is_started
     }
 
+    /// Until when it rests, all of it with the members that do.
+    pub(super) fn rests_until(&self) -> Option<Timestamp> {
+        self.resting.values().max().copied()
+    }
+
     /// Whether it stands in the order of its queue.
     pub(super) fn is_in_order(&self) -> bool {
         self.is_in_order
@@ -81,7 +90,8 @@ impl Gang {
         let gang = self.shape.as_ref().and_then(|shape| shape.gang.as_ref());
         let is_all = gang.is_some_and(|gang| self.live == u64::from(gang.cardinality));
         let is_whole = self.is_started || is_all;
-        is_whole && self.waiting > 0 && self.waiting == self.live && self.priorities.len() == 1
+        let waits = self.waiting > 0 && self.waiting == self.live && self.resting.is_empty();
+        is_whole && waits && self.priorities.len() == 1
     }
 
     fn add(&mut self, id: JobId, member: Member) {
@@ -92,6 +102,7 @@ impl Gang {
     }
 
     fn remove(&mut self, id: JobId) -> Option<Member> {
+        self.resting.remove(&id);
         let member = self.members.remove(&id)?;
         self.waiting -= member.waiting;
         self.live -= member.live;
@@ -144,6 +155,7 @@ pub(super) fn update(shard: &mut Shard, key: Key, id: JobId) {
     if let Some(job) = shard.jobs.get(id).filter(|job| job.live() > 0) {
         let place = Place { priority: job.priority, shape: job.shape };
         gang.add(id, Member { place, waiting: job.waiting(), live: job.live() });
+        gang.resting.extend(job.rests_until().map(|until| (id, until)));
         gang.is_started |= was_leased(job);
         gang.shape.get_or_insert_with(|| Arc::clone(shard.shapes.value(job.shape)));
     }

@@ -7,6 +7,7 @@ use crate::job::{Counts, JobState};
 use crate::mutant::{self, Mutant};
 use crate::record::{Next, Run, Task};
 use crate::terms::{Dependency, HeldBack, Terms};
+use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A live job, or an array with live tasks. Texts and shape are numbers of interners.
@@ -240,6 +241,30 @@ impl Job {
             }
             (Body::Queued, _) | (Body::Active(_), Some(_)) | (Body::Array(_), None) => None,
         }
+    }
+
+    /// Runs of the job or task that ended, the oldest first.
+    pub(super) fn past(&self, index: Option<u32>) -> &[Run] {
+        match (&self.body, index) {
+            (Body::Array(array), Some(index)) => {
+                array.touched.get(&index).map_or(&[], |task| &task.past)
+            }
+            _ => self.extra.as_ref().map_or(&[], |extra| &extra.past),
+        }
+    }
+
+    /// How many of the last runs of the job or task, with the one at hand, never started.
+    pub(super) fn unstarted(&self, index: Option<u32>) -> u32 {
+        let runs = self.past(index).iter().chain(self.active(index).map(|(_, run)| run));
+        let unstarted = runs.rev().take_while(|run| run.started_at.is_none());
+        unstarted.fold(0, |count, _| count + 1)
+    }
+
+    /// Until when it rests; an array, until the last of its tasks has rested.
+    pub(super) fn rests_until(&self) -> Option<Timestamp> {
+        let Body::Array(array) = &self.body else { return self.next(None)?.not_before };
+        let tasks = array.resting.iter().filter_map(|index| array.touched.get(index));
+        tasks.filter_map(|task| task.next.not_before).max()
     }
 
     /// The number of the next attempt at the job or task.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::gangs::Gang;
-use super::job::Body;
+use super::job::{Body, Job};
 use super::order::{self, Bound, ClassLine};
 use super::{Shard, attempts, decide};
 use crate::Name;
@@ -107,10 +107,19 @@ impl Shard {
     fn held_back(&self, queue: u32, shape: &Shape) -> Option<Held> {
         let (gang, named) = (self.gang_of(queue, shape)?, shape.gang.as_ref()?);
         let (live, waiting) = (gang.live(), gang.waiting());
+        if let Some(until) = gang.rests_until() {
+            return Some(Held::Back(HeldBack::Until(until)));
+        }
         let is_started = gang.is_started();
         let cardinality = u64::from(named.cardinality);
         let id = named.id.clone();
         (!gang.is_in_order()).then_some(Held::Gang { id, live, waiting, cardinality, is_started })
+    }
+
+    /// What keeps a job from its queue's line as long as another member of its gang rests.
+    pub(super) fn rest_of_gang(&self, job: &Job) -> Option<HeldBack> {
+        let gang = self.gang_of(job.queue, self.shapes.value(job.shape))?;
+        gang.rests_until().map(HeldBack::Until)
     }
 
     fn gang_of(&self, queue: u32, shape: &Shape) -> Option<&Gang> {

@@ -200,7 +200,7 @@ impl Shard {
             array,
             held_back: Some(found)
                 .filter(|_| state == JobState::Queued)
-                .and_then(|found| found.held_back(job.index)),
+                .and_then(|found| found.held_back(job.index).or_else(|| self.rest_of_gang(found))),
             spec: found.spec(),
         }
     }
@@ -333,12 +333,7 @@ impl Shard {
 const LAST: JobId = JobId::MAX;
 
 fn runs_of(job: &Job, index: Option<u32>) -> Vec<Run> {
-    let mut runs = match (&job.body, index) {
-        (Body::Array(array), Some(index)) => {
-            array.touched.get(&index).map(|task| task.past.clone()).unwrap_or_default()
-        }
-        _ => job.extra.as_ref().map(|extra| extra.past.clone()).unwrap_or_default(),
-    };
+    let mut runs = job.past(index).to_vec();
     runs.extend(job.active(index).map(|(_, run)| run.clone()));
     runs
 }

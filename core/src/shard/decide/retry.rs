@@ -28,7 +28,10 @@ pub(super) fn ended(
     let policy = policy(shard, target);
     let before = job.and_then(|job| job.next(target.index)).cloned().unwrap_or_default();
     let used = if mutant::is(Mutant::RetriesForEver) { 0 } else { before.retries };
-    let again = Next { not_before: None, ..before };
+    let unstarted =
+        job.filter(|_| ending == Ending::Returned).map(|job| job.unstarted(target.index));
+    let not_before = unstarted.and_then(retry::rest).map(|rest| now.plus(rest));
+    let again = Next { not_before, ..before };
     // The members of a gang have their places together.
     let is_of_node = retry::blames_node(ending, &exit) && !is_of_gang(shard, target);
     let members = gangs::with_members(shard, target.job).len();
@@ -79,10 +82,11 @@ fn policy(shard: &Shard, target: JobRef) -> Option<Arc<Policy>> {
     own.or_else(|| shard.policies.get(shard.names.value(job.queue)).cloned())
 }
 
-/// When the next attempt may come, by the rule that lets it be.
+/// When the next attempt may come, by the rule that lets it be, and not before it may anyway.
 fn next(retry: &Retry, before: Next, now: Timestamp) -> Next {
     let wait = retry.backoff.map(|backoff| backoff.after(before.retries));
-    let not_before = wait.filter(|wait| !wait.is_zero()).map(|wait| now.plus(wait));
+    let wait = wait.filter(|wait| !wait.is_zero()).map(|wait| now.plus(wait));
+    let not_before = before.not_before.max(wait);
     Next { retries: before.retries.saturating_add(1), not_before, shape: before.shape }
 }
 

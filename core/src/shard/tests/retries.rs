@@ -1,6 +1,7 @@
 //! Jobs whose runs do not end well, and that are tried again.
 
 use super::*;
+use crate::shape::Gang;
 use crate::terms::HeldBack;
 
 fn rule(reasons: &[Reason], action: Action) -> Rule {
@@ -24,6 +25,26 @@ fn fail(driven: &mut Driven, job: JobRef, reason: &str) {
     let attempt = driven.shard.job(job).unwrap().runs.last().unwrap().attempt;
     let exit = Exit { code: Some(137), reason: Some(reason.into()), ..Exit::default() };
     assert_eq!(driven.report(job, attempt, RunStatus::Failed(exit)), Verdict::Taken);
+}
+
+/// The run of a job never started.
+fn come_back(driven: &mut Driven, job: JobRef) {
+    let attempt = driven.shard.job(job).unwrap().runs.last().unwrap().attempt;
+    assert_eq!(driven.report(job, attempt, RunStatus::Returned(no_room())), Verdict::Taken);
+}
+
+/// Until when a job rests.
+fn rests(driven: &Driven, job: JobRef) -> Option<Timestamp> {
+    match driven.shard.job(job).unwrap().held_back {
+        Some(HeldBack::Until(until)) => Some(until),
+        None => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// As [`rests`], where the seconds of the rest are known.
+fn due(driven: &Driven, seconds: i64) -> Option<Timestamp> {
+    (seconds > 0).then_some(Timestamp(driven.now.0 + seconds * 1_000))
 }
 
 fn last_message(driven: &Driven, job: JobRef) -> String {
@@ -219,4 +240,137 @@ fn a_job_keeps_away_from_a_node_that_is_to_blame_or_if_its_policy_says_so() {
     assert_eq!(picture(&driven.replayed(None)), picture(&driven.shard));
     let runs: u64 = driven.shard.offers(9)[0].heads[0].runs.iter().map(|run| run.count).sum();
     assert_eq!(runs, 4);
+}
+
+#[test]
+fn a_job_whose_runs_never_start_rests_longer_each_time_until_one_does() {
+    let mut driven = Driven::new();
+    let job = driven.submit("q", vec![new_job(0, 1, 0, Some(2))], None)[0].job;
+    let task = JobRef::task(job, 0);
+    for (attempt, seconds) in (1..).zip([0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60]) {
+        assert_eq!(driven.lease("q", 1, 1), [(task, attempt)]);
+        come_back(&mut driven, task);
+        let due = due(&driven, seconds);
+        assert_eq!(rests(&driven, task), due, "after {attempt} runs");
+        driven.store();
+        driven.checkpoint = Some((driven.durable, driven.shard.records()));
+        driven.shard = driven.recovered();
+        if let Some(due) = due {
+            driven.now = Timestamp(due.0 - 1);
+            driven.run(Command::Tick);
+            assert_eq!(rests(&driven, task), Some(due));
+            driven.now = due;
+            driven.run(Command::Tick);
+        }
+    }
+    let attempt = driven.lease("q", 1, 1)[0].1;
+    driven.report(task, attempt, RunStatus::Running);
+    driven.report(task, attempt, RunStatus::Lost(exit()));
+    assert_eq!(driven.lease("q", 1, 1), [(task, attempt + 1)]);
+    come_back(&mut driven, task);
+    assert_eq!(driven.lease("q", 1, 1), [(task, attempt + 2)], "one had started");
+    assert_eq!(picture(&driven.replayed(None)), picture(&driven.shard));
+}
+
+#[test]
+fn a_policy_makes_the_rest_of_a_job_that_never_starts_longer_and_not_shorter() {
+    let mut driven = Driven::new();
+    let backoff = Some(Backoff { base_ms: 3_000, factor_millis: 1_000, max_ms: 3_000 });
+    let policy = by(vec![rule(&[Reason::Refused], Action::Retry(Retry { backoff, ..retry(7) }))]);
+    let job = driven.submit("q", vec![with(policy, new_job(0, 1, 0, None))], None)[0];
+    for seconds in [3, 3, 3, 3, 3, 4, 8] {
+        assert_eq!(driven.lease("q", 1, 1).len(), 1);
+        come_back(&mut driven, job);
+        let due = due(&driven, seconds);
+        assert_eq!(rests(&driven, job), due);
+        driven.now = due.unwrap();
+        driven.run(Command::Tick);
+    }
+    driven.lease("q", 1, 1);
+    come_back(&mut driven, job);
+    assert_eq!(last_message(&driven, job), "retries are used up, 7 of 7");
+}
+
+#[test]
+fn a_gang_of_which_one_never_starts_rests_as_a_whole() {
+    use crate::shard::Held;
+    let mut driven = Driven::new();
+    let jobs = driven.submit("q", gang_of_two(), None);
+    let key = driven.shard.job(jobs[0]).unwrap().shape.key();
+    for _ in 0..4 {
+        assert_eq!(driven.lease_shape("q", key, 2).len(), 2);
+        come_back(&mut driven, jobs[1]);
+    }
+    driven.store();
+    driven.checkpoint = Some((driven.durable, driven.shard.records()));
+    driven.shard = driven.recovered();
+    let due = due(&driven, 1).unwrap();
+    for job in [jobs[0], jobs[1]] {
+        assert_eq!(rests(&driven, job), Some(due));
+        let held = driven.shard.place(job).unwrap().held;
+        assert_eq!(held, Some(Held::Back(HeldBack::Until(due))));
+    }
+    assert!(driven.lease_shape("q", key, 2).is_empty());
+    driven.now = due;
+    driven.run(Command::Tick);
+    assert_eq!(rests(&driven, jobs[0]), None);
+    assert_eq!(driven.lease_shape("q", key, 2).len(), 2);
+    assert_eq!(picture(&driven.replayed(None)), picture(&driven.shard));
+}
+
+fn gang_of_two() -> Vec<NewJob> {
+    let gang = Gang { id: "g".into(), cardinality: 2, uniformity: None };
+    let shape = Arc::new(Shape { gang: Some(gang), ..Shape::clone(&shape(1)) });
+    (0..2).map(|line| NewJob { shape: Arc::clone(&shape), ..new_job(line, 1, 0, None) }).collect()
+}
+
+proptest! {
+    #[test]
+    fn how_long_a_job_rests_follows_from_its_runs_whatever_dies_in_between(
+        kind in 0u8..3,
+        runs in vec((0u8..8, 0u8..6), 1..24),
+    ) {
+        let mut driven = Driven::new();
+        let (jobs, count) = match kind {
+            0 => (vec![new_job(0, 1, 0, None)], 1),
+            1 => (vec![new_job(0, 1, 0, Some(1))], 1),
+            _ => (gang_of_two(), 2),
+        };
+        let job = driven.submit("q", jobs, None)[0].job;
+        let job = if kind == 1 { JobRef::task(job, 0) } else { JobRef::whole(job) };
+        let key = driven.shard.job(job).unwrap().shape.key();
+        let mut unstarted = 0_u32;
+        for (end, dies) in runs {
+            let leased = driven.lease_shape("q", key, count);
+            prop_assert_eq!(leased.len(), count as usize);
+            let attempt = leased[0].1;
+            unstarted += 1;
+            match end {
+                0 => {
+                    unstarted = 0;
+                    driven.report(job, attempt, RunStatus::Running);
+                    driven.report(job, attempt, RunStatus::Lost(exit()));
+                }
+                1 => {
+                    driven.report(job, attempt, RunStatus::Lost(exit()));
+                }
+                _ => come_back(&mut driven, job),
+            }
+            let seconds: i64 = match (end, unstarted) {
+                (0 | 1, _) | (_, 0..4) => 0,
+                _ => 1 << (unstarted - 4).min(6),
+            };
+            let due = due(&driven, seconds.min(60));
+            if dies < 2 {
+                driven.store();
+                driven.checkpoint = (dies > 0).then(|| (driven.durable, driven.shard.records()));
+                driven.crash(0);
+                prop_assert_eq!(picture(&driven.replayed(None)), picture(&driven.shard));
+            }
+            prop_assert_eq!(rests(&driven, job), due);
+            driven.now = due.unwrap_or(driven.now);
+            driven.run(Command::Tick);
+            prop_assert_eq!(rests(&driven, job), None);
+        }
+    }
 }
