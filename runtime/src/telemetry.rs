@@ -1,12 +1,16 @@
 //! Logging: everything goes to stderr, as text for people or JSON for machines.
 //!
 //! `MUSTER_LOG`, or else `RUST_LOG`, says how much (`info` by default, e.g.
-//! `debug,async_nats=warn`). A panic is logged and ends the process: its state is elsewhere, so a
-//! restart is safe and a half-dead process is not.
+//! `debug,muster_shard=trace`). A panic is logged and ends the process: its state is elsewhere, so
+//! a restart is safe and a half-dead process is not.
 
 use std::{io::IsTerminal, str::FromStr};
 
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
+
+/// What the client of NATS says of each event of its connection, also of each message that a slow
+/// reader was not given: [`crate::bus::nats`] says it in a way that fills no disk.
+const NATS_EVENTS: &str = "async_nats=warn";
 
 /// What a panicking process leaves with, as Rust's own runtime does.
 const EXIT_PANIC: i32 = 101;
@@ -71,10 +75,15 @@ pub fn init(format: Format) -> Result<(), Error> {
 fn filter() -> Result<EnvFilter, Error> {
     for variable in ["MUSTER_LOG", "RUST_LOG"] {
         let Ok(text) = std::env::var(variable) else { continue };
-        let filter = EnvFilter::try_new(text);
+        let filter = EnvFilter::try_new(with_nats_events(&text));
         return filter.map_err(|error| Error::Filter { variable, reason: error.to_string() });
     }
-    Ok(EnvFilter::new("info"))
+    Ok(EnvFilter::new(with_nats_events("info")))
+}
+
+/// What is asked for comes behind, and so counts, also for the client of NATS where it names it.
+fn with_nats_events(asked: &str) -> String {
+    if asked.is_empty() { String::new() } else { format!("{NATS_EVENTS},{asked}") }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a process that panicked has nothing to drain")]
@@ -89,6 +98,19 @@ fn on_panic(panic: &std::panic::PanicHookInfo<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_client_of_nats_says_no_more_than_warnings_unless_more_of_it_is_asked_for() {
+        let of = |asked: &str| {
+            let filter = EnvFilter::try_new(with_nats_events(asked)).unwrap().to_string();
+            let mut directives: Vec<String> = filter.split(',').map(str::to_owned).collect();
+            directives.sort();
+            directives
+        };
+        assert_eq!(of("debug"), ["async_nats=warn", "debug"]);
+        assert_eq!(of("async_nats=info,debug"), ["async_nats=info", "debug"]);
+        assert_eq!(with_nats_events(""), "", "which says nothing");
+    }
 
     #[test]
     fn formats_are_read() {

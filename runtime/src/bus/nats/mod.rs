@@ -26,7 +26,10 @@ use super::{
 };
 
 mod bucket;
+mod dropped;
 mod following;
+
+use dropped::Dropped;
 
 /// The oldest server that has what Muster uses.
 const SERVER_VERSION_MIN: &str = "2.10.0";
@@ -61,9 +64,10 @@ impl Nats {
         let (breaks_sender, breaks) = watch::channel(0_u64);
         let breaks_sender = Arc::new(breaks_sender);
         let messages_dropped = Arc::new(AtomicU64::new(0));
+        let dropped = Arc::new(Dropped::start());
         let give_up = Instant::now() + options.connect_timeout;
         let client = loop {
-            let settings = settings(options, &breaks_sender, &messages_dropped);
+            let settings = settings(options, &breaks_sender, &messages_dropped, &dropped);
             match settings.connect(addresses.as_slice()).await {
                 Ok(client) => break client,
                 Err(error) => {
@@ -241,8 +245,10 @@ fn settings(
     options: &Options,
     breaks: &Arc<watch::Sender<u64>>,
     messages_dropped: &Arc<AtomicU64>,
+    dropped: &Arc<Dropped>,
 ) -> ConnectOptions {
     let (breaks, messages_dropped) = (Arc::clone(breaks), Arc::clone(messages_dropped));
+    let dropped = Arc::clone(dropped);
     let settings = ConnectOptions::new()
         .name(&options.name)
         .connection_timeout(CONNECT_ATTEMPT_TIMEOUT)
@@ -254,7 +260,7 @@ fn settings(
             Duration::from_millis(50).saturating_mul(attempts).min(CONNECT_DELAY_MAX)
         })
         .event_callback(move |event| {
-            on_event(&event, &breaks, &messages_dropped);
+            on_event(&event, &breaks, &messages_dropped, &dropped);
             std::future::ready(())
         });
     match &options.tls_ca_file {
@@ -278,7 +284,12 @@ fn mistrust(error: &ConnectError) -> Option<String> {
     None
 }
 
-fn on_event(event: &Event, breaks: &watch::Sender<u64>, messages_dropped: &AtomicU64) {
+fn on_event(
+    event: &Event,
+    breaks: &watch::Sender<u64>,
+    messages_dropped: &AtomicU64,
+    dropped: &Dropped,
+) {
     match event {
         Event::Connected => tracing::info!("bus connected"),
         Event::Disconnected => {
@@ -287,7 +298,7 @@ fn on_event(event: &Event, breaks: &watch::Sender<u64>, messages_dropped: &Atomi
         }
         Event::SlowConsumer(subscription) => {
             messages_dropped.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(subscription, "reader is slow, message dropped");
+            dropped.add(*subscription);
         }
         Event::LameDuckMode
         | Event::Draining
