@@ -344,7 +344,7 @@ pub struct Figures {
 /// where it is of a higher class than what runs, or its queue below its fair share and another
 /// above, room is made by preempting. Where nothing may be preempted and the job is overdue, room
 /// is kept for it; for several jobs of a queue at a time while it stays within its fair share. Jobs
-/// that are sure to have ended when it is sure to start may use that room.
+/// and gangs that are sure to have ended when it is sure to start may use that room.
 ///
 /// A gang is placed as a whole, where its turn comes by its first member, or not at all.
 ///

@@ -1,15 +1,21 @@
-//! Room that is kept for overdue jobs, and what may use it until they start: jobs that are sure to
-//! have ended by the time at which the room is sure to be there.
+//! Room that is kept for overdue jobs, and what may use it until they start: jobs, and gangs as a
+//! whole, that are sure to have ended by the time at which the room is sure to be there.
 
 use std::collections::BTreeMap;
 
+use super::gangs::Member;
 use super::{Place, Round, Turn, take};
 use crate::solve::order::holds;
+
+/// Gangs, at most, for which room that is kept is looked through in vain: for each, whole domains
+/// are looked at.
+const GANGS_IN_VAIN_MAX: usize = 64;
 
 /// What is free on nodes where room is kept.
 #[derive(Default)]
 pub(super) struct KeptRoom {
     by_node: BTreeMap<u32, Kept>,
+    gangs_in_vain: usize,
 }
 
 struct Kept {
@@ -34,6 +40,23 @@ impl KeptRoom {
             take(&mut kept.free, request, count);
         }
     }
+
+    /// Whether room is kept on a node.
+    pub(super) fn is_on(&self, node: u32) -> bool {
+        self.by_node.contains_key(&node)
+    }
+
+    /// What is free on a node, where room is kept, for what lasts so long.
+    pub(super) fn free_for(&self, node: u32, lasts: u64) -> Option<&[i64]> {
+        let kept = self.by_node.get(&node)?;
+        kept.is_free_for(lasts).then_some(kept.free.as_slice())
+    }
+}
+
+impl Kept {
+    fn is_free_for(&self, lasts: u64) -> bool {
+        self.within.is_some_and(|within| lasts <= within)
+    }
 }
 
 impl Round<'_> {
@@ -47,7 +70,7 @@ impl Round<'_> {
         let dominant = self.shapes[shape as usize].dominant();
         let takes_it = |(node, kept): &(&u32, &Kept)| {
             let input = &problem.nodes[**node as usize];
-            kept.within.is_some_and(|within| lasts <= within)
+            kept.is_free_for(lasts)
                 && !input.is_closed
                 && problem.admits[shape as usize][input.group as usize]
                 && holds(&needed, &kept.free)
@@ -57,6 +80,26 @@ impl Round<'_> {
         let Some(node) = found.map(|(node, _)| *node) else { return false };
         self.nodes.set_aside(node, request, 1);
         self.placed(turn.queue, &Place { shape, node }, 1);
+        true
+    }
+
+    /// Places a gang, all of which is sure to end in time, with the help of room that is kept; says
+    /// whether it did.
+    pub(super) fn backfill_gang(&mut self, turn: Turn, gang: u32, members: &[Member]) -> bool {
+        let is_any = self.kept.by_node.values().any(|kept| kept.within.is_some());
+        if !is_any || self.kept.gangs_in_vain == GANGS_IN_VAIN_MAX {
+            return false;
+        }
+        let lasts = members.iter().map(|member| self.problem.shapes[member.shape as usize].lasts);
+        let Some(lasts) = lasts.collect::<Option<Vec<u64>>>() else { return false };
+        // It is gone when the last of its members is.
+        let lasts = lasts.into_iter().max().unwrap_or_default();
+        let uniform = self.problem.gangs[gang as usize].uniform;
+        let Some(places) = self.best_domain(uniform, members, Some(lasts)) else {
+            self.kept.gangs_in_vain += 1;
+            return false;
+        };
+        self.take_places(turn, &places, None);
         true
     }
 }

@@ -6,13 +6,14 @@
 //! soon, what preempting makes, or, if it is overdue, what is kept for it, where it is sure to have
 //! it first.
 
+mod keeping;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::rows::Rows;
 use super::{Out, Round, Turn, add, take};
-use crate::solve::later::within;
-use crate::solve::order::{holds, times};
+use crate::solve::order::times;
 use crate::solve::ratio::Part;
 use crate::solve::victims::Claimant;
 use crate::solve::victims::gangs::Members;
@@ -56,14 +57,14 @@ struct Domain {
 
 /// Jobs of one run of a gang.
 #[derive(Clone, Copy)]
-struct Member {
+pub(super) struct Member {
     run: u32,
-    shape: u32,
+    pub(super) shape: u32,
     count: u64,
 }
 
 /// What is placed where: which member, the node, how many.
-type Places = Vec<(Member, u32, u64)>;
+pub(super) type Places = Vec<(Member, u32, u64)>;
 
 impl Round<'_> {
     /// Places the gang whose first run the queue is at.
@@ -76,6 +77,9 @@ impl Round<'_> {
             Ok(()) => match self.places_for_gang(gang, &members) {
                 Some(places) => {
                     self.take_places(turn, &places, None);
+                    return self.past_gang(turn, behind, Outcome::Placed);
+                }
+                None if self.backfill_gang(turn, gang, &members) => {
                     return self.past_gang(turn, behind, Outcome::Placed);
                 }
                 None if self.claims_for_gang(turn, gang, &members) => {
@@ -166,11 +170,26 @@ impl Round<'_> {
         if alike.as_ref().is_some_and(is_in_vain) {
             return None;
         }
+        let found = self.best_domain(uniform, members, None);
+        if let (None, Some(alike), [one]) = (&found, alike, members) {
+            self.gangs.in_vain.insert(alike, one.count);
+        }
+        found
+    }
+
+    /// The domain with the least room that holds all members: of what is free, and, for a gang that
+    /// is known to last so long, of what is kept for longer.
+    pub(super) fn best_domain(
+        &mut self,
+        uniform: Option<u32>,
+        members: &[Member],
+        lasts: Option<u64>,
+    ) -> Option<Places> {
         self.plan.figures.searches += 1;
         let domains = self.domains(uniform);
         let mut rooms: Vec<(u128, usize)> = Vec::new();
         for (number, domain) in domains.iter().enumerate() {
-            let room = |member: &Member| self.room_in(domain, member.shape);
+            let room = |member: &Member| self.room_in(domain, member.shape, lasts);
             let holds_each = members.iter().all(|member| room(member) >= u128::from(member.count));
             if let Some(first) = members.first().filter(|_| holds_each) {
                 rooms.push((room(first), number));
@@ -181,25 +200,28 @@ impl Round<'_> {
             let mut rows = Rows::new(self.problem.total.len());
             let open = domains[number].nodes.iter().copied();
             for node in open.filter(|node| !self.problem.nodes[*node as usize].is_closed) {
-                rows.push(node, self.nodes.free_of(node).iter().copied());
+                rows.push(node, self.free_for(node, lasts).iter().copied());
             }
             self.fit_gang(members, rows, Reverse)
         });
         self.gangs.domains.insert(uniform, domains);
-        if let (None, Some(alike), [one]) = (&found, alike, members) {
-            self.gangs.in_vain.insert(alike, one.count);
-        }
         found
     }
 
-    /// How many jobs of a shape the open nodes of a domain hold.
-    fn room_in(&self, domain: &Domain, shape: u32) -> u128 {
+    /// What a node has free for what lasts so long, if that is known.
+    fn free_for(&self, node: u32, lasts: Option<u64>) -> &[i64] {
+        let kept = lasts.and_then(|lasts| self.kept.free_for(node, lasts));
+        kept.unwrap_or_else(|| self.nodes.free_of(node))
+    }
+
+    /// How many jobs of a shape that last so long the open nodes of a domain hold.
+    fn room_in(&self, domain: &Domain, shape: u32, lasts: Option<u64>) -> u128 {
         let request = self.problem.request_of(shape);
         let open = domain.nodes.iter().filter(|node| {
             let node = &self.problem.nodes[**node as usize];
             !node.is_closed && self.problem.admits[shape as usize][node.group as usize]
         });
-        open.map(|node| u128::from(self.nodes.room_for(*node, request))).sum()
+        open.map(|node| u128::from(times(self.free_for(*node, lasts), request))).sum()
     }
 
     /// The domains of a label, which are to be put back.
@@ -339,110 +361,8 @@ impl Round<'_> {
         Part::dominant(&self.problem.total, request).rounded_up()
     }
 
-    /// Keeps room for an overdue gang, in the domain that could hold it and is nearest to it.
-    fn keeps_gang(&mut self, turn: Turn, gang: u32, members: &[Member]) -> bool {
-        let queue = turn.queue as usize;
-        let runs = &self.problem.queues[queue].runs;
-        let is_overdue = members.iter().any(|member| runs[member.run as usize].is_overdue);
-        if !is_overdue || self.queues[queue].keeps > 0 || self.keeps.first_left == 0 {
-            return false;
-        }
-        let found = self.told_places(turn, members).or_else(|| {
-            let uniform = self.problem.gangs[gang as usize].uniform;
-            let domains = self.domains(uniform);
-            let found = self.soonest_places(&domains, members);
-            self.gangs.domains.insert(uniform, domains);
-            found
-        });
-        let Some((places, within)) = found else { return false };
-        self.queues[queue].keeps += 1;
-        self.keeps.first_left -= 1;
-        self.take_places(turn, &places, Some((ClaimedFrom::Keeping, within)));
-        true
-    }
-
-    /// Where room for the gang was kept before, if that is still possible.
-    fn told_places(&self, turn: Turn, members: &[Member]) -> Option<(Places, Option<u64>)> {
-        let of_queue = self.problem.kept.iter().filter(|kept| kept.queue == turn.queue);
-        let mut places = Places::new();
-        let mut within = Some(0);
-        for kept in of_queue {
-            let Some(member) = members.iter().find(|member| member.run == kept.run) else {
-                continue;
-            };
-            let group = self.problem.nodes[kept.node as usize].group;
-            if !self.problem.admits[member.shape as usize][group as usize] {
-                return None;
-            }
-            places.push((*member, kept.node, kept.count));
-            within = within.zip(kept.within).map(|(a, b)| a.max(b));
-        }
-        let kept = |run: u32| places.iter().filter(move |(of, ..)| of.run == run);
-        let is_whole = members
-            .iter()
-            .all(|member| kept(member.run).map(|(.., count)| count).sum::<u64>() == member.count);
-        let fits = |(node, amounts): (u32, Vec<i64>)| {
-            self.could_have(node).is_some_and(|could| holds(&amounts, &could))
-        };
-        let fits = self.by_node(&places).into_iter().all(fits);
-        (is_whole && fits).then_some((places, within))
-    }
-
-    /// Where a gang that could be there is sure to have room first, and within what time; where it
-    /// is nowhere sure to, the domain that is nearest to it.
-    fn soonest_places(
-        &self,
-        domains: &[Domain],
-        members: &[Member],
-    ) -> Option<(Places, Option<u64>)> {
-        let room = |domain: &Domain| members.first().map(|first| self.room_in(domain, first.shape));
-        let mut nearest: Vec<(u128, usize)> =
-            domains.iter().map(|domain| room(domain).unwrap_or_default()).zip(0..).collect();
-        nearest.sort_unstable_by_key(|(room, number)| (Reverse(*room), *number));
-        let found = nearest.into_iter().filter_map(|(_, number)| {
-            let mut rows = Rows::new(self.problem.total.len());
-            let nodes = domains[number].nodes.iter().copied();
-            for (node, could) in nodes.filter_map(|node| Some((node, self.could_have(node)?))) {
-                rows.push(node, could.into_iter());
-            }
-            let places = self.fit_gang(members, rows, |amount| amount)?;
-            let within = self.by_node(&places).into_iter().try_fold(0, |last, (node, amounts)| {
-                Some(u64::max(last, within(self.problem, &self.nodes, node, &amounts)?))
-            });
-            Some((places, within))
-        });
-        // Of equals the first.
-        found.min_by_key(|(_, within)| within.unwrap_or(u64::MAX))
-    }
-
-    /// What the places take of each node.
-    fn by_node(&self, places: &Places) -> BTreeMap<u32, Vec<i64>> {
-        let mut by_node: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
-        for (member, node, count) in places {
-            let none = || vec![0; self.problem.total.len()];
-            let amounts = by_node.entry(*node).or_insert_with(none);
-            add(amounts, self.problem.request_of(member.shape), *count);
-        }
-        by_node
-    }
-
-    /// What a node could have, were it not for what runs on it: less than its capacity where room
-    /// is kept for others.
-    fn could_have(&self, node: u32) -> Option<Vec<i64>> {
-        let input = &self.problem.nodes[node as usize];
-        if input.capacity.is_empty() {
-            return None;
-        }
-        let free = self.nodes.free_of(node);
-        let before = input.free.iter().zip(free);
-        let taken: Vec<i64> = before.map(|(before, now)| before.saturating_sub(*now)).collect();
-        let mut could = input.capacity.clone();
-        take(&mut could, &taken, 1);
-        holds(&vec![0; could.len()], &could).then_some(could)
-    }
-
     /// Counts the gang as placed, or as what room is kept for.
-    fn take_places(
+    pub(super) fn take_places(
         &mut self,
         turn: Turn,
         places: &Places,
@@ -458,7 +378,11 @@ impl Round<'_> {
             let (queue, run) = (turn.queue, member.run);
             match claimed {
                 None => {
-                    self.nodes.take(node, request, count);
+                    if self.kept.is_on(node) {
+                        self.nodes.set_aside(node, request, count);
+                    } else {
+                        self.nodes.take(node, request, count);
+                    }
                     self.queues[queue as usize].picks_left -= count;
                     self.plan.figures.placed += count;
                     self.plan.figures.steps += 1;

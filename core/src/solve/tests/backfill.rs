@@ -1,6 +1,8 @@
 //! Room that is kept for overdue jobs is used by what is sure to have ended in time, and by nothing
 //! else.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -9,8 +11,18 @@ use super::shape;
 
 const CPUS: i64 = 10;
 
-/// What waits in a queue of the lower class: cpus, and how long one lasts at most.
-type Waiting = (i64, Option<u64>);
+/// What waits in a queue of the lower class: jobs of so many cpus that last so long at most; or a
+/// gang of so many.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    cpus: i64,
+    lasts: Option<u64>,
+    members: Option<u64>,
+}
+
+fn waits(cpus: i64, lasts: Option<u64>) -> Waiting {
+    Waiting { cpus, lasts, members: None }
+}
 
 #[derive(Debug, Clone)]
 struct Running {
@@ -38,16 +50,21 @@ impl World {
     fn problem(&self) -> Problem {
         let gang = self.members.map(|_| 0);
         let mut shapes = vec![ShapeIn { class: 1, gang, ..shape(vec![self.overdue]) }];
-        let of = |(cpus, lasts): &Waiting| ShapeIn { lasts: *lasts, ..shape(vec![*cpus]) };
-        shapes.extend(self.waiting.iter().map(of));
-        let run = |shape| RunIn { shape, count: 5, is_overdue: false };
+        let mut gangs = vec![GangIn { cardinality: 1, uniform: None }];
+        for Waiting { cpus, lasts, members } in &self.waiting {
+            let gang = members.map(|_| gangs.len() as u32);
+            gangs.extend(members.map(|cardinality| GangIn { cardinality, uniform: None }));
+            shapes.push(ShapeIn { lasts: *lasts, gang, ..shape(vec![*cpus]) });
+        }
+        let counts = self.waiting.iter().map(|waiting| waiting.members.unwrap_or(5));
+        let run = |(shape, count)| RunIn { shape, count, is_overdue: false };
+        let waiting = (1..).zip(counts).map(run).collect();
         let overdue = RunIn { shape: 0, count: self.members.unwrap_or(1), is_overdue: true };
         let queue = |runs| QueueIn { weight: 1, allocated: vec![0], runs, ..QueueIn::default() };
-        let waiting = (1..shapes.len() as u32).map(run).collect();
         Problem {
             total: vec![CPUS * self.nodes as i64],
             classes: vec![ClassIn { priority: 0 }, ClassIn { priority: 1 }],
-            gangs: vec![GangIn { cardinality: 1, uniform: None }],
+            gangs,
             groups: 1,
             admits: vec![vec![true]; shapes.len()],
             shapes,
@@ -92,7 +109,9 @@ impl World {
 
 fn world() -> impl Strategy<Value = World> {
     let running = (0..4usize, 1..7i64, prop::option::weighted(0.8, 1..200u64));
-    let waiting = (1..6i64, prop::option::weighted(0.8, 1..200u64));
+    let members = prop::option::weighted(0.4, 2..5u64);
+    let waiting = (1..6i64, prop::option::weighted(0.8, 1..200u64), members)
+        .prop_map(|(cpus, lasts, members)| Waiting { cpus, lasts, members });
     let overdue = (1..=CPUS, prop::option::of(2..4u64));
     (1..4usize, 1..4usize, vec(running, 0..9), overdue, vec(waiting, 1..5)).prop_map(
         |(nodes, of_cluster, told, (overdue, members), waiting)| {
@@ -176,6 +195,9 @@ proptest! {
             for rest in plan.unplaced.iter().filter(|rest| rest.reason == Reason::NoRoomNow) {
                 let shape = &problem.shapes
                     [problem.queues[rest.queue as usize].runs[rest.run as usize].shape as usize];
+                if shape.gang.is_some() {
+                    continue;
+                }
                 let is_sure = is_sure(shape, within);
                 prop_assert!(!is_sure || shape.request[0] > free, "{rest:?} would be gone in time");
             }
@@ -183,10 +205,56 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(1024)
+    })]
+
+    #[test]
+    fn h_a_gang_uses_room_that_is_kept_as_a_whole_or_not_at_all(world in world()) {
+        let problem = world.problem();
+        let plan = solve(&problem);
+        let runs = &problem.queues[1].runs;
+        for (number, run) in (0..).zip(runs) {
+            let shape = &problem.shapes[run.shape as usize];
+            if shape.gang.is_none() {
+                continue;
+            }
+            let picks = plan.picks.iter().filter(|pick| (pick.queue, pick.run) == (1, number));
+            let placed: u64 = picks.clone().map(|pick| pick.count).sum();
+            prop_assert!(placed == 0 || placed == run.count);
+            let clusters = picks.map(|pick| problem.nodes[pick.node as usize].cluster);
+            prop_assert!(clusters.is_sorted_by(|a, b| a == b), "in several clusters");
+            if placed == 0 {
+                let rooms = rooms_for(&problem, &plan, shape);
+                prop_assert!(rooms.values().all(|room| *room < run.count), "{shape:?} {rooms:?}");
+            }
+        }
+    }
+}
+
+/// By cluster, for how many jobs of a shape there is room in the end, with what is kept for longer.
+fn rooms_for(problem: &Problem, plan: &Plan, shape: &ShapeIn) -> BTreeMap<u32, u64> {
+    let mut rooms = BTreeMap::new();
+    for (number, node) in (0..).zip(&problem.nodes) {
+        let here = || kept(plan).filter(|claim| claim.node == number);
+        let picks = plan.picks.iter().filter(|pick| pick.node == number);
+        let taken = picks.map(|p| problem.request_of(p.shape)[0] * p.count as i64).sum::<i64>();
+        let claimed = here().map(|claim| claim.count as i64 * problem.shapes[0].request[0]);
+        let is_sure = is_sure(shape, here().map(|claim| claim.within).min().flatten());
+        let left_to_others: i64 = if is_sure { 0 } else { claimed.sum() };
+        let free = node.free[0] - taken - left_to_others;
+        *rooms.entry(node.cluster).or_default() +=
+            u64::try_from(free / shape.request[0]).unwrap_or(0);
+    }
+    rooms
+}
+
 /// A node of which 8 cpus end at some time, an overdue job of 5, and jobs of 1 that last so long.
 fn backfilled(ends: Option<u64>, lasts: Option<u64>) -> (Option<u64>, u64) {
     let running = vec![Running { node: 0, cpus: 8, at: ends }];
-    let waiting = vec![(1, lasts)];
+    let waiting = vec![waits(1, lasts)];
     let (overdue, members) = (5, None);
     let world = World { nodes: 1, of_cluster: 1, running, overdue, members, waiting, now: 0 };
     let plan = solve(&world.problem());
@@ -205,10 +273,28 @@ fn only_what_is_sure_to_end_before_the_room_is_sure_to_be_there_uses_it() {
 }
 
 #[test]
+fn a_gang_uses_room_that_is_kept_if_all_of_it_is_sure_to_have_ended_in_time() {
+    let running = [(0, 6, Some(100)), (1, 8, None)];
+    let running: Vec<_> =
+        running.map(|(node, cpus, at)| Running { node, cpus, at }).into_iter().collect();
+    let placed = |lasts| {
+        let waiting = vec![Waiting { members: Some(3), ..waits(2, lasts) }];
+        let (running, overdue, members) = (running.clone(), 5, None);
+        let world = World { nodes: 2, of_cluster: 2, running, overdue, members, waiting, now: 0 };
+        let plan = solve(&world.problem());
+        assert_eq!(kept(&plan).map(|claim| claim.node).collect::<Vec<_>>(), [0]);
+        plan.picks.iter().map(|pick| (pick.node, pick.count)).collect::<Vec<_>>()
+    };
+    assert_eq!(placed(Some(100)), [(1, 1), (0, 2)]);
+    assert_eq!(placed(Some(101)), []);
+    assert_eq!(placed(None), []);
+}
+
+#[test]
 fn room_is_kept_where_it_was_kept_before() {
     let running = [(0, 9), (1, 9)];
     let running = running.map(|(node, cpus)| Running { node, cpus, at: None }).into();
-    let (overdue, members, waiting) = (5, None, vec![(1, Some(60))]);
+    let (overdue, members, waiting) = (5, None, vec![waits(1, Some(60))]);
     let world = World { nodes: 2, of_cluster: 2, running, overdue, members, waiting, now: 0 };
     let mut problem = world.problem();
     problem.kept = vec![KeptIn { queue: 0, run: 0, node: 1, count: 1, within: Some(70) }];
@@ -227,7 +313,8 @@ fn room_is_kept_where_it_was_kept_before() {
 fn a_gang_has_room_kept_where_it_was_kept_before_or_is_sure_to_have_it_first() {
     let running = [(0, 9, None), (1, 8, Some(50)), (2, 9, Some(30)), (3, 9, Some(40))];
     let running = running.map(|(node, cpus, at)| Running { node, cpus, at }).into();
-    let (overdue, members, waiting) = (9, Some(2), vec![(1, Some(40)), (1, Some(41))]);
+    let waiting = vec![waits(1, Some(40)), waits(1, Some(41))];
+    let (overdue, members) = (9, Some(2));
     let world = World { nodes: 4, of_cluster: 2, running, overdue, members, waiting, now: 0 };
     let mut problem = world.problem();
     let claims = |problem: &Problem| {

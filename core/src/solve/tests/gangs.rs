@@ -372,14 +372,25 @@ fn problems() -> impl Strategy<Value = Problem> {
         gangs.into_iter().map(gang).collect::<Vec<_>>()
     });
     let nodes = vec((0_u32..3, 0_u32..3, 0_i64..12), 0..8);
+    let ends = vec(vec((0_u64..50, 1_i64..6), 0..3), 8);
     let shapes = vec((1_i64..5, vec(prop::bool::weighted(0.8), 3)), 6);
+    let lasts = vec(prop::option::of(0_u64..50), 6);
     let queues = vec(vec((1_u64..5, any::<bool>()), 6), 1..4);
-    (gangs, nodes, shapes, queues).prop_map(|(gangs, nodes, shapes, queues)| {
+    let times = (ends, lasts);
+    (gangs, nodes, shapes, queues, times).prop_map(|(gangs, nodes, shapes, queues, times)| {
         // Shapes 0 and 1 are of gang 0, 2 to 4 of the others, 5 of none.
         let of = [Some(0), Some(0), Some(1), Some(2), Some(3), None];
         let cpus: Vec<_> = shapes.iter().map(|(cpu, _)| *cpu).zip(of).collect();
         let mut problem = pool(&nodes, &cpus, &gangs);
         problem.total[0] += 1;
+        let (ends, lasts) = times;
+        for (node, ends) in problem.nodes.iter_mut().zip(ends) {
+            let end = |(within, cpu)| EndIn { within, amounts: vec![cpu] };
+            node.ends = ends.into_iter().map(end).collect();
+        }
+        for (shape, lasts) in problem.shapes.iter_mut().zip(lasts) {
+            shape.lasts = lasts;
+        }
         problem.admits = shapes.into_iter().map(|(_, admits)| admits).collect();
         problem.queues = queues
             .into_iter()

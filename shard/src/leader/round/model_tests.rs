@@ -40,6 +40,7 @@ enum Deed {
         cpus: Vec<i64>,
         first: usize,
         is_uniform: bool,
+        lasts_max: Option<u32>,
     },
     Lease {
         asking: u8,
@@ -60,9 +61,20 @@ fn deed() -> impl Strategy<Value = Deed> {
                 Deed::Submit { queue, cpu, priority, count, lasts_max }
             }
         ),
-        2 => (0..2usize, vec(1..5i64, 2..5), 0..4usize, any::<bool>()).prop_map(
-            |(queue, cpus, first, is_uniform)| Deed::Gang { queue, cpus, first, is_uniform }
-        ),
+        2 => (
+            0..2usize,
+            vec(1..5i64, 2..5),
+            0..4usize,
+            any::<bool>(),
+            prop::option::of(1..2_000u32),
+        )
+            .prop_map(|(queue, cpus, first, is_uniform, lasts_max)| Deed::Gang {
+                queue,
+                cpus,
+                first,
+                is_uniform,
+                lasts_max,
+            }),
         4 => (1..4u8, 1..6u64).prop_map(|(asking, leases_max)| Deed::Lease { asking, leases_max }),
         1 => Just(Deed::Keep),
         5 => (any::<usize>(), 0..6u8).prop_map(|(which, status)| Deed::End { which, status }),
@@ -303,15 +315,15 @@ impl World {
                 let jobs = (0..*count).map(|_| job(Arc::clone(&shape), *priority)).collect();
                 self.submit(*queue, jobs);
             }
-            Deed::Gang { queue, cpus, first, is_uniform } => {
+            Deed::Gang { queue, cpus, first, is_uniform, lasts_max } => {
                 self.gangs += 1;
                 let gang = Gang {
                     id: format!("g{}", self.gangs).as_str().into(),
                     cardinality: u32::try_from(cpus.len()).unwrap(),
                     uniformity: is_uniform.then(|| "rack".into()),
                 };
-                let members = cpus.iter().map(|cpu| job(shape(*cpu, Some(gang.clone()), None), 1));
-                let mut members: Vec<NewJob> = members.collect();
+                let member = |cpu: &i64| job(shape(*cpu, Some(gang.clone()), *lasts_max), 1);
+                let mut members: Vec<NewJob> = cpus.iter().map(member).collect();
                 let later = members.split_off((*first).min(cpus.len()));
                 self.submit(*queue, members);
                 self.to_come.extend(later.into_iter().map(|member| (*queue, member)));
