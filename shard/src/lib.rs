@@ -15,4 +15,5 @@ mod worker;
 
 pub use config::Config;
 pub use leader::rehearsal::{Rehearsal, Rehearsed};
+pub use leader::tree::shares as fair_shares;
 pub use worker::{Deps, RoundWatch, run};

@@ -6,16 +6,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::Name;
-use muster_core::control::weight_millis;
+use muster_api::bus::Exit;
+use muster_api::job_text::retry;
+use muster_core::control::{self, Control, weight_millis};
 use muster_core::id::JobRef;
 use muster_core::resources::{Resources, dense};
+use muster_core::retry::{Ending, Fate, fate};
 use muster_core::solve::{self, Share};
+use muster_core::{Name, job};
 use muster_runtime::Random;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::scenario::{Scenario, Shifted, Template};
+use crate::scenario::{Queue, Scenario, Shifted, Template};
 use crate::series::Series;
 
 /// The annotation by which a job of the simulation is known: template, `/`, number.
@@ -79,7 +82,11 @@ pub(crate) struct Books {
     pub(crate) pools: Vec<Pool>,
     /// Of each template, its pool and what one of its jobs asks for there.
     requests: Vec<(usize, Vec<i64>)>,
-    weights: Vec<u64>,
+    /// The queues with their weights, and how they stand below each other.
+    control: Control,
+    names: Vec<Name>,
+    /// By queue, whether its jobs fail that make room for others.
+    fails_if_stopped: Vec<bool>,
     /// By template and number.
     pub(crate) lives: Vec<Vec<Life>>,
     /// By template, jobs that are not over.
@@ -113,10 +120,21 @@ impl Books {
             let request = pools.get(pool).map(|pool| pool.amounts(&template.shape.request));
             (pool, request.unwrap_or_default())
         };
-        let weight = |weight: f64| weight_millis(weight).unwrap_or(1_000);
+        let in_control = |queue: &Queue| {
+            let weight_millis = weight_millis(queue.settings.weight).unwrap_or(1_000);
+            let parent = queue.settings.parent.clone();
+            let settings = control::Queue { weight_millis, parent, ..control::Queue::default() };
+            (queue.name.clone(), settings)
+        };
+        let control = Control {
+            queues: scenario.queues.iter().map(in_control).collect(),
+            ..Control::default()
+        };
         Self {
             requests: scenario.templates.iter().map(of).collect(),
-            weights: scenario.queues.iter().map(|q| weight(q.settings.weight)).collect(),
+            control,
+            names: scenario.queues.iter().map(|queue| queue.name.as_str().into()).collect(),
+            fails_if_stopped: scenario.queues.iter().map(fails_if_stopped).collect(),
             lives: scenario
                 .templates
                 .iter()
@@ -142,16 +160,17 @@ impl Books {
         Some(Job { template, number })
     }
 
-    /// How long a job runs, pending included, and whether it fails: the same in each attempt, and
-    /// in each simulation with this seed, whatever is decided there.
-    pub(crate) fn fate(&self, job: &Job) -> (Duration, bool) {
+    /// How long a job runs, pending included, and how it ends if it fails: the same in each
+    /// attempt, and in each simulation with this seed, whatever is decided there.
+    pub(crate) fn fate(&self, job: &Job) -> (Duration, Option<Exit>) {
         let template = &self.scenario.templates[job.template];
         let text = format!("{}/{}/{}", self.seed, template.id, job.number);
         let random = Random::seeded(xxh3_64(text.as_bytes()));
         let (part, failing) = template.failures;
         let is_failing = random.unit() < part;
         let runtime = if is_failing { failing } else { template.runtime };
-        (draw(self.scenario.pending, &random) + draw(runtime, &random), is_failing)
+        let failure = is_failing.then(|| template.failure.clone());
+        (draw(self.scenario.pending, &random) + draw(runtime, &random), failure)
     }
 
     /// All jobs of a template were submitted.
@@ -191,11 +210,16 @@ impl Books {
         self.change(job.template, 0, -1, -1);
     }
 
-    /// A run was told to stop, to make room: its job waits again.
+    /// A run was told to stop, to make room: its job waits again, unless its queue has it fail.
     pub(crate) fn stopped(&mut self, job: &Job, moment: Duration) {
+        let template = &self.scenario.templates[job.template];
+        let fails = self.fails_if_stopped[template.queue] && template.gang.is_none();
         let life = &mut self.lives[job.template][job.number as usize];
-        life.is_running = false;
         life.stops += 1;
+        if fails {
+            return self.ended(job, moment, false);
+        }
+        life.is_running = false;
         self.moved = moment;
         self.waiting += 1;
         self.change(job.template, 1, 0, -1);
@@ -232,7 +256,7 @@ impl Books {
             return;
         }
         for pool in &mut self.pools {
-            pool.sample(&self.weights, from, lasted);
+            pool.sample(&self.control, &self.names, from, lasted);
         }
     }
 }
@@ -272,13 +296,12 @@ impl Pool {
         self.resources.iter().map(|name| dense(name, request.get(name))).collect()
     }
 
-    fn sample(&mut self, weights: &[u64], from: Duration, lasted: Duration) {
+    fn sample(&mut self, control: &Control, names: &[Name], from: Duration, lasted: Duration) {
         if std::mem::take(&mut self.is_stale) {
-            let demands: Vec<(u64, Vec<i64>)> =
-                weights.iter().copied().zip(self.demand.iter().cloned()).collect();
-            self.shares = solve::fair_shares(&self.total, &demands);
+            let demands = names.iter().zip(self.demand.iter().cloned()).collect();
+            self.shares = muster_shard::fair_shares(control, &self.total, demands);
         }
-        let mut values = Vec::with_capacity(self.resources.len() + 3 * weights.len());
+        let mut values = Vec::with_capacity(self.resources.len() + 3 * names.len());
         for (place, total) in self.total.iter().enumerate() {
             let held: i64 = self.held.iter().map(|of_queue| of_queue[place]).sum();
             values.push(if *total > 0 { held as f64 / *total as f64 } else { 0.0 });
@@ -303,6 +326,13 @@ impl Pool {
         }
         self.series.add(from, lasted, &values);
     }
+}
+
+/// Whether jobs of a queue fail that make room for others.
+fn fails_if_stopped(queue: &Queue) -> bool {
+    let policy = retry::policy(&queue.settings.retry).ok().flatten();
+    let exit = job::Exit::preempted(&Name::default());
+    fate(policy.as_deref(), Ending::Preempted, &exit, 0, false) == Fate::Fails
 }
 
 /// A time that is distributed so.

@@ -40,7 +40,8 @@ pub(crate) struct Inner {
 struct Run {
     job: Job,
     events: mpsc::Sender<Event>,
-    fails: bool,
+    /// How it ends, if it fails.
+    failure: Option<Exit>,
 }
 
 /// A run that is over, of which its executor does not know.
@@ -93,11 +94,11 @@ impl World {
         let mut inner = self.lock();
         let mut ended = Vec::new();
         while let Some((key, run)) = inner.next_end(moment) {
-            let (status, exit) = match run.fails {
-                true => (RunStatus::Failed, exit(1, "Error")),
-                false => (RunStatus::Succeeded, exit(0, "Completed")),
+            inner.books.ended(&run.job, moment, run.failure.is_none());
+            let (status, exit) = match run.failure {
+                Some(exit) => (RunStatus::Failed, exit),
+                None => (RunStatus::Succeeded, exit(0, "Completed")),
             };
-            inner.books.ended(&run.job, moment, !run.fails);
             let event = Event { key, status, at: self.clock.now(), exit, addresses: Vec::new() };
             ended.push(Ended { event, events: run.events });
         }
@@ -156,11 +157,11 @@ impl ClusterBackend for Cluster {
                 // Nothing else submits jobs.
                 None => event(RunStatus::Failed, exit(1, "Unknown")),
                 Some(job) => {
-                    let (runtime, fails) = inner.books.fate(&job);
+                    let (runtime, failure) = inner.books.fate(&job);
                     inner.books.started(&job, moment);
                     inner.ends.push(Reverse((moment + runtime, key)));
                     let events = self.events.clone();
-                    inner.runs.insert(key, Run { job, events, fails });
+                    inner.runs.insert(key, Run { job, events, failure });
                     event(RunStatus::Running, Exit::default())
                 }
             }

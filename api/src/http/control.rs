@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use muster_core::control;
 use serde::{Deserialize, Serialize};
 
-use crate::job_text::RetryRule;
+use crate::job_text::{RetryRule, retry};
 
 /// A queue as it is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +51,40 @@ impl Default for QueueSettings {
             parent: None,
         }
     }
+}
+
+impl From<&control::Queue> for QueueSettings {
+    fn from(queue: &control::Queue) -> Self {
+        let limit = |limit: &control::Limit| QueueLimit {
+            class: limit.class.clone(),
+            pool: limit.pool.clone(),
+            resources: limit
+                .resources
+                .iter()
+                .map(|(name, amount)| (name.clone(), amount.to_string()))
+                .collect(),
+        };
+        Self {
+            weight: thousandths(queue.weight_millis),
+            labels: queue.labels.clone(),
+            cordoned: queue.cordoned,
+            limits: queue.limits.iter().map(limit).collect(),
+            jobs_queued_max: queue.jobs_queued_max,
+            rate: queue.rate.map(Rate::from),
+            retry: queue.retry.as_deref().map(retry::rules).unwrap_or_default(),
+            parent: queue.parent.clone(),
+        }
+    }
+}
+
+impl From<control::Rate> for Rate {
+    fn from(rate: control::Rate) -> Self {
+        Self { per_second: thousandths(rate.per_second_millis), burst: rate.burst }
+    }
+}
+
+fn thousandths(millis: u64) -> f64 {
+    millis as f64 / 1000.0
 }
 
 fn one() -> f64 {

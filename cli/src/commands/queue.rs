@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use muster_api::http::{ErrorCode, Problem, Queue, QueueLimit, QueueList, QueueSettings, Rate};
+use muster_api::job_text::RetryRule;
 use muster_client::Error;
 
 use crate::context::Context;
 use crate::exit::{Outcome, Usage};
 use crate::input::limits::{self, OrNone};
-use crate::input::queues;
+use crate::input::{queues, retry};
 use crate::show::{self, Rows};
 
 #[derive(Debug, clap::Subcommand)]
@@ -68,6 +69,10 @@ pub(crate) struct Create {
     /// How many of them at once; without it, those of a second
     #[arg(long, value_name = "N", requires = "rate")]
     burst: Option<u32>,
+    /// A rule of its retry policy as YAML or JSON, as in `{exitCodes: [3], action: retry, limit:
+    /// 2}`; repeat for more, of which the first that fits counts
+    #[arg(long, value_name = "RULE", value_parser = retry::rule, conflicts_with = "file")]
+    retry: Vec<RetryRule>,
 }
 
 const LIMIT: &str = "CLASS/POOL:RESOURCE=AMOUNT,…";
@@ -106,6 +111,10 @@ pub(crate) struct Update {
     /// How many of them at once; without it, those of a second
     #[arg(long, value_name = "N", requires = "rate")]
     burst: Option<u32>,
+    /// A rule of its retry policy, in place of those that it has; repeat for more; `none` for no
+    /// policy
+    #[arg(long, value_name = "RULE", value_parser = retry::rule_or_none)]
+    retry: Vec<OrNone<RetryRule>>,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -143,7 +152,7 @@ async fn create(context: &Context, arguments: Create) -> anyhow::Result<()> {
         limits: arguments.limit,
         jobs_queued_max: arguments.jobs_queued_max,
         rate: arguments.rate.map(|per_second| rate(per_second, burst)),
-        retry: Vec::new(),
+        retry: arguments.retry,
         parent: arguments.parent,
     };
     match context.client.queue(&name).await {
@@ -191,6 +200,9 @@ async fn update(context: &Context, arguments: Update) -> anyhow::Result<()> {
     }
     if let Some(OrNone(given)) = arguments.rate {
         settings.rate = given.map(|per_second| rate(per_second, arguments.burst));
+    }
+    if !arguments.retry.is_empty() {
+        settings.retry = retry::rules(arguments.retry).map_err(Usage)?;
     }
     show_queues(context, vec![context.client.put_queue(&arguments.name, &settings).await?])
 }

@@ -53,7 +53,10 @@ pub(crate) fn rate_or_none(text: &str) -> Result<OrNone<f64>, String> {
     or_none(text, rate)
 }
 
-fn or_none<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<OrNone<T>, String> {
+pub(super) fn or_none<T>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<OrNone<T>, String> {
     if text == NONE { Ok(OrNone(None)) } else { parse(text).map(|value| OrNone(Some(value))) }
 }
 

@@ -4,4 +4,5 @@ mod armada;
 pub(crate) mod jobs;
 pub(crate) mod limits;
 pub(crate) mod queues;
+pub(crate) mod retry;
 pub(crate) mod source;

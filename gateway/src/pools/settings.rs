@@ -12,7 +12,6 @@ use muster_core::shape::Placement;
 use crate::control;
 use crate::gateway::Gateway;
 use crate::problem::{Answer, Failure};
-use crate::queues::thousandths;
 use crate::routes::Segments;
 use crate::submit::body;
 
@@ -55,10 +54,7 @@ pub(crate) async fn delete(
 fn shown(settings: &PoolSettings) -> http::PoolSettings {
     let floating = settings.floating.iter();
     http::PoolSettings {
-        rate: settings.rate.map(|rate| http::Rate {
-            per_second: thousandths(rate.per_second_millis),
-            burst: rate.burst,
-        }),
+        rate: settings.rate.map(http::Rate::from),
         floating_resources: floating.map(|(name, n)| (name.clone(), n.to_string())).collect(),
         placement: settings.placement.map(|placement| placement.name().to_owned()),
         lends_to: settings.lends_to.clone(),

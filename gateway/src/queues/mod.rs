@@ -15,29 +15,7 @@ pub(crate) use list::list;
 pub(crate) use put::put;
 
 fn shown(name: &str, queue: &Queue) -> http::Queue {
-    let limit = |limit: &Limit| QueueLimit {
-        class: limit.class.clone(),
-        pool: limit.pool.clone(),
-        resources: limit
-            .resources
-            .iter()
-            .map(|(n, amount)| (n.clone(), amount.to_string()))
-            .collect(),
-    };
-    let settings = QueueSettings {
-        weight: thousandths(queue.weight_millis),
-        labels: queue.labels.clone(),
-        cordoned: queue.cordoned,
-        limits: queue.limits.iter().map(limit).collect(),
-        jobs_queued_max: queue.jobs_queued_max,
-        rate: queue.rate.map(|rate| http::Rate {
-            per_second: thousandths(rate.per_second_millis),
-            burst: rate.burst,
-        }),
-        retry: queue.retry.as_deref().map(retry::rules).unwrap_or_default(),
-        parent: queue.parent.clone(),
-    };
-    http::Queue { name: name.to_owned(), settings }
+    http::Queue { name: name.to_owned(), settings: QueueSettings::from(queue) }
 }
 
 /// The queue behind settings.
@@ -60,8 +38,4 @@ fn set(settings: QueueSettings) -> Result<Queue, Error> {
         parent,
         incarnation: 0,
     })
-}
-
-pub(crate) fn thousandths(millis: u64) -> f64 {
-    millis as f64 / 1000.0
 }

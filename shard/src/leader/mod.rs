@@ -23,7 +23,7 @@ mod settle;
 mod status;
 mod table;
 mod taken_out;
-mod tree;
+pub(crate) mod tree;
 mod usage;
 
 use std::collections::BTreeMap;

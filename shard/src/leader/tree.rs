@@ -12,11 +12,7 @@ const OWN_WEIGHT: u64 = 1_000;
 const WHOLE: f64 = 1e9;
 
 /// The fair shares of queues by their demands, in the order in which they are given.
-pub(super) fn shares(
-    control: &Control,
-    total: &[i64],
-    queues: Vec<(&Name, Vec<i64>)>,
-) -> Vec<Share> {
+pub fn shares(control: &Control, total: &[i64], queues: Vec<(&Name, Vec<i64>)>) -> Vec<Share> {
     let weight = |name: &str| control.queues.get(name).map_or(1, |queue| queue.weight_millis);
     if !control.has_tree() {
         let flat = queues.into_iter().map(|(name, demand)| (weight(name), demand));

@@ -8,11 +8,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_api::http::{PriorityClassSettings, QueueLimit, QueueSettings, Rate};
-use muster_core::control::{self, Control};
+use muster_api::bus;
+use muster_api::http::{PriorityClassSettings, QueueSettings};
+use muster_core::control::Control;
 use muster_core::history::Finished;
 use muster_core::id::{JobRef, ShardId};
-use muster_core::job::StateSet;
+use muster_core::job::{JobState, StateSet};
+use muster_core::retry::{Ending, Reason};
 use muster_core::shape::{Affinity, Requirement, Toleration};
 use muster_core::time::Timestamp;
 use muster_runtime::history::{self, Filter, History};
@@ -22,7 +24,7 @@ use muster_runtime::{Blocking, Random};
 use serde_json::{Value, json};
 
 use super::jobs::{self, Draft};
-use super::{Cluster, Error, Queue, Read, Result, Shifted, Template};
+use super::{Cluster, Error, Queue, Read, Result, Shifted, Template, failed};
 
 /// Jobs read at a time.
 const PAGE: usize = 10_000;
@@ -104,13 +106,14 @@ pub(super) fn workload(taken: &Taken, clusters: &[Cluster]) -> Result<Read> {
     let mut left_out = Left::default();
     for finished in &taken.jobs {
         let Some(runtime) = runtime(finished, &mut left_out) else { continue };
-        let place = *places.entry(&finished.queue).or_insert_with(|| {
-            read.queues.push(queue(&taken.control, &finished.queue, &mut read.notes));
-            read.queues.len() - 1
-        });
+        let place = *places
+            .entry(&finished.queue)
+            .or_insert_with(|| place_of(&finished.queue, &taken.control, &mut read));
         let draft = draft(finished, &taken.control, clusters, &mut left_out);
         let wrong = |reason| Error::new(&taken.url, &finished.job.to_string(), reason);
         let (job, shape) = jobs::job(draft, clusters).map_err(wrong)?;
+        let runtime = Shifted { minimum: runtime, tail_mean: Duration::ZERO };
+        let failure = failure(finished);
         let came = finished.job.job.submitted_at().0.saturating_sub(began);
         read.templates.push(Template {
             id: finished.job.to_string(),
@@ -120,8 +123,9 @@ pub(super) fn workload(taken: &Taken, clusters: &[Cluster]) -> Result<Read> {
             gang: None,
             job,
             shape,
-            runtime: Shifted { minimum: runtime, tail_mean: Duration::ZERO },
-            failures: Default::default(),
+            runtime,
+            failures: (if failure.is_some() { 1.0 } else { 0.0 }, runtime),
+            failure: failure.unwrap_or_else(failed),
             earliest: Duration::from_millis(u64::try_from(came).unwrap_or_default()),
             after: Vec::new(),
             pause: Duration::ZERO,
@@ -162,6 +166,30 @@ impl Left {
     }
 }
 
+/// How the last run of a job ended that failed, if that was its own doing. What becomes of a gang
+/// is not known of one of its members.
+fn failure(finished: &Finished) -> Option<bus::Exit> {
+    let (_, exit) = finished.runs.last()?.ended.as_ref()?;
+    let is_own = match Reason::of(Ending::Failed, exit) {
+        Reason::DeadlineExceeded | Reason::Error | Reason::OomKilled => true,
+        Reason::Evicted
+        | Reason::Image
+        | Reason::LeaseExpired
+        | Reason::Lost
+        | Reason::NodeLost
+        | Reason::Preempted
+        | Reason::Refused => false,
+    };
+    let is_meant = finished.state == JobState::Failed && is_own && finished.shape.gang.is_none();
+    is_meant.then(|| bus::Exit {
+        code: exit.code,
+        signal: exit.signal,
+        reason: exit.reason.as_ref().map(ToString::to_string),
+        message: None,
+        usage: None,
+    })
+}
+
 /// How long a job ran in its last run.
 fn runtime(finished: &Finished, left: &mut Left) -> Option<Duration> {
     let run = finished.runs.last();
@@ -173,30 +201,31 @@ fn runtime(finished: &Finished, left: &mut Left) -> Option<Duration> {
     Some(Duration::from_millis(u64::try_from(ended.0.saturating_sub(started.0)).unwrap_or(0)))
 }
 
+/// The place of a queue, which comes with those that it stands below, before it.
+fn place_of(name: &str, control: &Control, read: &mut Read) -> usize {
+    let of = |read: &Read, name: &str| read.queues.iter().position(|queue| queue.name == name);
+    let above: Vec<&str> = control.above(name).collect();
+    for name in above.into_iter().rev().chain([name]) {
+        if of(read, name).is_none() {
+            let queue = queue(control, name, &mut read.notes);
+            read.queues.push(queue);
+        }
+    }
+    of(read, name).expect("it was put there if it was not")
+}
+
 fn queue(control: &Control, name: &str, notes: &mut Vec<String>) -> Queue {
     let mut settings = QueueSettings::default();
     match control.queues.get(name) {
         None => notes.push(format!("queue `{name}` is gone, and has weight 1 here")),
         Some(known) => {
-            settings.weight = known.weight_millis as f64 / 1000.0;
-            settings.limits = known.limits.iter().map(limit).collect();
-            settings.jobs_queued_max = known.jobs_queued_max;
-            settings.rate = known.rate.map(|rate| Rate {
-                per_second: rate.per_second_millis as f64 / 1000.0,
-                burst: rate.burst,
-            });
+            settings = QueueSettings::from(known);
+            // What is to run is tried out, whatever is so just now; and who is gone has none below.
+            settings.cordoned = false;
+            settings.parent = control.above(name).next().map(str::to_owned);
         }
     }
     Queue { name: name.to_owned(), settings }
-}
-
-fn limit(limit: &control::Limit) -> QueueLimit {
-    let resources = limit.resources.iter();
-    QueueLimit {
-        class: limit.class.clone(),
-        pool: limit.pool.clone(),
-        resources: resources.map(|(name, amount)| (name.clone(), amount.to_string())).collect(),
-    }
 }
 
 fn draft(finished: &Finished, control: &Control, clusters: &[Cluster], left: &mut Left) -> Draft {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_api::bus::Exit;
 use muster_api::http::{PriorityClassSettings, QueueSettings};
 use muster_core::shape::Shape;
 use muster_executor::backend::Node;
@@ -89,12 +90,19 @@ pub(crate) struct Template {
     pub(crate) runtime: Shifted,
     /// The part of its jobs that fail, and how long these run.
     pub(crate) failures: (f64, Shifted),
+    /// How their runs end.
+    pub(crate) failure: Exit,
     /// Not before this time since the beginning.
     pub(crate) earliest: Duration,
     /// The places of templates all of whose jobs have to be over before.
     pub(crate) after: Vec<usize>,
     /// How long after the last of them.
     pub(crate) pause: Duration,
+}
+
+/// How a run ends that fails, where nothing else is known.
+fn failed() -> Exit {
+    Exit { code: Some(1), reason: Some("Error".to_owned()), ..Exit::default() }
 }
 
 /// Everything that is simulated.

@@ -11,7 +11,7 @@ use super::clusters::shifted;
 use super::config::Config;
 use super::jobs::{self, Draft};
 use super::tree::{At, File, Object};
-use super::{Cluster, Gang, Queue, Read, Result, Shifted, Template};
+use super::{Cluster, Gang, Queue, Read, Result, Shifted, Template, failed};
 
 /// The label whose value the nodes of a gang share that names none.
 const GANG_UNIFORMITY: &str = "armadaproject.io/clusterName";
@@ -129,6 +129,7 @@ fn template(
         shape,
         runtime: runtime.unwrap_or_default(),
         failures: failures(&object)?,
+        failure: failed(),
         earliest: time("earliestSubmitTime")?,
         after: Vec::new(),
         pause: time("earliestSubmitTimeFromDependencyCompletion")?,

@@ -105,6 +105,25 @@ pub(crate) async fn limits_of_queues_are_set_and_shown_from_the_command_line(sit
     assert!(!table.contains("LIMITS"), "{table}");
 }
 
+pub(crate) async fn retry_policies_of_queues_are_set_from_the_command_line(site: &Site) {
+    let codes = r#"--retry {"exitCodes":["64-78"],"action":"fail"}"#;
+    let twice = r#"--retry {"action":"retry","limit":2}"#;
+    quiet(site, &format!("queue create cli-retry {codes} {twice}"));
+    let rules = || json_and_yaml(site, "queue get cli-retry")["retry"].clone();
+    let codes = json!({ "exitCodes": ["64-78"], "action": "fail" });
+    assert_eq!(rules(), json!([codes, { "action": "retry", "limit": 2 }]));
+    quiet(site, "queue update cli-retry --weight 2");
+    assert_eq!(rules().as_array().map(Vec::len), Some(2), "what is not named stays");
+    let preempted = r#"--retry {"reasons":["Preempted"],"action":"fail"}"#;
+    quiet(site, &format!("queue update cli-retry {preempted}"));
+    assert_eq!(rules(), json!([{ "reasons": ["Preempted"], "action": "fail" }]));
+    let wrong = run(site, r#"queue update cli-retry --retry {"action":"retry"}"#);
+    assert_eq!(wrong.status.code(), Some(2), "{}", err(&wrong));
+    assert!(err(&wrong).contains("limit: is not from 1 to 1000"), "{}", err(&wrong));
+    quiet(site, "queue update cli-retry --retry none");
+    assert!(rules().is_null(), "{}", rules());
+}
+
 pub(crate) async fn clusters_and_nodes_are_cordoned_from_the_command_line(site: &Site) {
     // One that is not there: nobody is to wait for it.
     let cordoned = run(site, "cluster cordon cli-away --reason repair");

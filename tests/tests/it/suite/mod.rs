@@ -151,6 +151,7 @@ pub(crate) async fn command_line(mut site: Site) {
     let others = themes![&site;
         command_line::queues_are_made_and_shown_from_the_command_line,
         command_line::limits_of_queues_are_set_and_shown_from_the_command_line,
+        command_line::retry_policies_of_queues_are_set_from_the_command_line,
         command_line::clusters_and_nodes_are_cordoned_from_the_command_line,
         priority_classes::classes_are_set_and_shown_from_the_command_line,
         pools::pools_are_set_from_the_command_line,
