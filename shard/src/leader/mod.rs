@@ -23,6 +23,8 @@ mod settle;
 mod status;
 mod table;
 mod taken_out;
+#[cfg(test)]
+mod testing;
 pub(crate) mod tree;
 mod usage;
 

@@ -477,23 +477,3 @@ mod group_tests;
 mod model_tests;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod testing {
-    use super::*;
-
-    /// Terms without rates and overdue jobs.
-    pub(super) fn terms(jobs_max: u64) -> Terms<'static> {
-        static RATES: BTreeMap<Name, u64> = BTreeMap::new();
-        static KEPT: Kept = Kept::new();
-        static ABSENT: Absent = Absent::new();
-        Terms {
-            jobs_max,
-            paced: None,
-            rates: &RATES,
-            overdue: Timestamp(0),
-            kept: &KEPT,
-            absent: &ABSENT,
-            now: Timestamp(0),
-        }
-    }
-}

@@ -4,14 +4,16 @@
 
 use muster_api::bus;
 use muster_api::shape::ShapeText;
-use muster_core::control::Queue;
 use muster_core::resources::PODS;
 use muster_core::shape::Gang;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::absent::Absent;
-use super::super::round::{Kept, Round, Terms};
+use super::super::round::Round;
+use super::super::testing::{
+    amounts, ask, head, node, offers, pool_offer, queue_offer, queues, resources, terms,
+};
 use super::*;
 
 /// A gang of equal members, and nodes: (cluster, zone, free cpus) each.
@@ -36,89 +38,35 @@ fn cases() -> impl Strategy<Value = Case> {
 
 impl Case {
     fn shape(&self) -> Shape {
-        let request = [("cpu", self.cpu), (PODS, 1)];
-        let request = request.map(|(name, of)| (Name::from(name), Quantity::from_units(of)));
         let uniformity = self.is_uniform.then(|| Name::from("zone"));
         let gang = Gang { id: "g".into(), cardinality: self.members, uniformity };
-        Shape { gang: Some(gang), ..Shape::of_request(request.into_iter().collect()) }
+        Shape { gang: Some(gang), ..Shape::of_request(resources(&[("cpu", self.cpu), (PODS, 1)])) }
     }
 
     fn table(&self) -> Table {
         let mut table = Table::new("default");
         let clusters = self.nodes.iter().map(|(cluster, ..)| cluster + 1).max().unwrap_or(0);
         for cluster in 0..clusters {
-            let amounts = |cpu: i64| {
-                let amounts = [("cpu", cpu.to_string()), (PODS, "100".to_owned())];
-                amounts.map(|(name, amount)| (name.to_owned(), amount)).into()
-            };
+            let has = |cpu: i64| amounts(&[("cpu", &cpu.to_string()), (PODS, "100")]);
             let node = |(number, (_, zone, free)): (usize, &(usize, Option<usize>, i64))| {
                 let zone = zone.map(|zone| ("zone".to_owned(), zone.to_string()));
-                bus::Node {
-                    name: format!("n{number}"),
-                    labels: zone.into_iter().collect(),
-                    taints: Vec::new(),
-                    allocatable: amounts(100),
-                    free: amounts(*free),
-                    freeing: BTreeMap::new(),
-                    runs: 0,
-                    schedulable: true,
-                    failing: Vec::new(),
-                }
+                let labels = zone.into_iter().collect();
+                bus::Node { labels, ..node(&format!("n{number}"), has(100), has(*free)) }
             };
             let of = self.nodes.iter().enumerate().filter(|(_, (of, ..))| *of == cluster);
-            let nodes = of.map(node).collect();
-            let request = bus::LeaseRequest {
-                cluster: format!("c{cluster}"),
-                instance: "i".into(),
-                seen: None,
-                nodes: bus::NodeUpdate { base: None, version: 1, nodes, removed: vec![] },
-                leases_max: 1_000,
-                wait_ms: 0,
-            };
-            assert!(table.request(&request, Duration::ZERO, Timestamp(0)));
+            ask(&mut table, &format!("c{cluster}"), of.map(node).collect());
         }
-        let head = bus::Head {
-            class: "default".into(),
-            runs: vec![(0, 0, u64::from(self.members))],
-            since: vec![0],
-            behind: None,
-            holds: BTreeMap::new(),
-        };
-        let pool = bus::PoolOffer {
-            pool: "default".into(),
-            heads: vec![head],
-            waiting: u64::from(self.members),
-            demand: BTreeMap::new(),
-            held: 0,
-            holds: BTreeMap::new(),
-        };
-        table.offers(bus::Offers {
-            shard: 1,
-            owner: "w".into(),
-            epoch: 1,
-            version: 1,
-            previous: 0,
-            full: true,
-            shapes: vec![ShapeText(Arc::new(self.shape()))],
-            queues: vec![bus::QueueOffer { queue: "a".into(), further: false, pools: vec![pool] }],
-        });
+        let runs = vec![(0, 0, u64::from(self.members))];
+        let head = bus::Head { since: vec![0], ..head("default", runs) };
+        let queue = queue_offer("a", vec![pool_offer("default", vec![head])]);
+        table.offers(offers(vec![ShapeText(Arc::new(self.shape()))], vec![queue]));
         table
     }
 
     fn placed(&self) -> u32 {
         let (table, control) = (self.table(), control());
         let clusters = table.clusters.keys().map(|name| (Name::clone(name), 1_000)).collect();
-        let (rates, kept) = (BTreeMap::new(), Kept::new());
-        let terms = Terms {
-            jobs_max: 1_000,
-            paced: None,
-            rates: &rates,
-            overdue: Timestamp(0),
-            kept: &kept,
-            absent: &Absent::new(),
-            now: Timestamp(0),
-        };
-        let round = Round::new(&table, &control, &clusters, &terms).unwrap();
+        let round = Round::new(&table, &control, &clusters, &terms(1_000)).unwrap();
         let picks = round.picks(&round.solve(), &clusters).into_values().flatten().flatten();
         picks.map(|pick| pick.count).sum()
     }
@@ -150,7 +98,7 @@ impl Case {
 }
 
 fn control() -> Control {
-    Control::default().with_queue("a", Queue::default()).unwrap()
+    queues(&["a"])
 }
 
 proptest! {

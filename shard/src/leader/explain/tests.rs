@@ -13,8 +13,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::absent::Absent;
-use super::super::round::{Claimed, Kept, Round, Terms};
+use super::super::round::{Claimed, Round, Terms};
 use super::super::taken_out::Rule;
+use super::super::testing::{
+    self, amounts, ask, head, offers, pool_offer, queue_offer, resources, terms,
+};
 use super::*;
 
 const QUEUES: [&str; 3] = ["a", "b", "c"];
@@ -77,18 +80,13 @@ struct Job {
     nth: u64,
 }
 
-fn amounts((cpu, memory): (i64, i64)) -> BTreeMap<String, String> {
-    let memory = format!("{memory}Gi");
-    [("cpu", cpu.to_string()), ("memory", memory), (PODS, "100".to_owned())]
-        .map(|(name, amount)| (name.to_owned(), amount))
-        .into()
+fn told((cpu, memory): (i64, i64)) -> BTreeMap<String, String> {
+    let (cpu, memory) = (cpu.to_string(), format!("{memory}Gi"));
+    amounts(&[("cpu", &cpu), ("memory", &memory), (PODS, "100")])
 }
 
-fn resources((cpu, memory): (i64, i64)) -> Resources {
-    [("cpu", cpu), ("memory", memory << 30), (PODS, 1)]
-        .map(|(name, amount)| (Name::from(name), Quantity::from_units(amount)))
-        .into_iter()
-        .collect()
+fn of_job((cpu, memory): (i64, i64)) -> Resources {
+    resources(&[("cpu", cpu), ("memory", memory << 30), (PODS, 1)])
 }
 
 fn cluster_name(number: usize) -> String {
@@ -97,7 +95,7 @@ fn cluster_name(number: usize) -> String {
 
 impl Jobs {
     fn shape(&self) -> Shape {
-        let mut shape = Shape::of_request(resources(self.asks));
+        let mut shape = Shape::of_request(of_job(self.asks));
         shape.request.set(LICENCE.into(), Quantity::from_units(self.licences));
         shape.class = CLASSES[self.class].into();
         if self.selects {
@@ -112,22 +110,18 @@ impl Jobs {
 }
 
 impl NodeOf {
-    fn node(&self, name: String) -> bus::Node {
+    fn node(&self, name: &str) -> bus::Node {
         let taint = ("gpu".to_owned(), "true".to_owned(), "NoSchedule".to_owned());
         bus::Node {
-            name,
             labels: self.has_label.then(|| ("disk".into(), "ssd".into())).into_iter().collect(),
             taints: self.has_taint.then_some(taint).into_iter().collect(),
-            allocatable: amounts(self.all),
-            free: amounts(self.free),
-            freeing: BTreeMap::new(),
-            runs: 0,
             schedulable: self.is_ready,
             failing: QUEUES
                 .map(|queue| (queue.to_owned(), 1))
                 .into_iter()
                 .filter(|_| self.is_failing)
                 .collect(),
+            ..testing::node(name, told(self.all), told(self.free))
         }
     }
 }
@@ -135,17 +129,16 @@ impl NodeOf {
 impl Case {
     /// Jobs of a queue and class get their place in the case as priority: so each is known again.
     fn heads(&self, queue: usize) -> Vec<bus::Head> {
-        let head = |(class, name): (usize, &&str)| {
+        let of_class = |(class, name): (usize, &&str)| {
             let mine = self.jobs.iter().enumerate();
             let mine = mine.filter(|(_, jobs)| (jobs.queue, jobs.class) == (queue, class));
             let number = |place: usize| u32::try_from(place).unwrap();
             let runs: Vec<_> =
                 mine.map(|(place, jobs)| (number(place), number(place), jobs.count)).collect();
-            let (class, holds) = ((*name).to_owned(), self.held(queue));
-            let since = vec![0; runs.len()];
-            (!runs.is_empty()).then_some(bus::Head { class, runs, since, behind: None, holds })
+            let (since, holds) = (vec![0; runs.len()], self.held(queue));
+            (!runs.is_empty()).then(|| bus::Head { since, holds, ..head(name, runs) })
         };
-        CLASSES.iter().enumerate().filter_map(head).collect()
+        CLASSES.iter().enumerate().filter_map(of_class).collect()
     }
 
     fn held(&self, queue: usize) -> BTreeMap<String, String> {
@@ -163,7 +156,7 @@ impl Case {
     }
 
     fn absent(&self) -> Absent {
-        let wants = |cpu: i64| (Name::from("away"), resources((cpu, 0)));
+        let wants = |cpu: i64| (Name::from("away"), of_job((cpu, 0)));
         self.absent.map(wants).into_iter().collect()
     }
 
@@ -171,42 +164,24 @@ impl Case {
         let mut table = Table::new("default");
         for cluster in 0..2 {
             let of = self.nodes.iter().enumerate().filter(|(_, node)| node.cluster == cluster);
-            let nodes = of.map(|(n, node)| node.node(format!("n{n}"))).collect();
-            let request = bus::LeaseRequest {
-                cluster: cluster_name(cluster),
-                instance: "i".into(),
-                seen: None,
-                nodes: bus::NodeUpdate { base: None, version: 1, nodes, removed: vec![] },
-                leases_max: 1_000,
-                wait_ms: 0,
-            };
-            assert!(table.request(&request, Duration::from_secs(1), Timestamp(0)));
+            let nodes = of.map(|(n, node)| node.node(&format!("n{n}"))).collect();
+            ask(&mut table, &cluster_name(cluster), nodes);
         }
         let (window, lasts) = (Duration::from_secs(60), Duration::from_secs(60));
         let rule = Rule { queues: QUEUES.len(), window, lasts, percent_max: 100 };
         table.judge_nodes(&Control::default(), &rule, Timestamp(2));
-        let queues = QUEUES.iter().enumerate().map(|(number, name)| bus::QueueOffer {
-            queue: (*name).to_owned(),
-            further: false,
-            pools: vec![bus::PoolOffer {
-                pool: "default".into(),
-                heads: self.heads(number),
+        let queues = QUEUES.iter().enumerate().map(|(number, name)| {
+            let pool = bus::PoolOffer {
                 waiting: 1,
                 demand: self.demand(number),
                 held: 1,
                 holds: self.held(number),
-            }],
+                ..pool_offer("default", self.heads(number))
+            };
+            queue_offer(name, vec![pool])
         });
-        table.offers(bus::Offers {
-            shard: 1,
-            owner: "w".into(),
-            epoch: 1,
-            version: 1,
-            previous: 0,
-            full: true,
-            shapes: self.jobs.iter().map(|jobs| ShapeText(Arc::new(jobs.shape()))).collect(),
-            queues: queues.collect(),
-        });
+        let shapes = self.jobs.iter().map(|jobs| ShapeText(Arc::new(jobs.shape())));
+        table.offers(offers(shapes.collect(), queues.collect()));
         table
     }
 
@@ -256,16 +231,9 @@ impl Case {
     fn placed(&self, jobs: usize) -> u64 {
         let (table, control) = (self.table(), self.control());
         let clusters = (0..2).map(|number| (Name::from(cluster_name(number)), 1_000)).collect();
-        let (rates, kept) = (self.rates(), Kept::new());
-        let terms = Terms {
-            jobs_max: 1_000,
-            paced: self.is_pool_over.then_some(0),
-            rates: &rates,
-            overdue: Timestamp(0),
-            kept: &kept,
-            absent: &self.absent(),
-            now: Timestamp(0),
-        };
+        let (rates, absent) = (self.rates(), self.absent());
+        let paced = self.is_pool_over.then_some(0);
+        let terms = Terms { paced, rates: &rates, absent: &absent, ..terms(1_000) };
         let round = Round::new(&table, &control, &clusters, &terms);
         let Some(round) = round else { return 0 };
         let picks = round.picks(&round.solve(), &clusters).into_values().flatten().flatten();

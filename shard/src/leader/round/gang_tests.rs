@@ -1,93 +1,53 @@
 //! Gangs in rounds, by example.
 
-use std::time::Duration;
-
 use muster_api::shape::ShapeText;
 use muster_core::shape::{Gang, Shape};
 use muster_core::time::Timestamp;
 
 use super::kept::KeptRoom;
-use super::testing::terms;
 use super::*;
+use crate::leader::testing::{
+    amounts, ask, head, node, offers, pool_offer, queue_offer, queues, resources, terms,
+};
 
-fn amounts(cpu: i64) -> BTreeMap<String, String> {
-    let cpu = cpu.to_string();
-    [("cpu", &*cpu), ("memory", "64Gi"), ("pods", "100")]
-        .map(|(name, amount)| (name.to_owned(), amount.to_owned()))
-        .into()
+fn with_cpu(cpu: i64) -> BTreeMap<String, String> {
+    amounts(&[("cpu", &cpu.to_string()), ("memory", "64Gi"), ("pods", "100")])
 }
 
 /// A cluster with nodes: name, value of the label `rack`, free cpus of 8.
 fn with_cluster(table: &mut Table, cluster: &str, nodes: &[(&str, &str, i64)]) {
     let node = |(name, rack, free): &(&str, &str, i64)| bus::Node {
-        name: (*name).to_owned(),
-        labels: [("rack".to_owned(), (*rack).to_owned())].into(),
-        taints: vec![],
-        allocatable: amounts(8),
-        free: amounts(*free),
-        freeing: BTreeMap::new(),
-        runs: 0,
-        schedulable: true,
-        failing: Vec::new(),
+        labels: amounts(&[("rack", rack)]),
+        ..node(name, with_cpu(8), with_cpu(*free))
     };
-    let nodes = nodes.iter().map(node).collect();
-    let request = bus::LeaseRequest {
-        cluster: cluster.into(),
-        instance: "i".into(),
-        seen: None,
-        nodes: bus::NodeUpdate { base: None, version: 1, nodes, removed: vec![] },
-        leases_max: 100,
-        wait_ms: 0,
-    };
-    assert!(table.request(&request, Duration::from_secs(1), Timestamp(0)));
+    ask(table, cluster, nodes.iter().map(node).collect());
 }
 
 fn shape(cpu: i64, gang: Option<(&str, Option<&str>)>) -> ShapeText {
-    let request = [("cpu", cpu), (PODS, 1)];
-    let request = request.map(|(name, n)| (Name::from(name), Quantity::from_units(n)));
     let gang = gang.map(|(id, label)| Gang {
         id: id.into(),
         cardinality: 4,
         uniformity: label.map(Name::from),
     });
-    ShapeText(Arc::new(Shape { gang, ..Shape::of_request(request.into_iter().collect()) }))
+    ShapeText(Arc::new(Shape { gang, ..Shape::of_request(resources(&[("cpu", cpu), (PODS, 1)])) }))
 }
 
 /// A queue whose order is these runs, all of jobs that were submitted at the fifth second.
 fn with_runs(table: &mut Table, queue: &str, version: u64, runs: &[(ShapeText, u64)]) {
-    let told = (0..).zip(runs).map(|(number, (_, count))| (0, number, *count));
-    let waiting = runs.iter().map(|(_, count)| count).sum();
+    let told = (0..).zip(runs).map(|(number, (_, count))| (0, number, *count)).collect();
     let mut demand = Resources::new();
     for (shape, count) in runs {
         (0..*count).for_each(|_| demand.add(&shape.0.request));
     }
-    let offer = bus::QueueOffer {
-        queue: queue.to_owned(),
-        further: false,
-        pools: vec![bus::PoolOffer {
-            pool: "default".into(),
-            heads: vec![bus::Head {
-                class: "default".into(),
-                runs: told.collect(),
-                since: vec![5_000; runs.len()],
-                behind: None,
-                holds: BTreeMap::new(),
-            }],
-            waiting,
-            demand: convert::quantities(&demand),
-            held: 0,
-            holds: BTreeMap::new(),
-        }],
-    };
+    let head = bus::Head { since: vec![5_000; runs.len()], ..head("default", told) };
+    let demand = convert::quantities(&demand);
+    let pool = bus::PoolOffer { demand, ..pool_offer("default", vec![head]) };
+    let shapes = runs.iter().map(|(shape, _)| shape.clone()).collect();
     table.offers(bus::Offers {
-        shard: 1,
-        owner: "w".into(),
-        epoch: 1,
         version,
         previous: version - 1,
         full: version == 1,
-        shapes: runs.iter().map(|(shape, _)| shape.clone()).collect(),
-        queues: vec![offer],
+        ..offers(shapes, vec![queue_offer(queue, vec![pool])])
     });
 }
 
@@ -96,9 +56,7 @@ type Part = Vec<(String, u32)>;
 
 /// What is leased to whom: cluster, then the parts with node, cpus and count.
 fn leased(table: &Table, leases_max: u64) -> Vec<(String, Vec<Part>)> {
-    let queue = muster_core::control::Queue::default();
-    let control = Control::default().with_queue("a", queue.clone()).unwrap();
-    let control = control.with_queue("b", queue).unwrap();
+    let control = queues(&["a", "b"]);
     let clusters = table.clusters.keys().map(|name| (Arc::clone(name), leases_max)).collect();
     let Some(round) = Round::new(table, &control, &clusters, &terms(1000)) else {
         return Vec::new();
@@ -168,8 +126,7 @@ fn a_gang_of_more_jobs_than_a_cluster_takes_at_once_goes_alone() {
 /// How many jobs are leased to a cluster, if room is kept as told.
 fn small_ones(table: &Table, cluster: &str, overdue: i64, kept: &Kept) -> u32 {
     let terms = Terms { overdue: Timestamp(overdue), kept, ..terms(1000) };
-    let control = Control::default();
-    let control = control.with_queue("a", muster_core::control::Queue::default()).unwrap();
+    let control = queues(&["a"]);
     let clusters = [(Name::from(cluster), 100)].into();
     let round = Round::new(table, &control, &clusters, &terms).unwrap();
     let picks = round.picks(&round.solve(), &clusters).into_values().flatten().flatten();
@@ -184,8 +141,7 @@ fn room_is_kept_in_one_cluster_for_what_has_waited_too_long() {
         with_cluster(&mut table, "d", &[("m", "1", 4), ("n", "1", 2)]);
         let large = if gang.is_some() { (shape(4, gang), 4) } else { (shape(8, None), 1) };
         with_runs(&mut table, "a", 1, &[large, (shape(1, None), 99)]);
-        let control = Control::default();
-        let control = control.with_queue("a", muster_core::control::Queue::default()).unwrap();
+        let control = queues(&["a"]);
         let kept = |overdue: i64| {
             let limits = Limits { overdue: Timestamp(overdue), ..Limits::default() };
             let limits = Limits { picks_max: 100, preemptions_max: 1, protected: 1_000, ..limits };
@@ -214,8 +170,7 @@ fn a_gang_makes_room_as_a_whole_wherever_it_runs() {
     let urgent = Shape { class: "urgent".into(), ..(*shape(8, None).0).clone() };
     with_runs(&mut table, "b", 1, &[(ShapeText(Arc::new(urgent)), 1)]);
     with_runs(&mut table, "a", 2, &[(shape(1, None), 1)]);
-    let control = Control::default();
-    let control = control.with_queue("a", muster_core::control::Queue::default()).unwrap();
+    let control = queues(&["a"]);
     let control = control.with_queue("b", muster_core::control::Queue::default()).unwrap();
     let class = muster_core::control::PriorityClass { priority: 5_000, preemptible: false };
     let control = control.with_class("urgent", class).unwrap();

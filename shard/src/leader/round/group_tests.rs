@@ -1,85 +1,42 @@
 //! Which nodes count as equal.
 
-use std::time::Duration;
-
 use muster_api::shape::ShapeText;
-use muster_core::control::{Cordon, Place, Queue};
+use muster_core::control::{Cordon, Place};
 use muster_core::shape::{Affinity, Requirement, Shape, Term};
-use muster_core::time::Timestamp;
 
-use super::testing::terms;
 use super::*;
 use crate::leader::table::Taken;
+use crate::leader::testing::{
+    amounts, ask, head, node, offers, pool_offer, queue_offer, queues, resources, terms,
+};
 
 /// A table of one cluster `c` with these nodes, alike but for a label of which no shape speaks, and
 /// one queue that has a job of each of these shapes.
 fn table(nodes: &[&str], shapes: Vec<Shape>) -> Table {
     let mut table = Table::new("default");
-    let amounts = || ["cpu", "pods"].map(|name| (name.to_owned(), "8".to_owned())).into();
+    let has = || amounts(&[("cpu", "8"), ("pods", "8")]);
     let node = |name: &&str| bus::Node {
-        name: (*name).to_owned(),
-        labels: [("zone", "a"), ("hostname", *name)]
-            .map(|(label, value)| (label.to_owned(), value.to_owned()))
-            .into(),
-        taints: vec![],
-        allocatable: amounts(),
-        free: amounts(),
-        freeing: BTreeMap::new(),
-        runs: 0,
-        schedulable: true,
-        failing: Vec::new(),
+        labels: amounts(&[("zone", "a"), ("hostname", name)]),
+        ..node(name, has(), has())
     };
-    let nodes = nodes.iter().map(node).collect();
-    let request = bus::LeaseRequest {
-        cluster: "c".into(),
-        instance: "i".into(),
-        seen: None,
-        nodes: bus::NodeUpdate { base: None, version: 1, nodes, removed: vec![] },
-        leases_max: 100,
-        wait_ms: 0,
-    };
-    assert!(table.request(&request, Duration::from_secs(1), Timestamp(5_000)));
+    ask(&mut table, "c", nodes.iter().map(node).collect());
     let count = u32::try_from(shapes.len()).unwrap();
     let runs = (0..count).map(|shape| (0, shape, 1)).collect();
-    let pool = bus::PoolOffer {
-        pool: "default".into(),
-        heads: vec![bus::Head {
-            class: "default".into(),
-            runs,
-            since: vec![],
-            behind: None,
-            holds: BTreeMap::new(),
-        }],
-        waiting: count.into(),
-        demand: BTreeMap::new(),
-        held: 0,
-        holds: BTreeMap::new(),
-    };
-    let queue = bus::QueueOffer { queue: "q".into(), further: false, pools: vec![pool] };
-    let taken = table.offers(bus::Offers {
-        shard: 1,
-        owner: "w".into(),
-        epoch: 1,
-        version: 1,
-        previous: 0,
-        full: true,
-        shapes: shapes.into_iter().map(|shape| ShapeText(Arc::new(shape))).collect(),
-        queues: vec![queue],
-    });
-    assert_eq!(taken, Taken::Yes);
+    let queue = queue_offer("q", vec![pool_offer("default", vec![head("default", runs)])]);
+    let shapes = shapes.into_iter().map(|shape| ShapeText(Arc::new(shape))).collect();
+    assert_eq!(table.offers(offers(shapes, vec![queue])), Taken::Yes);
     table
 }
 
 fn control() -> Control {
-    Control::default().with_queue("q", Queue::default()).unwrap()
+    queues(&["q"])
 }
 
 /// A job of one cpu and one pod that may run only where this holds.
 fn only(requirement: Requirement) -> Shape {
-    let request = ["cpu", "pods"].map(|name| (name.into(), Quantity::from_units(1)));
     let term = Term { requirements: [requirement].into() };
     let affinity = Some(Affinity { terms: [term].into() });
-    Shape { affinity, ..Shape::of_request(request.into_iter().collect()) }
+    Shape { affinity, ..Shape::of_request(resources(&[("cpu", 1), ("pods", 1)])) }
 }
 
 /// The nodes that are picked, by shape.

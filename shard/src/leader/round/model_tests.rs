@@ -16,8 +16,8 @@ use muster_core::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::testing::terms;
 use super::*;
+use crate::leader::testing::{amounts, node, offers, request, terms};
 
 /// Nodes of each cluster: name, value of the label `rack`, each with so many cpus.
 const NODES: [(&str, &str); 3] = [("l", "1"), ("m", "1"), ("n", "2")];
@@ -163,20 +163,16 @@ impl World {
     }
 
     fn offer(&mut self) {
-        let offers = self.shard.take_changed_offers(RUNS_MAX);
-        let mut packed = muster_api::offers::pack(&offers, 1 << 20);
+        let changed = self.shard.take_changed_offers(RUNS_MAX);
+        let mut packed = muster_api::offers::pack(&changed, 1 << 20);
         assert_eq!(packed.len(), 1);
         let packed = packed.remove(0);
         self.version += 1;
         self.table.offers(bus::Offers {
-            shard: 3,
-            owner: "w".into(),
-            epoch: 1,
             version: self.version,
             previous: self.version - 1,
             full: self.version == 1,
-            shapes: packed.shapes,
-            queues: packed.queues,
+            ..offers(packed.shapes, packed.queues)
         });
     }
 
@@ -186,31 +182,14 @@ impl World {
     }
 
     fn tell_nodes(&mut self, cluster: &str) {
-        let amounts = |cpu: i64| {
-            let amounts =
-                [("cpu", cpu.to_string()), ("memory", "64Gi".into()), ("pods", "99".into())];
-            amounts.map(|(name, amount)| (name.to_owned(), amount)).into()
-        };
+        let has =
+            |cpu: i64| amounts(&[("cpu", &cpu.to_string()), ("memory", "64Gi"), ("pods", "99")]);
         let node = |(name, rack): (&str, &str)| bus::Node {
-            name: name.to_owned(),
-            labels: [("rack".to_owned(), rack.to_owned())].into(),
-            taints: vec![],
-            allocatable: amounts(CPUS),
-            free: amounts(self.free(cluster, name)),
-            freeing: BTreeMap::new(),
-            runs: 0,
-            schedulable: true,
-            failing: Vec::new(),
+            labels: amounts(&[("rack", rack)]),
+            ..node(name, has(CPUS), has(self.free(cluster, name)))
         };
-        let nodes = NODES.map(node).into();
-        let request = bus::LeaseRequest {
-            cluster: cluster.into(),
-            instance: "i".into(),
-            seen: None,
-            nodes: bus::NodeUpdate { base: None, version: self.version, nodes, removed: vec![] },
-            leases_max: 100,
-            wait_ms: 0,
-        };
+        let mut request = request(cluster, NODES.map(node).into());
+        request.nodes.version = self.version;
         assert!(self.table.request(&request, Duration::from_secs(1), Timestamp(0)));
     }
 

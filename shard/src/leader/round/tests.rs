@@ -1,21 +1,18 @@
 //! Rounds by example: what is leased, and who makes room.
 
-use std::time::Duration;
-
 use muster_api::shape::ShapeText;
 use muster_core::control::{PoolSettings, PriorityClass};
 use muster_core::id::{JobId, JobRef};
 use muster_core::shape::Shape;
-use muster_core::time::Timestamp;
 
-use super::testing::terms;
 use super::*;
 use crate::leader::table::NodeState;
+use crate::leader::testing::{
+    self, amounts, ask, head, offers, pool_offer, queue_offer, queues, resources, terms,
+};
 
-fn amounts(cpu: &str) -> BTreeMap<String, String> {
-    [("cpu", cpu), ("memory", "64Gi"), ("pods", "100")]
-        .map(|(name, amount)| (name.to_owned(), amount.to_owned()))
-        .into()
+fn with_cpu(cpu: &str) -> BTreeMap<String, String> {
+    amounts(&[("cpu", cpu), ("memory", "64Gi"), ("pods", "100")])
 }
 
 /// Cluster `c` of one node that is free.
@@ -24,35 +21,12 @@ fn with_node(table: &mut Table, cpu: &str) {
 }
 
 fn with_cluster(table: &mut Table, cluster: &str, cpu: &str) {
-    let node = bus::Node {
-        name: "n".into(),
-        labels: BTreeMap::new(),
-        taints: vec![],
-        allocatable: amounts(cpu),
-        free: amounts(cpu),
-        freeing: BTreeMap::new(),
-        runs: 0,
-        schedulable: true,
-        failing: Vec::new(),
-    };
-    let nodes = bus::NodeUpdate { base: None, version: 1, nodes: vec![node], removed: vec![] };
-    let request = bus::LeaseRequest {
-        cluster: cluster.into(),
-        instance: "i".into(),
-        seen: None,
-        nodes,
-        leases_max: 100,
-        wait_ms: 0,
-    };
-    assert!(table.request(&request, Duration::from_secs(1), Timestamp(0)));
+    ask(table, cluster, vec![testing::node("n", with_cpu(cpu), with_cpu(cpu))]);
 }
 
 /// What so many jobs take.
 fn of_jobs(count: i64) -> Resources {
-    [("cpu", count), (PODS, count)]
-        .map(|(name, amount)| (Name::from(name), Quantity::from_units(amount)))
-        .into_iter()
-        .collect()
+    resources(&[("cpu", count), (PODS, count)])
 }
 
 fn shape(class: &str) -> Arc<Shape> {
@@ -67,43 +41,16 @@ fn with_jobs(table: &mut Table, jobs: &[(&str, &str, u64)]) {
 
 /// Queues with jobs: (queue, shape, count).
 fn with_shapes(table: &mut Table, jobs: &[(&str, Arc<Shape>, u64)]) {
-    let head = |class: &str, number: u32, count: u64| bus::Head {
-        class: class.to_owned(),
-        runs: vec![(0, number, count)],
-        since: vec![],
-        behind: None,
-        holds: BTreeMap::new(),
-    };
-    let queues = (0..).zip(jobs).map(|(number, (queue, shape, count))| bus::QueueOffer {
-        queue: (*queue).to_owned(),
-        further: false,
-        pools: vec![bus::PoolOffer {
-            pool: shape.pool.to_string(),
-            heads: vec![head(&shape.class, number, *count)],
-            waiting: *count,
-            demand: BTreeMap::new(),
-            held: 0,
-            holds: BTreeMap::new(),
-        }],
+    let offered = (0..).zip(jobs).map(|(number, (queue, shape, count))| {
+        let heads = vec![head(&shape.class, vec![(0, number, *count)])];
+        queue_offer(queue, vec![pool_offer(&shape.pool, heads)])
     });
-    table.offers(bus::Offers {
-        shard: 1,
-        owner: "w".into(),
-        epoch: 1,
-        version: 1,
-        previous: 0,
-        full: true,
-        shapes: jobs.iter().map(|(_, shape, _)| ShapeText(Arc::clone(shape))).collect(),
-        queues: queues.collect(),
-    });
+    let shapes = jobs.iter().map(|(_, shape, _)| ShapeText(Arc::clone(shape))).collect();
+    table.offers(offers(shapes, offered.collect()));
 }
 
-fn control(queues: &[&str], classes: &[(&str, i32)]) -> Control {
-    let mut control = Control::default();
-    for name in queues {
-        let queue = muster_core::control::Queue::default();
-        control = control.with_queue(name, queue).unwrap();
-    }
+fn control(names: &[&str], classes: &[(&str, i32)]) -> Control {
+    let mut control = queues(names);
     for (name, priority) in classes {
         let class = muster_core::control::PriorityClass { priority: *priority, preemptible: false };
         control = control.with_class(name, class).unwrap();
