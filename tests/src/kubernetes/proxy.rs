@@ -21,6 +21,8 @@ use tokio_rustls::TlsAcceptor;
 use super::kubeconfig;
 use crate::s3::Effect;
 
+mod clock;
+
 /// What a request is about, in the words of RBAC: a verb, and a resource such as `pods` or
 /// `pods/status`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,6 +109,8 @@ struct State {
     requests: BTreeMap<Target, u64>,
     /// What is answered here, by path, and how often it was.
     served: BTreeMap<String, (String, u64)>,
+    /// By how many seconds the API server's clock is ahead.
+    ahead: i64,
     is_expired: bool,
     /// Tells of each [`ApiProxy::clear`].
     clears: watch::Sender<()>,
@@ -183,6 +187,14 @@ impl ApiProxy {
     /// How often that was answered which is served now under a path.
     pub fn served(&self, path: &str) -> u64 {
         self.shared.state().served.get(path).map_or(0, |(_, times)| *times)
+    }
+
+    /// Sets the API server's clock so many seconds before everybody else's, or behind, as far as
+    /// the objects tell that pass from now on.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.shared.state().ahead = seconds;
+        // What is watched already as well.
+        self.cut();
     }
 
     /// Cuts every connection, with the requests and the watches on it.
@@ -294,7 +306,9 @@ impl Shared {
                 Effect::Refuse(_) | Effect::Disconnect | Effect::Delay(_) => {}
             }
         }
-        Ok(sent.into())
+        let ahead = self.state().ahead;
+        let sent: Response<reqwest::Body> = sent.into();
+        Ok(if ahead == 0 { sent } else { sent.map(|body| clock::moved(body, ahead)) })
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) struct Meta {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) deletion_timestamp: Option<Moment>,
+    pub(super) deletion_grace_period_seconds: Option<u64>,
     pub(super) owner_references: Vec<Owner>,
 }
 

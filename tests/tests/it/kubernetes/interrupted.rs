@@ -1,5 +1,5 @@
 //! What an executor does not see happen: watches that are cut, forgotten and closed, an API server
-//! whose certificate has run out, a kubelet with a clock of its own.
+//! whose certificate has run out, a kubelet and an API server with clocks of their own.
 
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use muster_api::http::Job;
 use muster_tests::kubernetes::{ApiFault, Behaviour, Certificate, Target};
 use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
+use serde_json::json;
 
-use super::executor::TEAM;
+use super::executor::{TEAM, job};
 use super::survives::{Plant, three_nodes};
 use super::{WAIT, pods, until_gone, until_phase};
 use crate::deployment::TURN;
@@ -21,11 +22,15 @@ const HOUR_SECONDS: i64 = 3600;
 #[tokio::test]
 async fn what_an_executor_has_not_seen_happen_it_finds_out() {
     let _turn = TURN.lock().await;
-    let settings = [("MUSTER_EXECUTOR__KUBERNETES__RETENTION", "1h")];
+    let settings = [
+        ("MUSTER_EXECUTOR__KUBERNETES__RETENTION", "1h"),
+        ("MUSTER_EXECUTOR__KUBERNETES__KILL_TIMEOUT", "1s"),
+    ];
     let Some(mut plant) = Plant::start(three_nodes(), &settings).await else { return };
     pods_that_go_while_nobody_watches_run_again(&plant).await;
     a_certificate_that_has_run_out_is_waited_for(&mut plant).await;
     a_kubelets_clock_moves_no_run_out_of_its_time(&plant).await;
+    an_api_servers_clock_does_not_say_how_long_a_pod_may_take_to_end(&plant).await;
 }
 
 /// The place from which a watch would go on is forgotten (410), and nothing can be listed for a
@@ -106,6 +111,31 @@ async fn a_kubelets_clock_moves_no_run_out_of_its_time(plant: &Plant) {
         in_order(&world.until_state(&ids[1], "failed").await);
     }
     world.cluster.kubelet().unwrap().set_clock_ahead(0);
+}
+
+/// Somebody deletes two pods. One does not end, and is forced after its grace period of a second,
+/// not an hour later; the other one takes a while, and is given it.
+async fn an_api_servers_clock_does_not_say_how_long_a_pod_may_take_to_end(plant: &Plant) {
+    let world = &plant.world;
+    let api = pods(&world.cluster, TEAM);
+    for ahead in [-HOUR_SECONDS, HOUR_SECONDS] {
+        plant.proxy.set_clock_ahead(ahead);
+        let stubborn = job(&Behaviour::runs_forever().dies_after(None));
+        let mut slow = job(&Behaviour::runs_forever().dies_after(Some(4 * SECOND)));
+        slow["podSpec"]["terminationGracePeriodSeconds"] = json!(300);
+        let ids = world.submit_jobs(&[stubborn, slow]).await;
+        for id in &ids {
+            world.until_state(id, "running").await;
+            api.delete(&format!("muster-{id}-1"), &DeleteParams::default()).await.unwrap();
+        }
+        for (id, exit_code) in ids.iter().zip([None, Some(143)]) {
+            let job = world.until_run(id, 2).await;
+            let run = &job.runs[0];
+            assert_eq!(run.reason.as_deref(), Some("Deleted"), "{job:?}");
+            assert_eq!(run.exit_code, exit_code, "{ahead}: {job:?}");
+        }
+    }
+    plant.proxy.set_clock_ahead(0);
 }
 
 /// Whether each moment of a job that ended lies behind the one before.

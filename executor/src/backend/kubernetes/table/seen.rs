@@ -139,12 +139,17 @@ impl Table {
     /// Notes that somebody else removes a pod.
     fn going(&mut self, key: RunKey, seen: &object::Pod, now: Now) {
         let Some(pod) = self.pods.get_mut(&key) else { return };
-        let Some(until) = seen.metadata.deletion_timestamp else { return };
+        if seen.metadata.deletion_timestamp.is_none() {
+            return;
+        }
         match &mut pod.removal {
             Some(removal) => removal.is_taken |= !removal.is_forced,
             None => {
-                let left = until.0.since(now.wall).min(GRACE_MAX);
-                let mut removal = Removal::new(Why::Others, None, left, now);
+                // The moment that is named is of the API server's clock, which may be another one.
+                let given = seen.metadata.deletion_grace_period_seconds;
+                let given = given.or(seen.spec.termination_grace_period_seconds);
+                let grace = crate::backend::pod::grace(given).min(GRACE_MAX);
+                let mut removal = Removal::new(Why::Others, None, grace, now);
                 removal.is_taken = true;
                 pod.removal = Some(removal);
             }

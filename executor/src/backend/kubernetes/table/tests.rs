@@ -68,6 +68,14 @@ fn pod(n: u32, status: &Value) -> object::Pod {
     serde_json::from_value(pod).unwrap()
 }
 
+/// A pod that was deleted, and has nine seconds to end: until then, by the API server's clock.
+fn going(n: u32, status: &Value, until_ms: i64) -> object::Pod {
+    let mut pod = pod(n, status);
+    pod.metadata.deletion_timestamp = Some(object::Moment(Timestamp(until_ms)));
+    pod.metadata.deletion_grace_period_seconds = Some(9);
+    pod
+}
+
 fn pending() -> Value {
     json!({ "phase": "Pending" })
 }
@@ -389,16 +397,19 @@ fn a_pod_that_does_not_end_is_removed_by_force_after_a_while() {
 
 #[test]
 fn a_pod_that_somebody_else_deletes_is_waited_for_and_then_forced() {
-    let mut world = running_world();
-    let mut going = pod(1, &running());
-    going.metadata.deletion_timestamp = Some(object::Moment(Timestamp(9000)));
-    let now = world.now();
-    world.table.seen(&going, now);
-    assert!(world.calls().is_empty());
-    world.pass(39);
-    assert_eq!(world.calls(), ["remove 1 in 0"]);
-    world.gone(1, &running());
-    assert_eq!(world.said(), ["1 Lost Deleted"]);
+    // Whatever the API server's clock says: an hour before the executor's, the same, an hour behind.
+    for moment in [-3_591_000, 9_000, 3_609_000] {
+        let mut world = running_world();
+        let going = going(1, &running(), moment);
+        let now = world.now();
+        world.table.seen(&going, now);
+        world.pass(38);
+        assert!(world.calls().is_empty(), "it has its grace period: {moment}");
+        world.pass(1);
+        assert_eq!(world.calls(), ["remove 1 in 0"], "{moment}");
+        world.gone(1, &running());
+        assert_eq!(world.said(), ["1 Lost Deleted"]);
+    }
 }
 
 #[test]
@@ -407,9 +418,7 @@ fn what_ends_since_somebody_else_deletes_it_runs_again_and_what_failed_by_itself
         let mut world = running_world();
         let now = world.now();
         for status in [&running(), status] {
-            let mut going = pod(1, status);
-            going.metadata.deletion_timestamp = Some(object::Moment(Timestamp(9000)));
-            world.table.seen(&going, now);
+            world.table.seen(&going(1, status, 9_000), now);
         }
         world.gone(1, status);
         world.said()
