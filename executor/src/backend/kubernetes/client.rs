@@ -186,10 +186,9 @@ impl Api {
 
     /// What is wrong with the credentials as far as they say it themselves.
     pub(super) fn expired(&self) -> Option<String> {
-        let until = certificate::not_after(&self.current().said.certificate)?;
-        let until_text = muster_api::http::time_text(until);
-        (until <= self.clock.now())
-            .then(|| format!("its client certificate ran out at {until_text}"))
+        let now = self.clock.now();
+        let at = certificate::ran_out(&self.current().said.certificate, now)?;
+        Some(format!("its client certificate ran out at {}", muster_api::http::time_text(at)))
     }
 
     /// Credentials were refused: perhaps there are others by now.
