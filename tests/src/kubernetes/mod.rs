@@ -8,11 +8,13 @@
 
 mod behaviour;
 mod control_plane;
+mod extension;
 mod kubeconfig;
 mod kubelet;
 mod manifests;
 mod node;
 mod proxy;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ use tempfile::TempDir;
 use crate::wait::eventually;
 pub use behaviour::{Behaviour, PREFIX};
 pub use control_plane::{ControlPlane, Part, VERSION};
+pub use extension::{Admission, Extension};
 pub use kubelet::Kubelet;
 pub use node::NodeSpec;
 pub use proxy::{ApiFault, ApiProxy, Certificate, Target};
@@ -122,6 +125,15 @@ impl Cluster {
     /// When the cluster was given, or no port is free.
     pub fn proxy(&self) -> Result<ApiProxy> {
         ApiProxy::start(self.control_plane.as_ref().context("no way leads to a given cluster")?)
+    }
+
+    /// A server that the API server can turn to; so far it does not.
+    ///
+    /// # Errors
+    /// When the cluster was given, or no port is free.
+    pub fn extension(&self) -> Result<Extension> {
+        let plane = self.control_plane.as_ref();
+        Extension::start(plane.context("a cluster that was given is not extended")?.authority())
     }
 
     /// A kubeconfig of an administrator who shows a certificate that holds until the end of that

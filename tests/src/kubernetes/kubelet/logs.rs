@@ -10,15 +10,13 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::tracked::Tracked;
+use crate::kubernetes::tls;
 
 /// What one pod has written.
 #[derive(Debug, Clone, Default)]
@@ -77,29 +75,13 @@ fn line(text: Option<&str>) -> String {
 
 /// Answers the API server, until the runtime ends.
 pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return shared.log(&format!("logs: {error}")),
-    };
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_ended) = connections.join_next() => continue,
-        };
-        // A connection that was gone before it was taken is the client's concern.
-        let Ok((stream, _)) = accepted else { continue };
-        let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
-        connections.spawn(async move {
-            let stream = match acceptor.accept(stream).await {
-                Ok(stream) => stream,
-                Err(error) => return shared.log(&format!("logs: {error}")),
-            };
-            let answer = service_fn(async |request| Ok::<_, Infallible>(answer(&shared, &request)));
-            let http = hyper::server::conn::http1::Builder::new();
-            // An error is a client that went away.
-            let _ = http.serve_connection(TokioIo::new(stream), answer).await;
-        });
+    let known = Arc::clone(&shared);
+    let served = tls::serve(listener, acceptor, move |request| {
+        let answer = answer(&known, &request);
+        async move { answer }
+    });
+    if let Err(error) = served.await {
+        shared.log(&format!("logs: {error}"));
     }
 }
 

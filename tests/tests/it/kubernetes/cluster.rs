@@ -10,6 +10,7 @@ use kube::api::{DeleteParams, ListParams, LogParams, PostParams, WatchParams};
 use muster_tests::kubernetes::{
     ApiFault, Behaviour, Cluster, NodeSpec, Part, Spec, Target, VERSION,
 };
+use muster_tests::process::Program;
 use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
 use serde_json::json;
@@ -406,6 +407,13 @@ async fn two_clusters_stand_side_by_side_and_parts_of_one_may_die() {
     if broken.kubelet().is_none() {
         return;
     }
+    // Who has no Go has a cluster: the tests run on one that they are given.
+    let program = Program::at(std::env::current_exe().unwrap());
+    let program =
+        program.args(["--exact", "kubernetes::cluster::pods_do_on_a_cluster_what_they_say"]);
+    let program = program.env("MUSTER_TEST_KUBECONFIG", whole.kubeconfig());
+    let mut given = program.spawn("given", whole.directory()).unwrap();
+
     let (api, other) = (pods(&broken, "default"), pods(&whole, "default"));
     create(&api, "here", &Behaviour::runs_for(SECOND)).await;
     create(&other, "there", &Behaviour::runs_for(SECOND)).await;
@@ -440,4 +448,8 @@ async fn two_clusters_stand_side_by_side_and_parts_of_one_may_die() {
     sent_away.await.unwrap();
     kubelet.find(&broken.client(), "large").await.unwrap();
     until_gone(&api, "lost").await;
+
+    let status = given.wait(2 * WAIT).await.unwrap();
+    let said = given.out().unwrap();
+    assert!(status.success() && said.contains("1 passed"), "{status}: {said}");
 }

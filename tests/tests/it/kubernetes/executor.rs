@@ -21,7 +21,7 @@ use muster_tests::wait::eventually;
 use serde_json::{Value, json};
 
 use super::armada::files_of_armada_run_as_they_are;
-use super::{WAIT, create_as, pods, until_phase};
+use super::{WAIT, create_as, ends, pods, until_phase};
 use crate::deployment::TURN;
 
 /// One gateway and one shard worker; the executor is a program of its own.
@@ -86,6 +86,18 @@ impl World {
         job.await.unwrap()
     }
 
+    /// Waits until a job has come to a node and run, or is running.
+    pub(super) async fn until_begun(&self, id: &str) -> Job {
+        let what = format!("{id} begins");
+        let job = eventually(WAIT, &what, async || {
+            let job = self.client.job(id, Output::State).await?;
+            let has_begun = job.runs.last().is_some_and(|run| run.started_at.is_some());
+            ensure!(has_begun, "{job:?}\n{}", self.log_end());
+            Ok(job)
+        });
+        job.await.unwrap()
+    }
+
     /// Waits until that attempt of a job runs.
     pub(super) async fn until_run(&self, id: &str, attempt: u32) -> Job {
         let what = format!("{id} runs for the {attempt}. time");
@@ -105,9 +117,14 @@ impl World {
     }
 
     pub(super) async fn submit_jobs(&self, jobs: &[Value]) -> Vec<String> {
+        self.submit_to("q", jobs).await
+    }
+
+    /// The same to another queue.
+    pub(super) async fn submit_to(&self, queue: &str, jobs: &[Value]) -> Vec<String> {
         let body: Vec<u8> = jobs.iter().flat_map(|job| format!("{job}\n").into_bytes()).collect();
         let submission = Submission {
-            queue: "q".into(),
+            queue: queue.into(),
             job_set: "s".into(),
             format: Format::Ndjson,
             answers: Answers::Each,
@@ -202,8 +219,13 @@ pub(super) fn job(behaviour: &Behaviour) -> Value {
 #[tokio::test]
 async fn jobs_run_as_pods_and_end_as_their_pods_do() {
     let _turn = TURN.lock().await;
-    let checks = r#"[{on="waiting",reason="ErrImage*|ImagePull*",after="1s",then="fail"}]"#;
-    let world = World::start(&[("MUSTER_EXECUTOR__KUBERNETES__CHECKS", checks)]).await;
+    let image = r#"{on="waiting",reason="ErrImage*|ImagePull*",after="1s",then="fail"}"#;
+    let checks = format!("[{image},{}]", ends::CHECK);
+    let settings = [
+        ("MUSTER_EXECUTOR__KUBERNETES__CHECKS", &*checks),
+        ("MUSTER_EXECUTOR__KUBERNETES__KILL_TIMEOUT", "1s"),
+    ];
+    let world = World::start(&settings).await;
     let second = Duration::from_secs(1);
     let ids = world
         .submit(&[
@@ -248,6 +270,9 @@ async fn jobs_run_as_pods_and_end_as_their_pods_do() {
         Ok(())
     });
     gone.await.unwrap();
+    if world.cluster.kubelet().is_some() {
+        ends::whatever_becomes_of_pods_is_told(&world).await;
+    }
     files_of_armada_run_as_they_are(&world).await;
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 mod armada;
 mod cluster;
+mod ends;
 mod executor;
 mod interrupted;
 mod reach;

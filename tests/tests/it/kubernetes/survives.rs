@@ -10,10 +10,12 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::DeleteParams;
 use muster_client::Selection;
-use muster_tests::kubernetes::{ApiFault, ApiProxy, Behaviour, Cluster, NodeSpec, Part, Spec};
+use muster_tests::kubernetes::{
+    Admission, ApiFault, ApiProxy, Behaviour, Cluster, NodeSpec, Part, Spec,
+};
 use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::WAIT;
 use super::executor::{TEAM, World, job};
@@ -189,19 +191,45 @@ async fn quotas_are_waited_for_and_policies_explain_themselves() {
     let ids = plant.world.submit(&[&Behaviour::runs_for(SECOND); 4]).await;
     plant.all_succeed(&ids).await;
 
-    // A policy counts some seconds after it was made.
-    let explained = eventually(WAIT, "the policy refuses", async || {
-        let mut wrong = job(&Behaviour::default());
-        wrong["labels"] = json!({ "team": "nobody" });
-        let ids = plant.world.submit_jobs(&[wrong]).await;
+    until_refused(&plant, "nobody", "ask the owners").await;
+    webhooks_are_waited_for_and_explain_themselves(&plant).await;
+}
+
+fn of_team(team: &str) -> Value {
+    let mut job = job(&Behaviour::default());
+    job["labels"] = json!({ "team": team });
+    job
+}
+
+/// Waits until jobs of a team are refused, for that reason. What refuses them counts some seconds
+/// after it was made.
+async fn until_refused(plant: &Plant, team: &str, why: &str) {
+    let what = format!("a job of team {team} is refused");
+    let explained = eventually(WAIT, &what, async || {
+        let ids = plant.world.submit_jobs(&[of_team(team)]).await;
         let job = plant.world.until_ended(&ids[0]).await;
         let run = job.runs.last().context("no run")?;
         ensure!(job.state == "failed", "{job:?}");
         ensure!(run.reason.as_deref() == Some("Rejected"), "{job:?}");
-        ensure!(run.message.as_deref().unwrap_or_default().contains("ask the owners"), "{job:?}");
+        ensure!(run.message.as_deref().unwrap_or_default().contains(why), "{job:?}");
         Ok(())
     });
     explained.await.unwrap();
+}
+
+/// A webhook that fails is asked again, and one that refuses is believed.
+async fn webhooks_are_waited_for_and_explain_themselves(plant: &Plant) {
+    let cluster = &plant.world.cluster;
+    let extension = cluster.extension().unwrap();
+    extension.admit(cluster, TEAM, ("team", "late"), Admission::AdmitsAfter(3)).await.unwrap();
+    let refuses = Admission::Refuses("strangers are not let in".to_owned());
+    extension.admit(cluster, TEAM, ("team", "strange"), refuses).await.unwrap();
+    // When the later one counts, so does the earlier one.
+    until_refused(plant, "strange", "strangers are not let in").await;
+    let before = extension.asked();
+    let ids = plant.world.submit_jobs(&[of_team("late")]).await;
+    plant.all_succeed(&ids).await;
+    assert!(extension.asked() - before >= 4, "{} times", extension.asked() - before);
 }
 
 const QUOTA: &str = "
