@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use muster_core::Name;
-use muster_core::command::{self, Command, Outcome, Refusal, RunStatus, Verdict};
+use muster_core::command::{self, Command, Outcome, Refusal, Verdict};
 use muster_core::history::Finished;
 use muster_core::id::{CommandId, JobRef, Position};
-use muster_core::job::{Address, Counts, Exit, JobState, StateSet, Usage};
+use muster_core::job::{Address, Counts, Exit, JobState, StateSet};
 use muster_core::record::{Change, Changed, Record, Run, Submitted};
 use muster_core::resources::Resources;
 use muster_core::shape::ShapeKey;
@@ -19,6 +19,10 @@ use crate::http::{self, ErrorCode, Problem, time_text};
 use crate::job_text;
 use crate::shape::ShapeText;
 use crate::text::Cursor;
+
+mod report;
+
+pub use report::report;
 
 /// A text as a shared name.
 #[must_use]
@@ -96,6 +100,11 @@ fn address(at: &Address) -> http::Address {
 /// A live job as it is shown.
 #[must_use]
 pub fn live_job(view: &JobView) -> http::Job {
+    let mut runs: Vec<_> = view.runs.iter().map(run).collect();
+    if let Some((used, active)) = view.used.zip(runs.last_mut()) {
+        active.memory_peak_bytes = Some(used.memory_peak_bytes);
+        active.cpu_time_ms = Some(used.cpu_time_ms);
+    }
     http::Job {
         job_id: view.job.to_string(),
         queue: view.queue.to_string(),
@@ -107,7 +116,7 @@ pub fn live_job(view: &JobView) -> http::Job {
         finished_at: None,
         reason: None,
         resources: quantities(&view.shape.request),
-        runs: view.runs.iter().map(run).collect(),
+        runs,
         count: view.array.map(|(count, _)| count),
         counts: view.array.map(|(_, by_state)| counts(&by_state)),
         held_back: view.held_back.as_ref().map(held_back),
@@ -271,10 +280,10 @@ fn changed_event(position: Position, changed: &Changed) -> http::Event {
         Change::Succeeded { attempt, exit } => ended("succeeded", *attempt, exit),
         Change::Failed { attempt, exit } => ended("failed", *attempt, exit),
         Change::Requeued { attempt, exit, .. } => ended("requeued", *attempt, exit),
-        Change::Preempted { attempt, reason } => {
+        Change::Preempted { attempt, reason, .. } => {
             ended("preempted", *attempt, &Exit::preempted(reason))
         }
-        Change::Cancelled { reason } => {
+        Change::Cancelled { reason, .. } => {
             http::Event { reason: reason.as_ref().map(ToString::to_string), ..bare("cancelled") }
         }
         Change::Reprioritized { priority } => {
@@ -347,46 +356,6 @@ pub fn preempt(request: bus::Preempt) -> Command {
     });
     let victims = victims.collect();
     Command::Preempt(command::Preempt { cluster: request.cluster.into(), victims })
-}
-
-/// A cluster's reports as a command.
-#[must_use]
-pub fn report(request: bus::ReportRuns) -> Command {
-    let reports = request.reports.into_iter().map(|report| {
-        let exit = exit(report.exit);
-        let status = match report.status {
-            bus::RunStatus::Pending => RunStatus::Pending,
-            bus::RunStatus::Running => RunStatus::Running,
-            bus::RunStatus::Succeeded => RunStatus::Succeeded(exit),
-            bus::RunStatus::Failed => RunStatus::Failed(exit),
-            bus::RunStatus::Returned => RunStatus::Returned(exit),
-            bus::RunStatus::Lost => RunStatus::Lost(exit),
-        };
-        let addresses = report.addresses.into_iter();
-        let addresses =
-            addresses.map(|at| Address { port: at.port, address: Name::from(at.address) });
-        command::Report {
-            job: report.job,
-            attempt: report.attempt,
-            status,
-            at: Timestamp(report.at_ms),
-            addresses: addresses.collect(),
-        }
-    });
-    Command::Report { cluster: request.cluster.into(), reports: reports.collect() }
-}
-
-fn exit(exit: bus::Exit) -> Exit {
-    Exit {
-        code: exit.code,
-        signal: exit.signal,
-        reason: exit.reason.map(Name::from),
-        message: exit.message.map(Name::from),
-        usage: exit.usage.map(|usage| Usage {
-            memory_peak_bytes: usage.memory_peak_bytes,
-            cpu_time_ms: usage.cpu_time_ms,
-        }),
-    }
 }
 
 /// What a command was answered, as a reply; leases and preemptions are not answered here, they

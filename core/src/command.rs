@@ -189,6 +189,8 @@ pub struct Report {
     pub at: crate::time::Timestamp,
     /// Where its ports can be reached, of one that runs and has services or ingresses.
     pub addresses: Vec<crate::job::Address>,
+    /// What it was seen to use so far, of one that runs where that is measured.
+    pub used: Option<crate::job::Usage>,
 }
 
 /// What has become of a run.

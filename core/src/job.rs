@@ -206,6 +206,17 @@ pub struct Usage {
     pub cpu_time_ms: u64,
 }
 
+impl Usage {
+    /// What both know together: either only rises, and who began anew knows less.
+    #[must_use]
+    pub fn most(self, other: Self) -> Self {
+        Self {
+            memory_peak_bytes: self.memory_peak_bytes.max(other.memory_peak_bytes),
+            cpu_time_ms: self.cpu_time_ms.max(other.cpu_time_ms),
+        }
+    }
+}
+
 impl Exit {
     /// Whether it is that of a run that made room for others.
     #[must_use]

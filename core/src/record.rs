@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::Name;
 use crate::command::Outcome;
 use crate::id::{CommandId, JobId, JobRef, Position};
-use crate::job::{Address, Counts, Exit, JobState};
+use crate::job::{Address, Counts, Exit, JobState, Usage};
 use crate::shape::Shape;
 use crate::terms::Terms;
 use crate::time::Timestamp;
@@ -211,11 +211,15 @@ pub enum Change {
         attempt: u32,
         /// For whom, and why it and not another.
         reason: Name,
+        /// What it was seen to use, where its cluster measures that.
+        usage: Option<Usage>,
     },
     /// Live → cancelled. For an array as a whole: every task that was queued, `count` of them.
     Cancelled {
         /// Why, in the words of who asked.
         reason: Option<Name>,
+        /// What its run was seen to use, if it had one and its cluster measures that.
+        usage: Option<Usage>,
     },
     /// The priority changed; the state did not.
     Reprioritized {
@@ -238,6 +242,21 @@ impl Change {
             Self::Cancelled { .. } => Some(JobState::Cancelled),
             Self::Reprioritized { .. } => None,
         }
+    }
+
+    /// Says what the run that ends was seen to use.
+    pub fn tell_usage(&mut self, used: Usage) {
+        let usage = match self {
+            Self::Succeeded { exit, .. }
+            | Self::Failed { exit, .. }
+            | Self::Requeued { exit, .. } => &mut exit.usage,
+            Self::Preempted { usage, .. } | Self::Cancelled { usage, .. } => usage,
+            Self::Leased { .. }
+            | Self::Pending { .. }
+            | Self::Running { .. }
+            | Self::Reprioritized { .. } => return,
+        };
+        *usage = Some(usage.map_or(used, |known| known.most(used)));
     }
 }
 

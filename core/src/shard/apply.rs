@@ -9,7 +9,7 @@ use super::standing::{self, Standings};
 use super::{Shard, Stop, attempts, checkpoint, dependencies, finished, gangs, sets};
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position, run_digest};
-use crate::job::{Address, Counts, Exit, JobState};
+use crate::job::{Address, Counts, Exit, JobState, Usage};
 use crate::limits;
 use crate::mutant::{self, Mutant};
 use crate::record::{Change, Changed, Next, Record, Run, Submitted};
@@ -151,24 +151,24 @@ fn change(shard: &mut Shard, position: Position, changed: &Changed) {
             advance(shard, changed, JobState::Running, addresses);
         }
         Change::Succeeded { exit, .. } => {
-            end_run(shard, position, changed, JobState::Succeeded, Some(exit));
+            end_run(shard, position, changed, JobState::Succeeded, exit);
         }
         Change::Failed { exit, .. } => {
             // Runs that made room, or that go with their gang, do not know yet.
             if is_to_be_stopped(exit) || exit.is_preempted() {
                 stop(shard, target);
             }
-            end_run(shard, position, changed, JobState::Failed, Some(exit))
+            end_run(shard, position, changed, JobState::Failed, exit)
         }
         Change::Requeued { exit, .. } => {
-            end_run(shard, position, changed, JobState::Queued, Some(exit));
+            end_run(shard, position, changed, JobState::Queued, exit);
         }
-        Change::Preempted { reason, .. } => {
+        Change::Preempted { reason, usage, .. } => {
             stop(shard, target);
-            let exit = Exit::preempted(reason);
-            end_run(shard, position, changed, JobState::Queued, Some(&exit));
+            let exit = Exit { usage: *usage, ..Exit::preempted(reason) };
+            end_run(shard, position, changed, JobState::Queued, &exit);
         }
-        Change::Cancelled { .. } => cancel(shard, position, changed),
+        Change::Cancelled { usage, .. } => cancel(shard, position, changed, *usage),
         Change::Reprioritized { priority } => reprioritize(shard, target.job, *priority),
     }
     if let Some(gang) = gang {
@@ -237,13 +237,7 @@ fn stop(shard: &mut Shard, target: JobRef) -> bool {
 
 /// The active run of a job or task ends, and the job goes to `to`: a final state, or back to the
 /// queue.
-fn end_run(
-    shard: &mut Shard,
-    position: Position,
-    changed: &Changed,
-    to: JobState,
-    exit: Option<&Exit>,
-) {
+fn end_run(shard: &mut Shard, position: Position, changed: &Changed, to: JobState, exit: &Exit) {
     let target = changed.job;
     let job = shard.jobs.get_mut(target.job).expect("only live jobs have runs");
     let (set, before) = ((job.queue, job.job_set), job.standings());
@@ -257,7 +251,7 @@ fn end_run(
             Body::Queued | Body::Array(_) => panic!("`{target}` has no run that could end"),
         },
     };
-    run.ended = Some((changed.at, exit.cloned().unwrap_or_default()));
+    run.ended = Some((changed.at, exit.clone()));
     release(shard, target, &run);
     let job = shard.jobs.get_mut(target.job).expect("it was there a moment ago");
     let runs = past_runs(job, target.index, run);
@@ -343,7 +337,7 @@ fn release(shard: &mut Shard, target: JobRef, run: &Run) {
     }
 }
 
-fn cancel(shard: &mut Shard, position: Position, changed: &Changed) {
+fn cancel(shard: &mut Shard, position: Position, changed: &Changed, usage: Option<Usage>) {
     let target = changed.job;
     let job = shard.jobs.get(target.job).expect("only live jobs are cancelled");
     if matches!(job.body, Body::Array(_)) && target.index.is_none() {
@@ -352,7 +346,8 @@ fn cancel(shard: &mut Shard, position: Position, changed: &Changed) {
     }
     let set = (job.queue, job.job_set);
     if stop(shard, target) {
-        end_run(shard, position, changed, JobState::Cancelled, None);
+        let exit = Exit { usage, ..Exit::default() };
+        end_run(shard, position, changed, JobState::Cancelled, &exit);
         return;
     }
     if mutant::is(Mutant::LeasesCancelled) {

@@ -23,7 +23,7 @@ pub(super) fn of(
 ) -> Finished {
     let job = shard.jobs.get(first.job).expect("it is dropped later");
     let reason: Option<Name> = match &changed.change {
-        Change::Cancelled { reason } => reason.clone(),
+        Change::Cancelled { reason, .. } => reason.clone(),
         _ => None,
     };
     Finished {

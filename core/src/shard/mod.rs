@@ -19,6 +19,7 @@ mod in_use;
 mod intern;
 mod job;
 mod lines;
+mod measured;
 mod offers;
 mod order;
 mod place;
@@ -81,6 +82,8 @@ pub struct Shard {
     /// What queues say of retries, as it was told last: as the time, what commands are decided by,
     /// and no part of the state.
     policies: Arc<Policies>,
+    /// What running jobs were seen to use: no part of the state either.
+    measured: measured::Measured,
     /// The highest incarnation of each queue that was closed.
     closed: BTreeMap<Name, u64>,
     /// Finished jobs that no history object holds yet.
@@ -160,6 +163,7 @@ impl Shard {
             dependencies: dependencies::Dependencies::default(),
             resting: resting::Resting::default(),
             policies: Arc::default(),
+            measured: measured::Measured::default(),
             closed: BTreeMap::new(),
             finished: BTreeMap::new(),
             finished_at: BTreeSet::new(),
@@ -252,7 +256,10 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, shard: &mut Shard, record: Record) {
+    fn write(&mut self, shard: &mut Shard, mut record: Record) {
+        if let Record::Changed(changed) = &mut record {
+            shard.measured.tell(changed);
+        }
         let written = u32::try_from(self.records.len() - self.base);
         let row = written.ok().and_then(|written| self.position.row.checked_add(written));
         let row = row.expect("a commit has fewer than 2^32 records");

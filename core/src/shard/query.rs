@@ -9,7 +9,7 @@ use super::{Shard, attempts};
 use crate::Name;
 use crate::history::Finished;
 use crate::id::{JobId, JobRef, Position};
-use crate::job::{Counts, JobState, StateSet};
+use crate::job::{Counts, JobState, StateSet, Usage};
 use crate::record::{HistorySpan, Run};
 use crate::shape::{Shape, ShapeKey};
 use crate::terms::HeldBack;
@@ -33,6 +33,8 @@ pub struct JobView {
     pub shape: Arc<Shape>,
     /// Its runs, the active one last.
     pub runs: Vec<Run>,
+    /// What the active run was seen to use so far, where its cluster measures that.
+    pub used: Option<Usage>,
     /// Tasks, and how many are in each state, of an array as a whole.
     pub array: Option<(u32, Counts)>,
     /// Why it is not in the order of its queue though it waits, if that is so.
@@ -197,6 +199,7 @@ impl Shard {
             priority: found.priority,
             shape: self.shapes.value(attempts::shape_of(self, found, job.index)).clone(),
             runs,
+            used: self.measured.of(job),
             array,
             held_back: Some(found)
                 .filter(|_| state == JobState::Queued)

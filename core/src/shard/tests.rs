@@ -6,6 +6,7 @@ mod held_back;
 mod places;
 mod preemption;
 mod retries;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -231,7 +232,7 @@ impl Driven {
         status: RunStatus,
         at: Timestamp,
     ) -> Verdict {
-        let report = Report { job, attempt, status, at, addresses: Vec::new() };
+        let report = Report { job, attempt, status, at, addresses: Vec::new(), used: None };
         let command = Command::Report { cluster: "c".into(), reports: vec![report] };
         match self.run(command) {
             Outcome::Reported(verdicts) => verdicts[0],

@@ -351,10 +351,14 @@ impl Rows {
                 let next = next.map_err(|reason| self.detail.wrong(row, reason))?;
                 Change::Requeued { attempt: attempt()?, exit: self.exit(row), next }
             }
-            RowKind::Preempted => {
-                Change::Preempted { attempt: attempt()?, reason: self.reason.value(row)? }
+            RowKind::Preempted => Change::Preempted {
+                attempt: attempt()?,
+                reason: self.reason.value(row)?,
+                usage: self.usage(row),
+            },
+            RowKind::Cancelled => {
+                Change::Cancelled { reason: self.reason.get(row), usage: self.usage(row) }
             }
-            RowKind::Cancelled => Change::Cancelled { reason: self.reason.get(row) },
             RowKind::Reprioritized => Change::Reprioritized { priority: self.priority.value(row)? },
         };
         Ok(Record::Changed(Changed {

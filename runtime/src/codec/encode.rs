@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use muster_core::history::Finished;
 use muster_core::id::{JobId, JobRef, Position};
-use muster_core::job::Exit;
+use muster_core::job::{Exit, Usage};
 use muster_core::record::{
     Change, Changed, Done, HistorySpan, JobSetTotals, LiveJob, Payload, Record, Submitted, Task,
 };
@@ -274,13 +274,15 @@ impl<'a> Rows<'a> {
                 }
                 "requeued"
             }
-            Change::Preempted { attempt, reason } => {
+            Change::Preempted { attempt, reason, usage } => {
                 self.attempt.reach(row).append_value(*attempt);
                 self.reason.push(row, reason);
+                self.usage(usage.as_ref());
                 "preempted"
             }
-            Change::Cancelled { reason } => {
+            Change::Cancelled { reason, usage } => {
                 self.reason.push_option(row, reason.as_deref());
+                self.usage(usage.as_ref());
                 "cancelled"
             }
             Change::Reprioritized { priority } => {
@@ -403,9 +405,13 @@ impl<'a> Rows<'a> {
         if let Some(message) = &exit.message {
             self.message.reach(row).append_value(message);
         }
-        if let Some(usage) = &exit.usage {
-            self.memory_peak_bytes.reach(row).append_value(signed(usage.memory_peak_bytes));
-            self.cpu_time_ms.reach(row).append_value(signed(usage.cpu_time_ms));
+        self.usage(exit.usage.as_ref());
+    }
+
+    fn usage(&mut self, usage: Option<&Usage>) {
+        if let Some(usage) = usage {
+            self.memory_peak_bytes.reach(self.row).append_value(signed(usage.memory_peak_bytes));
+            self.cpu_time_ms.reach(self.row).append_value(signed(usage.cpu_time_ms));
         }
     }
 

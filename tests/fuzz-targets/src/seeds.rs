@@ -243,6 +243,7 @@ fn life() -> (Shard, Vec<Record>) {
             status,
             at: NOW,
             addresses: Vec::new(),
+            used: None,
         });
         carry_out(Command::Report { cluster: "c".into(), reports: reports.into() });
     }

@@ -107,8 +107,6 @@ struct State {
     faults: Vec<ApiFault>,
     injected: u64,
     requests: BTreeMap<Target, u64>,
-    /// What is answered here, by path, and how often it was.
-    served: BTreeMap<String, (String, u64)>,
     /// By how many seconds the API server's clock is ahead.
     ahead: i64,
     is_expired: bool,
@@ -176,17 +174,6 @@ impl ApiProxy {
         let mut state = self.shared.state();
         state.faults.clear();
         state.clears.send_replace(());
-    }
-
-    /// Answers reads of that path from now on, in place of the server: with parts of an API that
-    /// the cluster has not.
-    pub fn serve(&self, path: &str, body: &serde_json::Value) {
-        self.shared.state().served.insert(path.to_owned(), (body.to_string(), 0));
-    }
-
-    /// How often that was answered which is served now under a path.
-    pub fn served(&self, path: &str) -> u64 {
-        self.shared.state().served.get(path).map_or(0, |(_, times)| *times)
     }
 
     /// Sets the API server's clock so many seconds before everybody else's, or behind, as far as
@@ -262,14 +249,6 @@ impl Shared {
         (effects, state.clears.subscribe())
     }
 
-    /// What is answered here to a read of that path, if it is.
-    fn served(&self, path: &str) -> Option<String> {
-        let mut state = self.state();
-        let (body, times) = state.served.get_mut(path)?;
-        *times += 1;
-        Some(body.clone())
-    }
-
     /// Sends it on, and befalls it. An error cuts the connection.
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<reqwest::Body>> {
         let (effects, mut cleared) = self.befalling(target(request.method(), request.uri()));
@@ -282,11 +261,6 @@ impl Shared {
             }
         }
         let (parts, body) = request.into_parts();
-        if parts.method == Method::GET
-            && let Some(body) = self.served(parts.uri.path())
-        {
-            return Ok(json(body));
-        }
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let sent = self
             .client
@@ -319,19 +293,14 @@ fn refusal(status: u16) -> Result<Response<reqwest::Body>> {
         "message": "refused on purpose", "code": status,
         "reason": if status == 429 { "TooManyRequests" } else { "InternalError" },
     });
-    let mut response = json(said.to_string());
+    let mut response = Response::new(reqwest::Body::from(said.to_string()));
+    let json = hyper::header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
     *response.status_mut() = StatusCode::from_u16(status)?;
     if status == 429 {
         response.headers_mut().insert(hyper::header::RETRY_AFTER, "1".parse()?);
     }
     Ok(response)
-}
-
-fn json(body: String) -> Response<reqwest::Body> {
-    let mut response = Response::new(reqwest::Body::from(body));
-    let json = hyper::header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
-    response
 }
 
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {

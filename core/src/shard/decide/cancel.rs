@@ -23,7 +23,7 @@ pub(super) fn cancel(
         Target::JobSet { states, .. } => *states,
     };
     for job in wanted(shard, target, &mut result) {
-        let change = Change::Cancelled { reason: reason.cloned() };
+        let change = Change::Cancelled { reason: reason.cloned(), usage: None };
         let parts = live_parts(shard, job, states);
         let others = if parts.is_empty() { Vec::new() } else { gangs::others(shard, job, &change) };
         for (part, count) in parts {
@@ -55,7 +55,7 @@ pub(super) fn cancel_waiting(
     ctx: Context,
     writer: &mut Writer<'_>,
 ) {
-    let change = Change::Cancelled { reason: Some(reason.clone()) };
+    let change = Change::Cancelled { reason: Some(reason.clone()), usage: None };
     for (part, count) in live_parts(shard, JobRef::whole(id), StateSet::ALL) {
         write(shard, part, count, change.clone(), ctx, writer);
     }

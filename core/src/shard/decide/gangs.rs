@@ -160,7 +160,8 @@ pub(super) fn others(shard: &Shard, job: JobRef, change: &Change) -> Vec<(JobRef
         Change::Requeued { .. } | Change::Preempted { .. } => {
             let reason: Name =
                 format!("gang `{gang}` runs again as a whole, because of `{job}`").as_str().into();
-            let again = |attempt| Change::Preempted { attempt, reason: reason.clone() };
+            let again =
+                |attempt| Change::Preempted { attempt, reason: reason.clone(), usage: None };
             runs().map(|(other, attempt)| (other, again(attempt))).collect()
         }
         Change::Failed { .. } => {
@@ -172,11 +173,12 @@ pub(super) fn others(shard: &Shard, job: JobRef, change: &Change) -> Vec<(JobRef
             let fails = |attempt| Change::Failed { attempt, exit: exit.clone() };
             runs().map(|(other, attempt)| (other, fails(attempt))).collect()
         }
-        Change::Cancelled { reason } => {
+        Change::Cancelled { reason, .. } => {
             let with = || format!("gang `{gang}` was cancelled with `{job}`").as_str().into();
             let reason = Some(reason.clone().unwrap_or_else(with));
             let members = with_members(shard, job.job).into_iter().map(JobRef::whole);
-            let cancelled = |other| (other, Change::Cancelled { reason: reason.clone() });
+            let cancelled =
+                |other| (other, Change::Cancelled { reason: reason.clone(), usage: None });
             members.map(cancelled).collect()
         }
         Change::Leased { .. }

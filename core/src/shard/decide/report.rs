@@ -28,10 +28,13 @@ fn take(
     ctx: Context,
     writer: &mut Writer<'_>,
 ) -> Verdict {
-    let Report { job, attempt, status, at, addresses } = report;
+    let Report { job, attempt, status, at, addresses, used } = report;
     let Some((state, since)) = believed(shard, cluster, job, attempt) else {
         return Verdict::Stale;
     };
+    if let Some(used) = used {
+        shard.measured.note(job, used);
+    }
     // The cluster's clock may be off: a run ends neither before it was leased and began, nor in
     // the future.
     let at = at.clamp(since, ctx.now.max(since));

@@ -66,7 +66,7 @@ pub(super) fn preempted(shard: &Shard, target: JobRef, attempt: u32, reason: &Na
     match retry::fate(policy.as_deref(), Ending::Preempted, &exit, 0, false) {
         Fate::Fails | Fate::UsedUp(_) => Change::Failed { attempt, exit },
         Fate::WaitsAgain | Fate::Retried(_) => {
-            Change::Preempted { attempt, reason: reason.clone() }
+            Change::Preempted { attempt, reason: reason.clone(), usage: None }
         }
     }
 }

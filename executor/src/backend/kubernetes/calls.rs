@@ -254,9 +254,9 @@ async fn happenings(api: &Api, key: RunKey, namespace: &str, uid: &str) -> Outco
     Outcome { key, what: What::Happened(happenings), pace }
 }
 
-/// What is known of what own pods use.
-pub(super) async fn usage(api: &Api, own: &str) -> Result<Vec<Look>, kube::Error> {
-    let request = Request::new(usage::PATH).list(&ListParams::default().labels(own));
+/// What is known of what the pods use that a selector names.
+pub(super) async fn usage(api: &Api, selector: &str) -> Result<Vec<Look>, kube::Error> {
+    let request = Request::new(usage::PATH).list(&ListParams::default().labels(selector));
     let request = request.map_err(kube::Error::BuildRequest)?;
     let list = api.within(api.client().await.request::<PodMetricsList>(request)).await?;
     Ok(list.items.into_iter().flatten().filter_map(PodMetrics::look).collect())

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_core::id::ShardId;
 use muster_core::shape::Shape;
 
 use super::object::Meta;
@@ -55,6 +56,11 @@ pub(super) fn key_of_name(name: &str) -> Option<RunKey> {
 /// The selector of the pods of a cluster.
 pub(super) fn own(cluster: &str) -> String {
     format!("{CLUSTER}={cluster}")
+}
+
+/// The selector of those among them whose jobs are of a shard.
+pub(super) fn own_of_shard(cluster: &str, shard: ShardId) -> String {
+    format!("{},{SHARD}={shard}", own(cluster))
 }
 
 /// The selector of all others.
@@ -160,6 +166,8 @@ mod tests {
         assert_eq!(key_of_name(&meta.name), Some(key()));
         assert_eq!(key_of_name(&format!("{}x", meta.name)), None);
         assert_eq!(meta.labels[SHARD], "3");
+        let selector = own_of_shard("c", key().job.job.shard());
+        assert_eq!(selector, "muster.dev/cluster=c,muster.dev/shard=3");
         assert_eq!(meta.labels[ARRAY_INDEX], "12");
         assert_eq!(identity(&meta, "other"), None);
         let without = |name: &str| {

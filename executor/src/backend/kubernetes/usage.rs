@@ -14,6 +14,10 @@ use crate::runs::RunKey;
 
 /// The path of what is known of pods, in all namespaces.
 pub(super) const PATH: &str = "/apis/metrics.k8s.io/v1beta1/pods";
+/// What a running pod has used is told when it is more than was told last by this part of it …
+const NEWS_PART: u64 = 8;
+/// … or that was so long ago: its shard may have another owner, who has not heard it.
+const NEWS_INTERVAL: Duration = Duration::from_mins(10);
 /// When it is looked again whether there is a metrics API, after there was none.
 pub(super) const ABSENT_INTERVAL: Duration = Duration::from_mins(10);
 
@@ -79,6 +83,8 @@ pub(super) struct Measured {
     until: Timestamp,
     /// … and so much was used.
     nanocores: u64,
+    /// What was told of it last, and when that was measured.
+    told: Option<(Usage, Timestamp)>,
 }
 
 impl Measured {
@@ -90,6 +96,7 @@ impl Measured {
             cpu_micros: 0,
             until: started.unwrap_or(look.at).min(look.at),
             nanocores: look.nanocores,
+            told: None,
         };
         measured.add(look);
         measured
@@ -103,6 +110,22 @@ impl Measured {
             self.until = look.at;
             self.nanocores = look.nanocores;
         }
+    }
+
+    /// What a pod has used that runs on, if that is news: more than was told by so much that it is
+    /// worth a message.
+    pub(super) fn news(&mut self) -> Option<Usage> {
+        let usage = self.usage(None);
+        let is_more = |now: u64, told: u64| now - now.min(told) > told / NEWS_PART;
+        let is_news = self.told.is_none_or(|(told, at)| {
+            is_more(usage.memory_peak_bytes, told.memory_peak_bytes)
+                || is_more(usage.cpu_time_ms, told.cpu_time_ms)
+                || self.until.since(at) >= NEWS_INTERVAL
+        });
+        if is_news {
+            self.told = Some((usage, self.until));
+        }
+        is_news.then_some(usage)
     }
 
     /// What a pod has used that ended then: since the last look as much as was seen there.
@@ -178,6 +201,17 @@ mod tests {
         assert_eq!(usage(&measured, Some(Timestamp(1_000))), (64, 25_000));
         let unknown = Measured::first(&look(20, "500m", "1Mi"), None);
         assert_eq!(usage(&unknown, Some(Timestamp(22_000))), (1, 1_000));
+        let news = |measured: &mut Measured| measured.news().map(|usage| usage.cpu_time_ms);
+        assert_eq!((news(&mut measured), news(&mut measured)), (Some(25_000), None));
+        measured.add(&look(33, "1", "1Mi"));
+        assert_eq!(news(&mut measured), None, "an eighth is not worth it yet");
+        measured.add(&look(34, "1", "1Mi"));
+        assert_eq!(news(&mut measured), Some(29_000));
+        measured.add(&look(34, "1", "80Mi"));
+        assert_eq!(news(&mut measured), Some(29_000), "more memory is, too");
+        let later = Look { at: Timestamp(634_000), ..look(34, "0", "1Mi") };
+        measured.add(&later);
+        assert_eq!(news(&mut measured), Some(29_000), "it is told again after a while");
         let late = Measured::first(&look(20, "500m", "1Mi"), Some(Timestamp(50_000)));
         assert_eq!(usage(&late, Some(Timestamp(51_000))), (1, 15_500), "its clock was off");
     }

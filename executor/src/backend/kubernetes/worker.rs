@@ -2,13 +2,14 @@
 //! the watches and the API server say, and carries out what they want, as many requests at a time
 //! as the API server takes well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered};
 use muster_core::Name;
+use muster_core::id::ShardId;
 use muster_core::resources::Resources;
 use muster_runtime::http::Health;
 use muster_runtime::{Clock, Random};
@@ -106,6 +107,8 @@ struct UsageWork {
     at: Duration,
     /// Whether there is such an API, as far as is known.
     is_there: Option<bool>,
+    /// The shards of whose pods it is still to be asked this time.
+    rest: BTreeSet<ShardId>,
 }
 
 /// How changes of nodes are told.
@@ -284,13 +287,21 @@ impl Worker {
         is_on && !self.usage.is_asking && self.table.len() > 0
     }
 
-    /// Asks what pods use, if that is due.
+    /// Asks what pods use, if that is due: of the pods of one shard after those of another, since
+    /// this API gives all that it is asked for at once, and not page by page.
     fn ask_for_usage(&mut self, now: Now) {
         if !self.is_usage_wanted() || now.monotonic < self.usage.at {
             return;
         }
+        if self.usage.rest.is_empty() {
+            self.usage.rest = self.table.shards();
+        }
+        let Some(shard) = self.usage.rest.pop_first() else {
+            self.usage.at = now.monotonic + self.config.usage_interval.0;
+            return;
+        };
         self.usage.is_asking = true;
-        let (api, own) = (self.api.clone(), labels::own(&self.cluster));
+        let (api, own) = (self.api.clone(), labels::own_of_shard(&self.cluster, shard));
         self.work.push(Box::pin(async move { Done::Usage(calls::usage(&api, &own).await) }));
     }
 
@@ -307,13 +318,19 @@ impl Worker {
             }
             Ok(_) | Err(_) => {}
         }
+        let now = self.now();
         for look in result.iter().flatten() {
-            self.table.looked_at(look);
+            self.table.looked_at(look, now);
         }
+        let rest = std::mem::take(&mut self.usage.rest);
         let interval = self.config.usage_interval.0;
-        let wait = if is_absent { interval.max(usage::ABSENT_INTERVAL) } else { interval };
-        let at = self.clock.monotonic() + wait;
-        self.usage = UsageWork { is_asking: false, at, is_there: Some(result.is_ok()) };
+        let wait = match &result {
+            Ok(_) if !rest.is_empty() => Duration::ZERO,
+            Err(_) if is_absent => interval.max(usage::ABSENT_INTERVAL),
+            Ok(_) | Err(_) => interval,
+        };
+        let at = now.monotonic + wait;
+        self.usage = UsageWork { is_asking: false, at, is_there: Some(result.is_ok()), rest };
     }
 
     async fn say(&mut self) {

@@ -194,12 +194,16 @@ fn on() -> impl Strategy<Value = On> {
 
 fn exit() -> impl Strategy<Value = Exit> {
     let numbers = (option::of(any::<i32>()), option::of(any::<i32>()));
+    (numbers, option::of(name()), option::of(name()), usage()).prop_map(
+        |((code, signal), reason, message, usage)| Exit { code, signal, reason, message, usage },
+    )
+}
+
+fn usage() -> impl Strategy<Value = Option<Usage>> {
     let most = i64::MAX as u64;
     let usage = (0..=most, 0..=most)
         .prop_map(|(memory_peak_bytes, cpu_time_ms)| Usage { memory_peak_bytes, cpu_time_ms });
-    (numbers, option::of(name()), option::of(name()), option::of(usage)).prop_map(
-        |((code, signal), reason, message, usage)| Exit { code, signal, reason, message, usage },
-    )
+    option::of(usage)
 }
 
 fn addresses() -> impl Strategy<Value = Vec<Address>> {
@@ -225,8 +229,13 @@ fn change() -> impl Strategy<Value = Change> {
             exit,
             next
         }),
-        (attempt(), name()).prop_map(|(attempt, reason)| Change::Preempted { attempt, reason }),
-        option::of(name()).prop_map(|reason| Change::Cancelled { reason }),
+        (attempt(), name(), usage()).prop_map(|(attempt, reason, usage)| Change::Preempted {
+            attempt,
+            reason,
+            usage
+        }),
+        (option::of(name()), usage())
+            .prop_map(|(reason, usage)| Change::Cancelled { reason, usage }),
         any::<u32>().prop_map(|priority| Change::Reprioritized { priority }),
     ]
 }
@@ -439,7 +448,7 @@ fn of_a_log() -> Vec<Record> {
         Change::Succeeded { attempt, exit: Exit { code: Some(0), ..Exit::default() } },
         Change::Failed { attempt, exit: exit.clone() },
         Change::Requeued { attempt, exit, next: Next::default() },
-        Change::Cancelled { reason: Some("not wanted".into()) },
+        Change::Cancelled { reason: Some("not wanted".into()), usage: None },
         Change::Reprioritized { priority: 7 },
     ];
     let changes = changes.into_iter().map(|change| {

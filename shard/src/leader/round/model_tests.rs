@@ -278,7 +278,8 @@ impl World {
     fn end(&mut self, job: JobRef, status: RunStatus) {
         let Some(run) = self.runs.remove(&job) else { return };
         let (attempt, at) = (run.attempt, Timestamp(self.step));
-        let reports = vec![Report { job, attempt, status, at, addresses: Vec::new() }];
+        let addresses = Vec::new();
+        let reports = vec![Report { job, attempt, status, at, addresses, used: None }];
         let outcome = self.execute(Command::Report { cluster: run.cluster, reports });
         assert_eq!(outcome, Outcome::Reported(vec![Verdict::Taken]));
         for stop in self.shard.take_stops() {

@@ -7,14 +7,15 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use muster_api::http::Address;
+use muster_api::http::{Address, QueueSettings};
 use muster_client::{Output, Selection};
-use muster_tests::kubernetes::{ApiFault, Behaviour, NodeSpec};
+use muster_core::id::{JobId, ShardId};
+use muster_tests::kubernetes::{ApiFault, Behaviour, Extension, NodeSpec};
 use muster_tests::s3::Effect;
 use muster_tests::wait::eventually;
 use serde_json::json;
 
-use super::executor::{TEAM, job};
+use super::executor::{TEAM, World, job};
 use super::survives::{Plant, three_nodes};
 use super::{WAIT, pods};
 use crate::deployment::TURN;
@@ -32,7 +33,7 @@ async fn of(plant: &Plant, id: &str) -> Result<(Vec<Service>, Vec<Ingress>)> {
 }
 
 #[tokio::test]
-async fn services_go_with_pods_nodes_are_told_at_once_and_usage_with_the_end() {
+async fn services_go_with_pods_nodes_are_told_at_once_and_usage_while_and_after() {
     let _turn = TURN.lock().await;
     // All nodes are looked at once: what is known later is what changes of them said.
     let settings = [
@@ -40,11 +41,14 @@ async fn services_go_with_pods_nodes_are_told_at_once_and_usage_with_the_end() {
         ("MUSTER_EXECUTOR__KUBERNETES__USAGE_INTERVAL", "200ms"),
     ];
     let Some(plant) = Plant::start(three_nodes(), &settings).await else { return };
-    // Before it is asked of the server, which does not have it.
-    plant.proxy.serve(METRICS, &json!({ "items": [] }));
+    // Before the first pod, since the API would be looked for again only some time later.
+    let metrics = plant.world.cluster.extension().unwrap();
+    metrics.serve(METRICS, &json!({ "items": [] }));
+    let of_pods = ("pods", "PodMetrics");
+    metrics.offer(&plant.world.cluster, ("metrics.k8s.io", "v1beta1"), of_pods).await.unwrap();
     nodes_are_told_when_they_change(&plant).await;
     services_come_and_go_with_their_pods(&plant).await;
-    what_a_run_used_is_told_with_its_end(&plant).await;
+    what_runs_used_is_told_while_they_run_and_after(&plant, &metrics).await;
     a_certificate_that_ran_out_is_told_and_another_one_used(&plant).await;
 }
 
@@ -111,41 +115,83 @@ async fn services_come_and_go_with_their_pods(plant: &Plant) {
     gone.await.unwrap();
 }
 
-/// What the metrics API would tell, where there is one: the cluster of the tests has none, so the
-/// way to it answers.
-async fn what_a_run_used_is_told_with_its_end(plant: &Plant) {
-    let (world, proxy) = (&plant.world, &plant.proxy);
-    let ids = world.submit(&[&Behaviour::runs_forever()]).await;
-    let job = world.until_state(&ids[0], "running").await;
-    let started: Timestamp = job.runs[0].started_at.as_deref().unwrap().parse().unwrap();
-    for (seconds, cpu, memory) in [(10, "500m", "64Mi"), (20, "1", "32Mi")] {
-        proxy.serve(
-            METRICS,
-            &json!({ "items": [{
-            "metadata": { "name": format!("muster-{}-1", ids[0]), "namespace": TEAM },
-            "timestamp": (started + SignedDuration::from_secs(seconds)).to_string(),
-            "containers": [{ "name": "main", "usage": { "cpu": cpu, "memory": memory } }],
-        }] }),
-        );
-        let looked = eventually(WAIT, "it is looked at", async || {
-            // The second look has begun when the first has come to its end.
-            ensure!(proxy.served(METRICS) >= 2, "{}", world.log_end());
-            Ok(())
-        });
-        looked.await.unwrap();
+/// What the metrics API tells of two runs, of different shards: one pod is deleted by somebody, the
+/// job of the other one cancelled, and of neither its end has anything to say.
+async fn what_runs_used_is_told_while_they_run_and_after(plant: &Plant, metrics: &Extension) {
+    let world = &plant.world;
+    let ids = of_two_shards(world).await;
+    let mut started: Vec<Timestamp> = Vec::new();
+    for id in &ids {
+        let job = world.until_state(id, "running").await;
+        started.push(job.runs[0].started_at.as_deref().unwrap().parse().unwrap());
     }
-    let pods = pods(&world.cluster, TEAM);
-    pods.delete(&format!("muster-{}-1", ids[0]), &DeleteParams::default()).await.unwrap();
-    let job = eventually(WAIT, "its run ends", async || {
-        let job = world.client.job(&ids[0], Output::State).await?;
-        ensure!(job.runs[0].ended_at.is_some(), "{job:?}\n{}", world.log_end());
-        Ok(job)
-    });
-    let job = job.await.unwrap();
-    let run = &job.runs[0];
-    assert_eq!(run.memory_peak_bytes, Some(64 << 20), "{job:?}");
-    // Five seconds' worth in the first ten, ten in the next, and as much since as passed.
-    assert!(run.cpu_time_ms.is_some_and(|time| time >= 15_000), "{job:?}");
+    let api = pods(&world.cluster, TEAM);
+    for (seconds, cpu, memory, cpu_time) in [(10, "500m", "64Mi", 5_000), (20, "1", "32Mi", 15_000)]
+    {
+        let mut items = Vec::new();
+        for (id, started) in ids.iter().zip(&started) {
+            let name = format!("muster-{id}-1");
+            let labels = api.get(&name).await.unwrap().metadata.labels;
+            items.push(json!({
+                "metadata": { "name": name, "namespace": TEAM, "labels": labels },
+                "timestamp": (*started + SignedDuration::from_secs(seconds)).to_string(),
+                "containers": [{ "name": "main", "usage": { "cpu": cpu, "memory": memory } }],
+            }));
+        }
+        metrics.serve(METRICS, &json!({ "items": items }));
+        for id in &ids {
+            let told = eventually(WAIT, "it is told what it uses", async || {
+                let job = world.client.job(id, Output::State).await?;
+                let run = &job.runs[0];
+                let is_told = run.memory_peak_bytes == Some(64 << 20)
+                    && run.cpu_time_ms.is_some_and(|time| time >= cpu_time);
+                ensure!(job.state == "running" && is_told, "{job:?}\n{}", world.log_end());
+                Ok(())
+            });
+            told.await.unwrap();
+        }
+    }
+    for id in &ids {
+        let of_shard = format!("shard%3D{}", shard(id));
+        let reads = metrics.reads();
+        assert!(reads.iter().any(|read| read.contains(&of_shard)), "{reads:?}");
+    }
+    api.delete(&format!("muster-{}-1", ids[0]), &DeleteParams::default()).await.unwrap();
+    world.client.cancel(Selection::Ids(vec![ids[1].clone()]), None).await.unwrap();
+    for id in &ids {
+        let job = eventually(WAIT, "its run ends", async || {
+            let job = world.client.job(id, Output::State).await?;
+            ensure!(job.runs[0].ended_at.is_some(), "{job:?}\n{}", world.log_end());
+            Ok(job)
+        });
+        let job = job.await.unwrap();
+        let run = &job.runs[0];
+        assert_eq!(run.memory_peak_bytes, Some(64 << 20), "{job:?}");
+        // Five seconds' worth in the first ten, ten in the next; and as much since as passed, if
+        // the executor was asked.
+        assert!(run.cpu_time_ms.is_some_and(|time| time >= 15_000), "{job:?}");
+    }
+}
+
+fn shard(id: &str) -> ShardId {
+    id.parse::<JobId>().unwrap().shard()
+}
+
+/// Two jobs that run until they are stopped, of queues of different shards.
+async fn of_two_shards(world: &World) -> [String; 2] {
+    let lasting = job(&Behaviour::runs_forever());
+    let lasting = std::slice::from_ref(&lasting);
+    let first = world.submit_jobs(lasting).await.remove(0);
+    for n in 0..64 {
+        let queue = format!("other-{n}");
+        world.client.put_queue(&queue, &QueueSettings::default()).await.unwrap();
+        let other = world.submit_to(&queue, lasting).await.remove(0);
+        if shard(&other) != shard(&first) {
+            return [first, other];
+        }
+        world.client.cancel(Selection::Ids(vec![other]), None).await.unwrap();
+    }
+    panic!("all queues are of one shard")
 }
 
 /// A second executor, which may do no more than wait: but who it is it has to show for that too.

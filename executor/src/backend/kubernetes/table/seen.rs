@@ -1,10 +1,11 @@
 //! What the watch says of pods.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_api::bus::{Exit, RunStatus};
-
+use muster_core::id::ShardId;
 use muster_core::shape::Shape;
 
 use super::{Access, Body, Pod, Removal, Table, Task, There, Told, Why};
@@ -79,8 +80,15 @@ impl Table {
         true
     }
 
-    /// A pod was looked at.
-    pub(in crate::backend::kubernetes) fn looked_at(&mut self, look: &Look) {
+    /// The shards whose jobs have pods.
+    pub(in crate::backend::kubernetes) fn shards(&self) -> BTreeSet<ShardId> {
+        let there = self.pods.iter().filter(|(_, pod)| matches!(pod.body, Body::There(_)));
+        there.map(|(key, _)| key.job.job.shard()).collect()
+    }
+
+    /// A pod was looked at. What it uses is told also while it runs: whoever ends the run may not
+    /// ask.
+    pub(in crate::backend::kubernetes) fn looked_at(&mut self, look: &Look, now: Now) {
         let Some(pod) = self.pods.get_mut(&look.key) else { return };
         let Body::There(there) = &mut pod.body else { return };
         // What a look says that came late counts too; of a pod that is settled nobody asks.
@@ -96,6 +104,17 @@ impl Table {
             Some(measured) => measured.add(look),
             None => there.measured = Some(Box::new(Measured::first(look, started))),
         }
+        if pod.told != Told::Running || there.ended.is_some() {
+            return;
+        }
+        let news = there.measured.as_mut().and_then(|measured| measured.news());
+        if news.is_none() {
+            return;
+        }
+        let (key, status, at) = (look.key, RunStatus::Running, started.unwrap_or(now.wall));
+        let exit = Exit { usage: news, ..Exit::default() };
+        let addresses = there.addresses(&pod.node);
+        self.events.push(Event { key, status, at, exit, addresses });
     }
 
     /// The shape behind a canonical text; pods of one shape share it.

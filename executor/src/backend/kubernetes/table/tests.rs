@@ -17,6 +17,7 @@ use crate::backend::kubernetes::labels;
 use crate::backend::kubernetes::object;
 
 mod expose;
+mod usage;
 
 const START: &str = "2026-01-01T00:00:10Z";
 const END: &str = "2026-01-01T00:00:20Z";
