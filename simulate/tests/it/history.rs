@@ -125,15 +125,15 @@ fn jobs_of_the_history_come_when_they_came_and_run_as_long_as_they_ran() {
 
 /// The simulation of such a deployment, for so long.
 fn simulated(queues: &[(&str, Queue)], rows: Vec<Finished>, until: Option<Duration>) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it has no parts");
     let taken = runtime.block_on(async {
         let store = deployment_of(queues, rows).await;
-        history::take(&store, (None, None)).await.unwrap()
+        history::take(&store, (None, None)).await.expect("there are jobs in it")
     });
     let clusters = example("clusters-small.yaml");
     let workload = Workload::History(&taken);
     let sources = Sources { clusters: &clusters, workload, config: None };
-    run(scenario::read(&sources).unwrap(), 0, until)
+    run(scenario::read(&sources).expect("the clusters are in order"), 0, until)
 }
 
 #[test]
