@@ -1,6 +1,6 @@
-//! What running jobs were seen to use so far, as clusters tell it now and then. It is shown, and goes
-//! into the record of a run's end of which the cluster was not asked: of one that is cancelled, or
-//! makes room for others. No part of the state: another owner begins without.
+//! What running jobs were seen to use so far, as clusters tell it now and then. It is shown, and
+//! goes into the record of a run's end of which the cluster was not asked: of one that is
+//! cancelled, or makes room for others. No part of the state: another owner begins without.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Whether a certificate has run out. That is all that is looked at: whether it is good is for those
-//! to say to whom it is shown.
+//! Whether a certificate has run out. That is all that is looked at: whether it is good is for
+//! those to say to whom it is shown.
 
 use std::time::Duration;
 

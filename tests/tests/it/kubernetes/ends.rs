@@ -1,5 +1,5 @@
-//! Pods that end since something of the cluster makes them, that do not end at all, or that are none
-//! of the executor's business; and output that is read while it is written.
+//! Pods that end since something of the cluster makes them, that do not end at all, or that are
+//! none of the executor's business; and output that is read while it is written.
 
 use std::time::Duration;
 

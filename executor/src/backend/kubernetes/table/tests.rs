@@ -398,7 +398,7 @@ fn a_pod_that_does_not_end_is_removed_by_force_after_a_while() {
 
 #[test]
 fn a_pod_that_somebody_else_deletes_is_waited_for_and_then_forced() {
-    // Whatever the API server's clock says: an hour before the executor's, the same, an hour behind.
+    // Whatever the API server's clock says: an hour behind, the same, an hour ahead.
     for moment in [-3_591_000, 9_000, 3_609_000] {
         let mut world = running_world();
         let going = going(1, &running(), moment);
