@@ -188,8 +188,8 @@ impl Order {
     /// Goes through the order from a priority on, as pieces of equal jobs, until `visit` has had
     /// enough. The jobs of a gang follow each other from the first of them on. Behind
     /// [`MERGED_JOBS_MAX`] jobs of several shapes at one priority, the rest of each shape is one
-    /// piece. Tasks of one array that differ in shape follow each other by `shape`, the value behind
-    /// a number: numbers are not the same for two owners of one shard.
+    /// piece. Tasks of one array that differ in shape follow each other by `shape`, the value
+    /// behind a number: numbers are not the same for two owners of one shard.
     pub(super) fn walk<'a>(
         &'a self,
         from: u32,

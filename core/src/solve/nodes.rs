@@ -25,8 +25,8 @@ pub(super) struct Wanted {
     resource: u32,
     /// In which orders to look: a number of `together`.
     together: u32,
-    /// Where the last search ended, or [`NO_NODE`]. While that node holds another job, the best node
-    /// of all does not stand behind it.
+    /// Where the last search ended, or [`NO_NODE`]. While that node holds another job, the best
+    /// node of all does not stand behind it.
     last: u32,
 }
 

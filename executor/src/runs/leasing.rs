@@ -23,21 +23,25 @@ pub struct Ask {
 }
 
 impl Leasing {
-    /// An answer arrived. Answers may overtake each other: within a session only newer ones count.
+    /// An answer arrived. Answers may overtake each other: within a session only newer ones count,
+    /// and of those that bring nothing new, which have one number, the newest version.
     pub(super) fn answered(&mut self, session: String, answer: u64, version: u64) {
-        let is_older = matches!(
-            &self.seen,
-            Some((seen_session, seen)) if *seen_session == session && *seen >= answer
-        );
-        if !is_older {
-            self.seen = Some((session, answer));
-            self.held = Some(version);
+        match &self.seen {
+            Some((before, seen)) if *before == session && *seen > answer => {}
+            Some((before, seen)) if *before == session && *seen == answer => {
+                self.held = self.held.max(Some(version));
+            }
+            Some(_) | None => {
+                self.seen = Some((session, answer));
+                self.held = Some(version);
+            }
         }
     }
 
-    /// The leader wants to be told everything.
+    /// The leader wants to be told everything: it may have forgotten the cluster and what it has
+    /// told it, and count its answers anew.
     pub(super) fn forgotten(&mut self) {
-        self.held = None;
+        (self.seen, self.held) = (None, None);
     }
 
     pub(super) fn seen(&self) -> Option<(String, u64)> {
@@ -46,5 +50,30 @@ impl Leasing {
 
     pub(super) fn held(&self) -> Option<u64> {
         self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_that_a_session_told_of_is_held_until_it_wants_all() {
+        let mut leasing = Leasing::default();
+        let mut told = |number: u64, version: u64| {
+            leasing.answered("s".into(), number, version);
+            (leasing.seen(), leasing.held())
+        };
+        let seen = |number: u64| Some(("s".to_owned(), number));
+        assert_eq!(told(1, 3), (seen(1), Some(3)));
+        // Nothing new but the version, and one that was overtaken.
+        assert_eq!(told(1, 5), (seen(1), Some(5)));
+        assert_eq!(told(1, 4), (seen(1), Some(5)));
+        assert_eq!(told(0, 6), (seen(1), Some(5)));
+        assert_eq!(told(2, 7), (seen(2), Some(7)));
+        // It has forgotten the cluster, and counts anew.
+        leasing.forgotten();
+        leasing.answered("s".into(), 0, 8);
+        assert_eq!((leasing.seen(), leasing.held()), (seen(0), Some(8)));
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! A leader holds a request until there is work; a newer one replaces it. So a new request goes
 //! out as soon as something about the nodes has changed, and older ones are still listened to for a
-//! while: an answer that was already on its way is not lost.
+//! while: an answer that was already on its way is not lost. What tells of all nodes is answered at
+//! once, and nothing is sent before it is: a leader that has just begun hears it from every cluster,
+//! and would be the later for every repetition.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub(super) struct LeaseWork {
     sent_at: Option<Duration>,
     /// The version of the nodes that the newest request told.
     told: Option<u64>,
+    /// Whether the newest request told of all nodes.
+    tells_all: bool,
     retry_at: Duration,
     delays: Option<retry::Delays>,
     /// How many are in the last answer: told once, for the log.
@@ -50,6 +54,7 @@ impl LeaseWork {
             sent: 0,
             sent_at: None,
             told: None,
+            tells_all: false,
             retry_at: now,
             delays: None,
             is_leader_known: false,
@@ -79,7 +84,7 @@ impl Executor {
         let far = now.monotonic + super::IDLE;
         let Some(lease) = self.leases.get(pool) else { return far };
         let is_news = lease.told != Some(self.runs.nodes_version(pool));
-        if lease.is_newest_in_flight() && !is_news {
+        if lease.is_newest_in_flight() && (!is_news || lease.tells_all) {
             return far;
         }
         let interval = self.config.lease_interval_min.0;
@@ -148,8 +153,11 @@ impl Executor {
 
     fn send_lease_request(&mut self, pool: &Name, now: Now) {
         let ask = self.runs.ask(pool, self.config.leases_max, self.bytes_max());
-        let wait = if ask.more { Duration::ZERO } else { self.config.lease_wait.0 };
+        let tells_all = ask.nodes.base.is_none();
+        let is_answered_at_once = ask.more || tells_all;
+        let wait = if is_answered_at_once { Duration::ZERO } else { self.config.lease_wait.0 };
         let Some(lease) = self.leases.get_mut(pool) else { return };
+        lease.tells_all = tells_all;
         // A partly told version is not told: the next request follows at once.
         lease.told = (!ask.more).then(|| self.runs.nodes_version(pool));
         lease.sent_at = Some(now.monotonic);

@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) stops: Vec<(String, u32)>,
     answer: u64,
     version: Option<u64>,
+    /// Whether the request that is held shall be answered at once.
+    is_due: bool,
     held: Option<(ReplyTo, usize)>,
     /// So many answers with leases get lost.
     pub(crate) answers_to_lose: usize,
@@ -269,6 +271,7 @@ impl World {
                 state.unseen.clear();
             }
             state.held = message.reply.clone().map(|to| (to, request.leases_max as usize));
+            state.is_due = request.wait_ms == 0;
         }
         self.answer_held();
         None
@@ -284,7 +287,11 @@ impl World {
             state.unseen = state.to_lease.drain(..count).collect();
         }
         if state.unseen.is_empty() {
-            return;
+            if !state.is_due {
+                return;
+            }
+            // As the leader: that it has heard of the nodes is an answer, too.
+            state.answer += 1;
         }
         let Some((to, _)) = state.held.take() else { return };
         let answer = LeaseReply::Answer(LeaseAnswer {

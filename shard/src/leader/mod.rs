@@ -8,6 +8,7 @@ mod away;
 mod caps;
 mod commit;
 mod explain;
+mod held;
 mod keyed;
 mod order;
 mod pace;
@@ -29,6 +30,7 @@ pub(crate) mod tree;
 mod usage;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -46,6 +48,7 @@ use crate::lease::Trust;
 use crate::metrics::Unsent;
 use crate::send;
 use crate::worker::Deps;
+use held::Held;
 use pace::Paces;
 use questions::Questions;
 use records::Records;
@@ -117,14 +120,7 @@ struct Leader<'a> {
     paces: Paces,
     questions: Questions,
     records: Records,
-    pools: std::sync::Arc<dyn KeyValue>,
-}
-
-/// A request that waits for work.
-struct Held {
-    reply: ReplyTo,
-    until: Duration,
-    leases_max: u64,
+    pools: Arc<dyn KeyValue>,
 }
 
 /// Leads a pool until cancelled, or until its lease of the pool is not sure to hold any more:
@@ -139,33 +135,8 @@ pub(crate) async fn run(
     let mut requests = deps.bus.subscribe(&subject::pool(pool), None).await?;
     let mut stops = deps.bus.subscribe(subject::CLUSTER_STOPS, None).await?;
     let mut questions = deps.bus.subscribe(&subject::pool_questions(pool), None).await?;
-    let mut leader = Leader {
-        deps,
-        table: Table::new(pool),
-        session: format!("{:016x}", deps.random.u64()),
-        began: deps.clock.monotonic(),
-        held: BTreeMap::new(),
-        dirty: false,
-        status_due: Duration::ZERO,
-        status_changed: true,
-        wanted_at: None,
-        stuck: None,
-        search_due: Duration::ZERO,
-        searched: Name::default(),
-        is_short: false,
-        preempt_due: deps.clock.monotonic() + PREEMPT_DELAY,
-        kept: Kept::new(),
-        usage: Usage::default(),
-        rates: caps::Rates::default(),
-        rate_due: None,
-        absent_due: None,
-        chance: 0,
-        claims: Claims::new(),
-        paces: Paces::new(deps.clock.monotonic()),
-        questions: Questions::default(),
-        records: Records::default(),
-        pools: deps.bus.key_value(subject::POOLS_BUCKET, None).await?,
-    };
+    let pools = deps.bus.key_value(subject::POOLS_BUCKET, None).await?;
+    let mut leader = Leader::new(pool, deps, pools);
     tracing::info!(pool, session = %leader.session, "leading pool");
     leader.remember().await?;
     leader.want_offers().await?;
@@ -203,6 +174,38 @@ pub(crate) async fn run(
     leader.flush_records().await;
     tracing::info!(pool, "no longer leading pool");
     Ok(())
+}
+
+impl<'a> Leader<'a> {
+    fn new(pool: &str, deps: &'a Deps, pools: Arc<dyn KeyValue>) -> Self {
+        Leader {
+            deps,
+            table: Table::new(pool),
+            session: format!("{:016x}", deps.random.u64()),
+            began: deps.clock.monotonic(),
+            held: BTreeMap::new(),
+            dirty: false,
+            status_due: Duration::ZERO,
+            status_changed: true,
+            wanted_at: None,
+            stuck: None,
+            search_due: Duration::ZERO,
+            searched: Name::default(),
+            is_short: false,
+            preempt_due: deps.clock.monotonic() + PREEMPT_DELAY,
+            kept: Kept::new(),
+            usage: Usage::default(),
+            rates: caps::Rates::default(),
+            rate_due: None,
+            absent_due: None,
+            chance: 0,
+            claims: Claims::new(),
+            paces: Paces::new(deps.clock.monotonic()),
+            questions: Questions::default(),
+            records: Records::default(),
+            pools,
+        }
+    }
 }
 
 impl Leader<'_> {
@@ -429,36 +432,6 @@ impl Leader<'_> {
             watch(took);
         }
         Some((round, plan, Cost { digest, took }))
-    }
-
-    async fn answer_leased(&mut self) {
-        let told = self.table.clusters.iter().filter(|(_, cluster)| cluster.pending.has_leases());
-        let told: Vec<Name> = told.map(|(name, _)| name.clone()).collect();
-        for name in told {
-            if let Some(held) = self.held.remove(&name) {
-                self.tell(&name, &held.reply).await;
-            }
-        }
-    }
-
-    async fn release_overdue(&mut self) {
-        let now = self.deps.clock.monotonic();
-        let over = self.held.iter().filter(|(_, held)| held.until <= now);
-        let over: Vec<Name> = over.map(|(name, _)| name.clone()).collect();
-        self.release(over).await;
-    }
-
-    async fn release_all(&mut self) {
-        let all: Vec<Name> = self.held.keys().cloned().collect();
-        self.release(all).await;
-    }
-
-    async fn release(&mut self, clusters: Vec<Name>) {
-        for name in clusters {
-            if let Some(held) = self.held.remove(&name) {
-                self.tell(&name, &held.reply).await;
-            }
-        }
     }
 
     async fn publish_status(&mut self) {

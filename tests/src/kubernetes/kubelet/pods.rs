@@ -22,8 +22,8 @@ use super::tracked::{Stage, Tracked, has_ended};
 
 /// Reports that are on their way at the same time.
 const REPORTS: usize = 32;
-/// How long a pod that has ended stays when it is deleted, at least: the API server has removed most
-/// of them by then, and need not be asked.
+/// How long a pod that has ended stays when it is deleted, at least: the API server has removed
+/// most of them by then, and need not be asked.
 const REMOVAL: Duration = Duration::from_millis(500);
 /// How long to wait with what the API server did not take, and with what a silent node shall do.
 const PAUSE: Duration = Duration::from_millis(100);
