@@ -3,8 +3,8 @@
 //! A leader holds a request until there is work; a newer one replaces it. So a new request goes
 //! out as soon as something about the nodes has changed, and older ones are still listened to for a
 //! while: an answer that was already on its way is not lost. What tells of all nodes is answered at
-//! once, and nothing is sent before it is: a leader that has just begun hears it from every cluster,
-//! and would be the later for every repetition.
+//! once, and nothing is sent before it is: a leader that has just begun hears it from every
+//! cluster, and would be the later for every repetition.
 
 use std::sync::Arc;
 use std::time::Duration;
