@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use muster_core::id::ShardId;
 use muster_core::mutant::{self, Mutant};
+use muster_core::record::Record;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload};
 
@@ -209,6 +210,31 @@ impl Objects {
                 reader.header().expect(self.shard, sequence, place == Place::Checkpoint)?;
                 Ok(reader)
             })
+            .map_err(|source| ReadError::Unreadable { key: key(), source })
+    }
+
+    /// Opens an object as [`Objects::open`] does, and reads all of it in the same piece of work:
+    /// for small ones, of which a turn on the pool for each step takes longer than the steps.
+    pub(super) async fn open_whole(
+        &self,
+        place: Place,
+        sequence: u64,
+        bytes: Bytes,
+    ) -> Result<(codec::Header, Vec<Record>), ReadError> {
+        let key = || self.key(place, sequence).to_string();
+        let shard = self.shard;
+        let open = move || {
+            let mut reader = codec::Reader::open(bytes, codec::Columns::WithoutPayload)?;
+            reader.header().expect(shard, sequence, place == Place::Checkpoint)?;
+            let mut records = Vec::new();
+            for batch in reader.by_ref() {
+                records.extend(batch?);
+            }
+            Ok((reader.header().clone(), records))
+        };
+        let opened = self.blocking.run(open).await;
+        opened
+            .map_err(|source| ReadError::Blocking { key: key(), source })?
             .map_err(|source| ReadError::Unreadable { key: key(), source })
     }
 }

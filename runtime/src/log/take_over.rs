@@ -17,6 +17,9 @@ use crate::codec::{self, FORMAT, Header, Kind};
 /// Commits of the old owner that may get ahead of the fence before the takeover gives up.
 const ROUNDS_MAX: usize = 1000;
 
+/// Log objects of at most so many bytes are read ahead with all their records.
+const WHOLE_BYTES_MAX: usize = 256 * 1024;
+
 /// A stretch of a log, by what it takes to read it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stretch {
@@ -170,6 +173,31 @@ impl Log {
     }
 }
 
+/// A log object that was fetched and found whole.
+struct Fetched {
+    sequence: u64,
+    bytes: Bytes,
+    content: Content,
+}
+
+enum Content {
+    Whole(Header, Vec<Record>),
+    /// Read piece by piece as it is applied.
+    Large(Box<codec::Reader>),
+}
+
+async fn fetch(objects: &Objects, sequence: u64) -> Result<Fetched, ReadError> {
+    let place = Place::Log;
+    let bytes = objects.get(place, sequence).await?;
+    let content = if bytes.len() <= WHOLE_BYTES_MAX {
+        let (header, records) = objects.open_whole(place, sequence, bytes.clone()).await?;
+        Content::Whole(header, records)
+    } else {
+        Content::Large(Box::new(objects.open(place, sequence, bytes.clone()).await?))
+    };
+    Ok(Fetched { sequence, bytes, content })
+}
+
 struct Replay<'a, F> {
     objects: &'a Objects,
     reader: &'a Reader,
@@ -312,11 +340,11 @@ impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
             return Err(TakeOverError::Gap { key, fence });
         }
         let objects = self.objects;
-        let fetch = |sequence| async move { (sequence, objects.get(Place::Log, sequence).await) };
-        let mut fetched =
-            stream::iter(sequences).map(fetch).buffered(objects.limits.read_ahead.max(1));
-        while let Some((sequence, bytes)) = fetched.next().await {
-            self.apply_object(sequence, bytes?).await?;
+        let mut fetched = stream::iter(sequences)
+            .map(|sequence| fetch(objects, sequence))
+            .buffered(objects.limits.read_ahead.max(1));
+        while let Some(object) = fetched.next().await {
+            self.apply_object(object?).await?;
         }
         Ok(())
     }
@@ -329,16 +357,28 @@ impl<F: FnMut(Position, Record) + Send> Replay<'_, F> {
         Ok(())
     }
 
-    async fn apply_object(&mut self, sequence: u64, bytes: Bytes) -> Result<(), TakeOverError> {
-        let object = self.objects.open(Place::Log, sequence, bytes.clone()).await?;
-        let (found, before) = (object.header().epoch, self.epoch);
+    async fn apply_object(&mut self, fetched: Fetched) -> Result<(), TakeOverError> {
+        let Fetched { sequence, bytes, content } = fetched;
+        let header = match &content {
+            Content::Whole(header, _) => header,
+            Content::Large(reader) => reader.header(),
+        };
+        let (found, before) = (header.epoch, self.epoch);
         if found < before {
             let key = self.objects.key(Place::Log, sequence).to_string();
             return Err(TakeOverError::EpochWentBack { key, found, before });
         }
         self.epoch = found;
-        self.released = object.header().released;
-        self.apply_all(Place::Log, sequence, object).await?;
+        self.released = header.released;
+        match content {
+            Content::Whole(_, records) => {
+                self.records += records.len() as u64;
+                for (row, record) in (0..).zip(records) {
+                    (self.apply)(Position { sequence, row }, record);
+                }
+            }
+            Content::Large(reader) => self.apply_all(Place::Log, sequence, *reader).await?,
+        }
         self.behind.objects += 1;
         self.behind.bytes += bytes.len() as u64;
         self.reader.keep(sequence, bytes);
