@@ -121,7 +121,8 @@ pub(crate) async fn run(
     let Some((state, taken)) = take_over(shard, &won.trust, &deps, &cancel).await? else {
         return Ok(());
     };
-    let epoch = taken.epoch;
+    let read_in = deps.clock.monotonic().saturating_sub(began);
+    let (epoch, behind) = (taken.epoch, taken.behind);
     // The first object of a log has nobody before it.
     let must_wait = !deps.config.exclusive && !mutant::is(Mutant::TakesOverAtOnce);
     if !taken.released_by_previous && epoch > 1 && must_wait {
@@ -144,7 +145,8 @@ pub(crate) async fn run(
     }
     deps.metrics.takeovers.inc();
     let took = deps.clock.monotonic().saturating_sub(began);
-    tracing::info!(%shard, epoch, jobs = state.table_len(), ?took, "shard taken over");
+    let (jobs, objects) = (state.table_len(), behind.objects);
+    tracing::info!(%shard, epoch, jobs, objects, ?read_in, ?took, "shard taken over");
     let (mut owner, done) = Owner::new(deps, state, taken, won.trust);
     let mut inbox = Inbox {
         requests: owner.deps.bus.subscribe(&subject::shard(shard), None).await?,
