@@ -66,8 +66,11 @@ struct Sample {
     /// The largest difference between what a queue has and what it should have, and the queue.
     error: f64,
     queue: String,
-    /// Its ideal share.
+    /// Its ideal share, what it has, and its jobs.
     ideal: f64,
+    actual: f64,
+    queued: u64,
+    running: u64,
     /// Nodes that the leader knew of: one that began to lead does not know all.
     nodes: u64,
     /// The same of queues with work.
@@ -226,13 +229,17 @@ fn sample(pool: &Pool, at: Duration) -> Result<Sample> {
     let (error, place) = worst.unwrap_or((0.0, usize::MAX));
     let wanted: f64 = shares.iter().map(|share| share.demand).sum();
     let held = dominant_share(&total, &held);
+    let worst = pool.queues.get(place);
     Ok(Sample {
         at: at.as_secs_f64(),
         held,
         is_saturated: wanted > 1.0 && held >= SATURATED,
         error,
-        queue: pool.queues.get(place).map(|queue| queue.queue.clone()).unwrap_or_default(),
+        queue: worst.map(|queue| queue.queue.clone()).unwrap_or_default(),
         ideal: shares.get(place).map(|share| share.ideal).unwrap_or_default(),
+        actual: actual.get(place).copied().unwrap_or_default(),
+        queued: worst.map(|queue| queue.queued).unwrap_or_default(),
+        running: worst.map(|queue| queue.running).unwrap_or_default(),
         nodes: pool.nodes,
         known: pool.queues.iter().map(|queue| queue.queue.clone()).collect(),
     })
