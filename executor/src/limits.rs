@@ -31,5 +31,8 @@ pub const LEASE_REQUESTS_IN_FLIGHT_MAX: usize = 4;
 pub const SHARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the leader may take beyond the time it was told to wait.
 pub const LEASE_TIMEOUT_EXTRA: Duration = Duration::from_secs(2);
+/// How long it may take to answer what tells all nodes: it answers nobody while shards commit what
+/// it leased, for which it gives them five seconds.
+pub const TELL_TIMEOUT: Duration = Duration::from_secs(6);
 /// The longest interval between comparisons with a shard that keep finding nothing to repair.
 pub const SYNC_INTERVAL_MAX: Duration = Duration::from_mins(1);

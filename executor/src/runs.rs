@@ -200,16 +200,23 @@ impl Runs {
         }
     }
 
-    /// What to ask the leader of a pool: the unknown part of its nodes, in at most about
-    /// `bytes_max` bytes.
-    #[must_use]
-    pub fn ask(&self, pool: &str, leases_max: u32, bytes_max: usize) -> Ask {
+    /// What was sent to the leader of a pool did not arrive, or may not have.
+    pub fn on_lost(&mut self, pool: &str) {
+        if let Some(leasing) = self.leasing.get_mut(pool) {
+            leasing.lost();
+        }
+    }
+
+    /// What to ask the leader of a pool: the part of its nodes that it was not sent yet, in at most
+    /// about `bytes_max` bytes. It counts as sent.
+    pub fn ask(&mut self, pool: &Name, leases_max: u32, bytes_max: usize) -> Ask {
         let starting = self.counts.wanted + self.counts.starting;
         let starting = u32::try_from(starting).unwrap_or(u32::MAX);
-        let leasing = self.leasing.get(pool);
-        let told = self.nodes.update(pool, leasing.and_then(Leasing::held), bytes_max);
+        let leasing = self.leasing.entry(pool.clone()).or_default();
+        let told = self.nodes.update(pool, leasing.base(), bytes_max);
+        leasing.sent(told.update.version);
         Ask {
-            seen: leasing.and_then(Leasing::seen),
+            seen: leasing.seen(),
             nodes: told.update,
             // A leader that knows a part of the nodes only would place badly.
             leases_max: if told.more { 0 } else { leases_max.saturating_sub(starting) },

@@ -167,9 +167,12 @@ async fn run_with(
         return Err(Error::Config(problems));
     }
     deps.health.not_ready(&part(&config.cluster), "the back end is not open yet");
-    let mut stops = deps.bus.subscribe(&subject::cluster_stop(&config.cluster), None).await?;
-    let mut logs = deps.bus.subscribe(&subject::cluster_logs(&config.cluster), None).await?;
-    let mut owners = deps.bus.subscribe(subject::OWNERS, None).await?;
+    let mut inbox = Inbox {
+        stops: deps.bus.subscribe(&subject::cluster_stop(&config.cluster), None).await?,
+        logs: deps.bus.subscribe(&subject::cluster_logs(&config.cluster), None).await?,
+        owners: deps.bus.subscribe(subject::OWNERS, None).await?,
+        leaders: deps.bus.subscribe(subject::LEADERS, None).await?,
+    };
     let begin = async {
         let Opened { backend, events } = opening.await?;
         let nodes = backend.nodes().await?;
@@ -189,7 +192,7 @@ async fn run_with(
     let why = "its runs have not been compared with the shards yet";
     health.not_ready(&part(&executor.config.cluster), why);
     executor.watch_nodes();
-    executor.work_until(&cancel, &mut events, &mut stops, &mut logs, &mut owners).await?;
+    executor.work_until(&cancel, &mut events, &mut inbox).await?;
     executor.finish(&mut events).await;
     Ok(())
 }
@@ -229,6 +232,14 @@ async fn open(config: &Config, deps: &Deps, tasks: Supervisor) -> Result<Opened,
     journal::record(opened, path, deps.clock.clone(), &supervisor).await
 }
 
+/// What others say on the bus without being asked.
+struct Inbox {
+    stops: Subscription,
+    logs: Subscription,
+    owners: Subscription,
+    leaders: Subscription,
+}
+
 impl Executor {
     fn new(config: Config, deps: Deps, backend: Arc<dyn ClusterBackend>) -> Self {
         let now = deps.clock.monotonic();
@@ -256,9 +267,7 @@ impl Executor {
         &mut self,
         cancel: &CancellationToken,
         events: &mut mpsc::Receiver<Event>,
-        stops: &mut Subscription,
-        logs: &mut Subscription,
-        owners: &mut Subscription,
+        inbox: &mut Inbox,
     ) -> Result<(), Error> {
         let clock = self.deps.clock.clone();
         let mut batch = Vec::new();
@@ -273,10 +282,11 @@ impl Executor {
                     }
                     self.on_events(&mut batch);
                 }
-                Some(message) = stops.next() => self.on_stop(&message),
-                Some(message) = owners.next() => self.on_owner(&message),
+                Some(message) = inbox.stops.next() => self.on_stop(&message),
+                Some(message) = inbox.owners.next() => self.on_owner(&message),
+                Some(message) = inbox.leaders.next() => self.on_leader(&message),
                 Some(done) = self.work.next() => self.on_done(done),
-                Some(message) = logs.next() => self.on_logs(message),
+                Some(message) = inbox.logs.next() => self.on_logs(message),
                 () = clock.sleep_until(wake) => {}
             }
         }

@@ -29,6 +29,21 @@ pub fn pool(pool: &str) -> String {
     format!("muster.pool.{pool}")
 }
 
+/// What a new leader of a pool says when it begins to answer: nothing but that.
+#[must_use]
+pub fn leader(pool: &str) -> String {
+    format!("muster.leader.{pool}")
+}
+
+/// The same of every pool.
+pub const LEADERS: &str = "muster.leader.*";
+
+/// The pool that has a new leader by this subject.
+#[must_use]
+pub fn led_pool(subject: &str) -> Option<&str> {
+    subject.strip_prefix("muster.leader.")
+}
+
 /// Questions to the leader of a pool.
 #[must_use]
 pub fn pool_questions(pool: &str) -> String {

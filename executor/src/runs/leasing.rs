@@ -7,6 +7,8 @@ use muster_api::bus::NodeUpdate;
 pub struct Leasing {
     seen: Option<(String, u64)>,
     held: Option<u64>,
+    /// What it holds if nothing that was sent was lost.
+    sent: Option<u64>,
 }
 
 /// The parts of a lease request that follow from the runs.
@@ -41,15 +43,28 @@ impl Leasing {
     /// The leader wants to be told everything: it may have forgotten the cluster and what it has
     /// told it, and count its answers anew.
     pub(super) fn forgotten(&mut self) {
-        (self.seen, self.held) = (None, None);
+        *self = Self::default();
+    }
+
+    /// An update up to this version was sent. What is sent next builds on it, though it was not
+    /// answered: a leader may hold a request for long, and everything since the last answer would
+    /// be told again with every change.
+    pub(super) fn sent(&mut self, version: u64) {
+        self.sent = Some(version);
+    }
+
+    /// Something that was sent did not arrive, or may not have.
+    pub(super) fn lost(&mut self) {
+        self.sent = None;
     }
 
     pub(super) fn seen(&self) -> Option<(String, u64)> {
         self.seen.clone()
     }
 
-    pub(super) fn held(&self) -> Option<u64> {
-        self.held
+    /// What the next update builds on.
+    pub(super) fn base(&self) -> Option<u64> {
+        self.sent.or(self.held)
     }
 }
 
@@ -62,7 +77,7 @@ mod tests {
         let mut leasing = Leasing::default();
         let mut told = |number: u64, version: u64| {
             leasing.answered("s".into(), number, version);
-            (leasing.seen(), leasing.held())
+            (leasing.seen(), leasing.base())
         };
         let seen = |number: u64| Some(("s".to_owned(), number));
         assert_eq!(told(1, 3), (seen(1), Some(3)));
@@ -74,6 +89,23 @@ mod tests {
         // It has forgotten the cluster, and counts anew.
         leasing.forgotten();
         leasing.answered("s".into(), 0, 8);
-        assert_eq!((leasing.seen(), leasing.held()), (seen(0), Some(8)));
+        assert_eq!((leasing.seen(), leasing.base()), (seen(0), Some(8)));
+    }
+
+    #[test]
+    fn an_update_builds_on_what_was_sent_until_that_is_lost() {
+        let mut leasing = Leasing::default();
+        leasing.sent(3);
+        assert_eq!(leasing.base(), Some(3));
+        leasing.answered("s".into(), 1, 3);
+        leasing.sent(5);
+        // An answer to what was sent before says nothing of it.
+        leasing.answered("s".into(), 2, 4);
+        assert_eq!(leasing.base(), Some(5));
+        leasing.lost();
+        assert_eq!(leasing.base(), Some(4));
+        leasing.sent(6);
+        leasing.forgotten();
+        assert_eq!(leasing.base(), None);
     }
 }

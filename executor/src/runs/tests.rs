@@ -110,8 +110,9 @@ fn started(runs: &mut Runs, key: RunKey) {
     assert_eq!(effects(runs), [('+', key)]);
 }
 
-fn free(runs: &Runs) -> String {
-    let told = runs.ask(DEFAULT_POOL, 10, 1 << 20).nodes.nodes;
+fn free(runs: &mut Runs) -> String {
+    runs.on_lost(DEFAULT_POOL);
+    let told = runs.ask(&DEFAULT_POOL.into(), 10, 1 << 20).nodes.nodes;
     told.first().map_or("not told".into(), |n| n.free.get(PODS).cloned().unwrap_or("0".into()))
 }
 
@@ -119,7 +120,7 @@ fn free(runs: &Runs) -> String {
 fn a_run_goes_from_its_lease_to_a_confirmed_end() {
     let mut runs = runs();
     assert_eq!(answer(&mut runs, 1, &[key(1)]), 1);
-    assert_eq!(free(&runs), "1");
+    assert_eq!(free(&mut runs), "1");
     assert_eq!(answer(&mut runs, 1, &[key(1)]), 0);
     let asked = runs.payloads_wanted(SHARD);
     assert_eq!(asked, [key(1).job.job]);
@@ -129,7 +130,7 @@ fn a_run_goes_from_its_lease_to_a_confirmed_end() {
     runs.on_event(event(key(1), RunStatus::Running), now());
     assert_eq!(statuses(&mut runs), [RunStatus::Running]);
     runs.on_event(event(key(1), RunStatus::Succeeded), now());
-    assert_eq!(free(&runs), "2");
+    assert_eq!(free(&mut runs), "2");
     // The message in flight stays as it is until it is answered.
     assert_eq!(statuses(&mut runs), [RunStatus::Running]);
     runs.on_verdicts(SHARD, &[true], now());
@@ -174,10 +175,10 @@ fn a_refused_run_is_stopped_and_keeps_its_place_until_it_is_gone() {
     message(&mut runs);
     assert_eq!(runs.on_verdicts(SHARD, &[false], now()), 1);
     assert_eq!(effects(&mut runs), [('-', key(1))]);
-    assert_eq!((runs.claim(SHARD).count, free(&runs).as_str()), (0, "1"));
+    assert_eq!((runs.claim(SHARD).count, free(&mut runs).as_str()), (0, "1"));
     runs.on_event(event(key(1), RunStatus::Failed), now());
     assert_eq!(effects(&mut runs), [('.', key(1))]);
-    assert_eq!(free(&runs), "2");
+    assert_eq!(free(&mut runs), "2");
     assert!(message(&mut runs).is_empty());
 }
 
@@ -199,9 +200,9 @@ fn a_run_whose_node_vanished_keeps_what_it_holds_when_the_node_returns() {
     answer(&mut runs, 2, &[key(2)]);
     assert_eq!(statuses(&mut runs), [RunStatus::Returned]);
     runs.on_nodes(vec![node("a", 2)]);
-    assert_eq!(free(&runs), "1");
+    assert_eq!(free(&mut runs), "1");
     runs.on_event(event(key(1), RunStatus::Succeeded), now());
-    assert_eq!(free(&runs), "2");
+    assert_eq!(free(&mut runs), "2");
 }
 
 #[test]
@@ -211,12 +212,13 @@ fn a_stop_before_the_start_returns_the_run() {
     runs.on_stop(key(1), now());
     assert_eq!(statuses(&mut runs), [RunStatus::Returned]);
     assert!(runs.payloads_wanted(SHARD).is_empty());
-    assert_eq!(free(&runs), "2");
+    assert_eq!(free(&mut runs), "2");
 }
 
 /// What is free of node `a`, and what will be.
-fn free_and_freeing(runs: &Runs) -> (Option<String>, Option<String>) {
-    let told = runs.ask(DEFAULT_POOL, 10, 1 << 20).nodes.nodes.remove(0);
+fn free_and_freeing(runs: &mut Runs) -> (Option<String>, Option<String>) {
+    runs.on_lost(DEFAULT_POOL);
+    let told = runs.ask(&DEFAULT_POOL.into(), 10, 1 << 20).nodes.nodes.remove(0);
     (told.free.get(PODS).cloned(), told.freeing.get(PODS).cloned())
 }
 
@@ -227,26 +229,26 @@ fn what_stops_is_told_as_room_that_comes_until_it_is_gone() {
     started(&mut runs, key(2));
     let amount = |count: u32| (count > 0).then(|| count.to_string());
     let told = |free, freeing| (amount(free), amount(freeing));
-    assert_eq!(free_and_freeing(&runs), told(0, 0));
+    assert_eq!(free_and_freeing(&mut runs), told(0, 0));
     let version = runs.nodes_version(DEFAULT_POOL);
     runs.on_stop(key(1), now());
     assert!(runs.nodes_version(DEFAULT_POOL) > version, "the leader is to hear of it");
-    assert_eq!(free_and_freeing(&runs), told(0, 1));
+    assert_eq!(free_and_freeing(&mut runs), told(0, 1));
     // Told again, or found to be stale: it is one run all the same.
     runs.on_stop(key(1), now());
     runs.on_event(event(key(1), RunStatus::Running), now());
     message(&mut runs);
     runs.on_verdicts(SHARD, &[false], now());
-    assert_eq!(free_and_freeing(&runs), told(0, 1));
+    assert_eq!(free_and_freeing(&mut runs), told(0, 1));
     // Its node goes and comes back with it.
     runs.on_nodes(Vec::new());
     runs.on_nodes(vec![node("a", 2)]);
-    assert_eq!(free_and_freeing(&runs), told(0, 1));
+    assert_eq!(free_and_freeing(&mut runs), told(0, 1));
     runs.on_event(event(key(1), RunStatus::Failed), now());
-    assert_eq!(free_and_freeing(&runs), told(1, 0));
+    assert_eq!(free_and_freeing(&mut runs), told(1, 0));
     runs.on_stop(key(2), now());
     runs.on_event(event(key(2), RunStatus::Succeeded), now());
-    assert_eq!(free_and_freeing(&runs), told(2, 0));
+    assert_eq!(free_and_freeing(&mut runs), told(2, 0));
 }
 
 #[test]
@@ -303,7 +305,7 @@ fn nodes_are_told_once_and_in_pieces() {
     runs.on_nodes((0..10).map(|n| node(&format!("n{n}"), 1)).collect());
     let mut told = Vec::new();
     for number in 1..20 {
-        let ask = runs.ask(DEFAULT_POOL, 7, 600);
+        let ask = runs.ask(&DEFAULT_POOL.into(), 7, 600);
         assert_eq!(ask.leases_max, if ask.more { 0 } else { 7 });
         told.extend(ask.nodes.nodes.into_iter().map(|node| node.name));
         let version = ask.nodes.version;
@@ -316,12 +318,12 @@ fn nodes_are_told_once_and_in_pieces() {
     }
     told.sort();
     assert_eq!(told, (0..10).map(|n| format!("n{n}")).collect::<Vec<_>>());
-    let ask = runs.ask(DEFAULT_POOL, 7, 600);
+    let ask = runs.ask(&DEFAULT_POOL.into(), 7, 600);
     assert!(ask.nodes.nodes.is_empty() && ask.nodes.base.is_some() && ask.seen.is_some());
     runs.on_nodes((0..9).map(|n| node(&format!("n{n}"), 1)).collect());
-    assert_eq!(runs.ask(DEFAULT_POOL, 7, 600).nodes.removed, ["n9"]);
+    assert_eq!(runs.ask(&DEFAULT_POOL.into(), 7, 600).nodes.removed, ["n9"]);
     runs.on_tell_all(DEFAULT_POOL);
-    assert_eq!(runs.ask(DEFAULT_POOL, 7, 1 << 20).nodes.nodes.len(), 9);
+    assert_eq!(runs.ask(&DEFAULT_POOL.into(), 7, 1 << 20).nodes.nodes.len(), 9);
 }
 
 fn node_of(pool: &str, name: &str) -> Node {
@@ -330,7 +332,7 @@ fn node_of(pool: &str, name: &str) -> Node {
 
 /// (told, gone) to the leader of a pool, which knows it from then on.
 fn tell(runs: &mut Runs, pool: &str) -> (Vec<String>, Vec<String>) {
-    let ask = runs.ask(pool, 7, 1 << 20);
+    let ask = runs.ask(&pool.into(), 7, 1 << 20);
     let number = ask.seen.map_or(1, |(_, number)| number + 1);
     let (session, version) = (pool.to_owned(), ask.nodes.version);
     let (leases, stops) = (Vec::new(), Vec::new());
@@ -366,7 +368,7 @@ fn a_node_that_changes_its_pool_takes_its_runs_along() {
     tell(&mut runs, DEFAULT_POOL);
     runs.on_nodes(vec![node_of("gpu", "a")]);
     assert_eq!(tell(&mut runs, DEFAULT_POOL), (vec![], names(&["a"])));
-    let told = runs.ask("gpu", 7, 1 << 20).nodes;
+    let told = runs.ask(&"gpu".into(), 7, 1 << 20).nodes;
     assert_eq!((told.nodes[0].free[PODS].as_str(), told.nodes[0].runs), ("1", 1));
     // A lease of the old pool's leader, which did not know it yet, goes back.
     assert_eq!(answer(&mut runs, 2, &[key(2)]), 1);
@@ -384,7 +386,7 @@ fn a_node_whose_label_names_no_pool_takes_no_runs() {
     let misplaced = runs.on_nodes(vec![node_of("a..b", "a")]);
     assert_eq!(misplaced, ["a".into()]);
     assert!(runs.on_nodes(vec![node_of("a..b", "a")]).is_empty(), "it is told once");
-    assert!(!runs.ask(DEFAULT_POOL, 7, 1 << 20).nodes.nodes[0].schedulable);
+    assert!(!runs.ask(&DEFAULT_POOL.into(), 7, 1 << 20).nodes.nodes[0].schedulable);
     let many = (0..=POOLS_MAX).map(|n| node_of(&format!("p{n}"), &format!("n{n}"))).collect();
     assert_eq!(runs.on_nodes(many).len(), 2, "there was a pool before");
     assert_eq!(runs.pools().count(), POOLS_MAX);
@@ -415,7 +417,8 @@ fn a_node_is_told_with_the_queues_whose_jobs_failed_there_since_one_ended_well()
             Event { key: key(n), status, at: Timestamp(at), exit, addresses: Vec::new() },
             now(),
         );
-        runs.ask(DEFAULT_POOL, 10, 1 << 20).nodes.nodes.remove(0).failing
+        runs.on_lost(DEFAULT_POOL);
+        runs.ask(&DEFAULT_POOL.into(), 10, 1 << 20).nodes.nodes.remove(0).failing
     };
     let told = |queues: &[(&str, i64)]| -> Vec<(String, i64)> {
         queues.iter().map(|(queue, at)| ((*queue).to_owned(), *at)).collect()
@@ -464,7 +467,7 @@ fn of_nodes_that_have_changed_only_these_are_told_and_runs_stay_where_they_are()
         change("e", None),
     ];
     assert!(runs.on_node_changes(changes).is_empty());
-    let ask = runs.ask(DEFAULT_POOL, 7, 1 << 20);
+    let ask = runs.ask(&DEFAULT_POOL.into(), 7, 1 << 20);
     let told: Vec<_> =
         ask.nodes.nodes.iter().map(|it| (&*it.name, it.schedulable, it.runs)).collect();
     assert_eq!(told, [("a", false, 1), ("d", true, 0)]);
@@ -473,7 +476,7 @@ fn of_nodes_that_have_changed_only_these_are_told_and_runs_stay_where_they_are()
     assert_eq!(runs.on_node_changes(changes), ["d".into()]);
     runs.on_node_changes(vec![change("a", None)]);
     runs.on_node_changes(vec![change("a", Some(node("a", 2)))]);
-    let ask = runs.ask(DEFAULT_POOL, 7, 1 << 20);
+    let ask = runs.ask(&DEFAULT_POOL.into(), 7, 1 << 20);
     let back = ask.nodes.nodes.iter().find(|it| it.name == "a").unwrap();
     assert_eq!((back.runs, back.schedulable), (1, true), "its run is on it again");
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use muster_api::bus::{self, LeaseAnswer, LeaseReply, LeaseRequest, subject};
 use muster_core::Name;
+use muster_runtime::bus::Message;
 use muster_runtime::retry;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,8 @@ pub(super) struct LeaseWork {
 pub(super) struct LeaseOutcome {
     pool: Name,
     id: u64,
+    /// The version of the nodes that it told.
+    version: u64,
     reply: Result<LeaseReply, Failure>,
 }
 
@@ -59,6 +62,12 @@ impl LeaseWork {
             delays: None,
             is_leader_known: false,
         }
+    }
+
+    /// What was asked before does not count: everything may be asked now.
+    fn begin_anew(&mut self, now: Duration) {
+        (self.told, self.tells_all, self.sent_at) = (None, false, None);
+        (self.delays, self.retry_at) = (None, now);
     }
 
     fn is_newest_in_flight(&self) -> bool {
@@ -104,14 +113,34 @@ impl Executor {
         }
     }
 
+    /// A pool has another leader, or so it was said. It knows nothing of the cluster; what was asked
+    /// of the one before may not be answered any more.
+    pub(super) fn on_leader(&mut self, message: &Message) {
+        let now = self.now();
+        let pool = subject::led_pool(&message.subject);
+        let Some((pool, lease)) = pool.and_then(|pool| Some((pool, self.leases.get_mut(pool)?)))
+        else {
+            return;
+        };
+        lease.begin_anew(now.monotonic);
+        self.runs.on_tell_all(pool);
+    }
+
     pub(super) fn on_lease(&mut self, outcome: LeaseOutcome) {
-        let LeaseOutcome { pool, id, reply } = outcome;
+        let LeaseOutcome { pool, id, version, reply } = outcome;
+        let now = self.now();
         let Some(lease) = self.leases.get_mut(&pool) else { return };
         let is_newest = id == lease.sent;
         lease.in_flight.retain(|(other, _)| *other != id);
-        let now = self.now();
         match reply {
-            Ok(LeaseReply::Answer(answer)) => self.on_answer(&pool, answer, now),
+            Ok(LeaseReply::Answer(answer)) => {
+                if answer.version < version {
+                    // What the request built on was lost on the way.
+                    self.runs.on_lost(&pool);
+                    lease.told = None;
+                }
+                self.on_answer(&pool, answer, now);
+            }
             Ok(LeaseReply::TellAll) if is_newest => self.runs.on_tell_all(&pool),
             // It was asked again since, and answers again.
             Ok(LeaseReply::TellAll) | Err(Failure::Superseded) => {}
@@ -149,6 +178,7 @@ impl Executor {
         let delays = lease.delays.get_or_insert_with(|| policy().delays(random.clone()));
         let delay = delays.next().expect("the policy never gives up");
         lease.retry_at = now.monotonic + delay;
+        self.runs.on_lost(pool);
     }
 
     fn send_lease_request(&mut self, pool: &Name, now: Now) {
@@ -156,6 +186,7 @@ impl Executor {
         let tells_all = ask.nodes.base.is_none();
         let is_answered_at_once = ask.more || tells_all;
         let wait = if is_answered_at_once { Duration::ZERO } else { self.config.lease_wait.0 };
+        let extra = if tells_all { limits::TELL_TIMEOUT } else { limits::LEASE_TIMEOUT_EXTRA };
         let Some(lease) = self.leases.get_mut(pool) else { return };
         lease.tells_all = tells_all;
         // A partly told version is not told: the next request follows at once.
@@ -172,13 +203,14 @@ impl Executor {
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         };
         let superseded = CancellationToken::new();
+        let version = request.nodes.version;
         lease.in_flight.push((id, superseded.clone()));
         while lease.in_flight.len() > limits::LEASE_REQUESTS_IN_FLIGHT_MAX {
             lease.in_flight.remove(0).1.cancel();
         }
         let bus = Arc::clone(&self.deps.bus);
         let (pool, subject) = (pool.clone(), subject::pool(pool));
-        let timeout = wait + limits::LEASE_TIMEOUT_EXTRA;
+        let timeout = wait + extra;
         self.work.push(Box::pin(async move {
             let request = bus.request(&subject, bus::encode(&request), timeout);
             let reply = tokio::select! {
@@ -189,7 +221,7 @@ impl Executor {
                     Err(error) => Err(Failure::Failed(error.to_string())),
                 },
             };
-            Done::Lease(LeaseOutcome { pool, id, reply })
+            Done::Lease(LeaseOutcome { pool, id, version, reply })
         }));
     }
 }

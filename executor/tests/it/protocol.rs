@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_api::bus::{RunStatus, subject};
+use muster_api::bus::{LeaseRequest, RunStatus, subject};
 use muster_core::id::{JobId, JobRef, ShardId};
 use muster_runtime::{Bus, Clock};
 
@@ -155,5 +155,69 @@ async fn a_quiet_cluster_asks_once_per_wait() {
     let requests = world.lock().requests.clone();
     assert!(requests.len() < 8, "{} requests", requests.len());
     assert_eq!(requests[0].nodes.nodes.len(), 3);
+    executor.end().await;
+}
+
+/// Runs a job on each of so many nodes, which end one after the other while the leader holds what
+/// it is asked; gives what it was asked meanwhile.
+async fn ended_in_turn(world: &World, nodes: u32) -> Vec<LeaseRequest> {
+    for node in 1..=nodes {
+        let runtime = format!(r#"{{"muster.dev/simulated-runtime":"{}s"}}"#, 1 + node);
+        let job = JobRef::whole(world.job("{}", &runtime, None));
+        world.lease(job, 1, &format!("sim-node-{node}"), &[("pods", "1")]);
+        world.reported(job, RunStatus::Running).await;
+    }
+    let runs = |count: u32| {
+        let state = world.lock();
+        let sum = state.nodes.values().map(|node| node.runs).sum::<u32>();
+        (sum == count).then_some(state.requests.len())
+    };
+    let known = world.eventually("the leader knows of all runs", || runs(nodes)).await;
+    world.eventually("it knows that all are over", || runs(0)).await;
+    world.lock().requests[known..].to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_and_not_answered_is_not_told_again() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 6, 10));
+    let told = || (world.lock().nodes.len() == 6).then_some(());
+    world.eventually("all nodes are told", told).await;
+    let requests = ended_in_turn(&world, 6).await;
+    let most = requests.iter().map(|request| request.nodes.nodes.len()).max();
+    assert_eq!(most, Some(1));
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_and_lost_is_told_again_from_where_the_leader_is() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 6, 10));
+    let told = || (world.lock().nodes.len() == 6).then_some(());
+    world.eventually("all nodes are told", told).await;
+    let lose = async {
+        let run = || (world.lock().nodes["sim-node-6"].runs == 1).then_some(());
+        world.eventually("all run", run).await;
+        world.lock().requests_to_lose = 1;
+    };
+    let (requests, ()) = tokio::join!(ended_in_turn(&world, 6), lose);
+    assert_eq!(world.lock().requests_to_lose, 0);
+    assert!(requests.iter().all(|request| request.nodes.base.is_some()), "{requests:?}");
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_is_told_all_as_soon_as_it_says_that_it_is_there() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 3, 10));
+    let asked = || {
+        let state = world.lock();
+        state.requests.last().filter(|last| last.nodes.base.is_some()).map(|_| state.requests.len())
+    };
+    let known = world.eventually("the leader holds what it is asked", asked).await;
+    world.bus.publish(&subject::leader("default"), Bytes::new()).await.unwrap();
+    world.clock.sleep(Duration::from_millis(200)).await;
+    let next = world.lock().requests.get(known).cloned().unwrap();
+    assert_eq!((next.nodes.base, next.nodes.nodes.len(), next.seen), (None, 3, None));
     executor.end().await;
 }

@@ -55,6 +55,8 @@ pub(crate) struct State {
     held: Option<(ReplyTo, usize)>,
     /// So many answers with leases get lost.
     pub(crate) answers_to_lose: usize,
+    /// So many requests get lost that tell changes.
+    pub(crate) requests_to_lose: usize,
     /// So many answers to reports get lost.
     pub(crate) verdicts_to_lose: usize,
     pub(crate) answers_sent: usize,
@@ -254,10 +256,22 @@ impl World {
             if state.requests.last().is_some_and(|last| last.instance != request.instance) {
                 state.unseen.clear();
             }
+            let is_change = request.nodes.base.is_some() && !request.nodes.nodes.is_empty();
+            if state.requests_to_lose > 0 && is_change {
+                state.requests_to_lose -= 1;
+                return None;
+            }
             state.requests.push(request.clone());
             match request.nodes.base {
                 None => state.nodes.clear(),
                 Some(base) if state.version.is_some_and(|held| base <= held) => {}
+                Some(_) if state.version.is_some() => {
+                    state.held = message.reply.clone().map(|to| (to, 0));
+                    state.is_due = true;
+                    drop(state);
+                    self.answer_held();
+                    return None;
+                }
                 Some(_) => return Some(bus::encode(&LeaseReply::TellAll)),
             }
             state.version = Some(request.nodes.version);

@@ -54,7 +54,7 @@ use questions::Questions;
 use records::Records;
 use round::{About, Claims, Cost, Kept, Round, Terms};
 use search::Stuck;
-use table::{Table, Taken};
+use table::{Heard, Table, Taken};
 use usage::Usage;
 
 /// Messages taken in before a round is solved, so that one round serves them all.
@@ -140,6 +140,10 @@ pub(crate) async fn run(
     tracing::info!(pool, session = %leader.session, "leading pool");
     leader.remember().await?;
     leader.want_offers().await?;
+    // Who does not hear this finds it out in time.
+    if let Err(error) = deps.bus.publish(&subject::leader(pool), bytes::Bytes::new()).await {
+        tracing::debug!(pool, %error, "nobody was told of the new leader");
+    }
     while !cancel.is_cancelled() {
         let wake = leader.next_wake();
         tokio::select! {
@@ -158,6 +162,7 @@ pub(crate) async fn run(
             tracing::warn!(pool, "the lease of the pool ran out before it was renewed");
             break;
         }
+        leader.tell_again().await;
         leader.judge_nodes();
         leader.lend().await?;
         leader.round().await;
@@ -299,9 +304,11 @@ impl Leader<'_> {
         };
         let now = self.deps.clock.monotonic();
         self.status_changed |= !request.nodes.nodes.is_empty() || !request.nodes.removed.is_empty();
-        if !self.table.request(&request, now, self.deps.clock.now()) {
-            self.answer(&reply, &LeaseReply::TellAll).await;
-            return;
+        let heard = self.table.request(&request, now, self.deps.clock.now());
+        match heard {
+            Heard::Yes | Heard::Gap => {}
+            Heard::Unknown => return self.answer(&reply, &LeaseReply::TellAll).await,
+            Heard::Overtaken => return,
         }
         let name = Name::from(request.cluster.as_str());
         let Some(cluster) = self.table.clusters.get_mut(&name) else { return };
@@ -312,20 +319,17 @@ impl Leader<'_> {
             // It has heard of every stop, and told what comes free by it.
             cluster.stopping.clear();
         }
-        if !cluster.pending.is_empty() {
-            // Its nodes do not know of these leases yet: nothing more is placed before they do.
+        if heard == Heard::Gap {
+            // The answer says which version is known.
             self.held.remove(&name);
-            self.tell(&name, &reply).await;
-            return;
+            return self.tell(&name, &reply).await;
         }
-        let held = Held {
-            reply,
-            until: now + Duration::from_millis(request.wait_ms.min(60_000)),
-            leases_max: u64::from(request.leases_max),
-        };
-        self.dirty = true;
-        self.chance += 1;
-        self.held.insert(name, held);
+        let lags = !cluster.pending.is_empty();
+        self.dirty |= !lags;
+        self.chance += u64::from(!lags);
+        let until = now + Duration::from_millis(request.wait_ms.min(60_000));
+        let leases_max = u64::from(request.leases_max);
+        self.held.insert(name, Held { reply, until, leases_max, lags });
     }
 
     /// Answers a cluster with what it is still to be told, as much as fits.

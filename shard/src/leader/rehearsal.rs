@@ -13,7 +13,7 @@ use muster_core::time::Timestamp;
 
 use super::absent::Absent;
 use super::round::{Kept, Round, Terms};
-use super::table::Table;
+use super::table::{Heard, Table};
 
 /// A pool as its leader knows it.
 #[derive(Debug)]
@@ -51,8 +51,10 @@ impl Rehearsal {
     /// When it cannot be read, or follows on nothing that is known.
     pub fn request(&mut self, payload: &[u8]) -> Result<(), String> {
         let request = bus::decode(payload).map_err(|error| error.to_string())?;
-        let is_known = self.table.request(&request, Duration::ZERO, Timestamp(0));
-        if is_known { Ok(()) } else { Err("everything has to be told".to_owned()) }
+        match self.table.request(&request, Duration::ZERO, Timestamp(0)) {
+            Heard::Yes => Ok(()),
+            other => Err(format!("it follows on nothing that is known: {other:?}")),
+        }
     }
 
     /// The problem of leasing to clusters that take so many jobs each, `jobs_max` in all; `None`

@@ -112,6 +112,7 @@ fn cluster_status(table: &Table, name: &Name, cluster: &ClusterState) -> http::C
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::Heard;
     use muster_api::bus;
     use muster_core::time::Timestamp;
 
@@ -128,7 +129,7 @@ mod tests {
             leases_max: 1,
             wait_ms: 0,
         };
-        assert!(table.request(&request, Duration::from_secs(1), Timestamp(5_000)));
+        assert_eq!(table.request(&request, Duration::from_secs(1), Timestamp(5_000)), Heard::Yes);
         let (usage, paces) = (Usage::default(), Paces::new(Duration::ZERO));
         let told = (&usage, &paces, Duration::from_secs(1));
         let at = http::time_text(Timestamp(9_000));

@@ -172,6 +172,19 @@ pub(super) enum Taken {
     Gap,
 }
 
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It is in the table.
+    Yes,
+    /// What it builds on was missed: the cluster is to begin with the version that is known.
+    Gap,
+    /// Nothing is known of the cluster: it has to tell everything.
+    Unknown,
+    /// A later one was here before.
+    Overtaken,
+}
+
 impl Table {
     pub(super) fn new(pool: &str) -> Self {
         Self { pool: pool.to_owned(), ..Self::default() }
@@ -284,13 +297,13 @@ impl Table {
         self.shards.get(&shard).is_some_and(|shard| shard.unreachable.is_none())
     }
 
-    /// Takes in what a request says of a cluster; `false` when everything has to be told.
+    /// Takes in what a request says of a cluster.
     pub(super) fn request(
         &mut self,
         request: &bus::LeaseRequest,
         now: Duration,
         time: Timestamp,
-    ) -> bool {
+    ) -> Heard {
         let name = Name::from(request.cluster.as_str());
         let cluster = self.clusters.entry(name.clone()).or_default();
         let update = &request.nodes;
@@ -305,9 +318,12 @@ impl Table {
         cluster.asked_at = now;
         cluster.contact = time;
         match update.base {
+            _ if !other && update.version < cluster.version => return Heard::Overtaken,
             None => cluster.clear(),
-            Some(base) if !other && base <= cluster.version => {}
-            Some(_) => return false,
+            // Versions begin behind zero.
+            Some(_) if cluster.version == 0 => return Heard::Unknown,
+            Some(base) if base > cluster.version => return Heard::Gap,
+            Some(_) => {}
         }
         cluster.version = update.version;
         for name in &update.removed {
@@ -323,7 +339,7 @@ impl Table {
         if self.numbering.is_full() {
             self.number_anew();
         }
-        true
+        Heard::Yes
     }
 
     /// Gives numbers to those resources alone that nodes have now.
@@ -440,6 +456,7 @@ fn node_state(node: &bus::Node) -> NodeState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
     use muster_api::shape::ShapeText;
     use muster_core::shape::Shape;
@@ -529,6 +546,34 @@ mod tests {
         assert_eq!(of(&table), (vec!["a 7".into()], vec!["a@default 1".into()]));
         table.offers(offers("w", 1, 4, true, &[("b", 3)]));
         assert_eq!(of(&table), (vec![], vec!["b@default 3".into()]));
+    }
+
+    #[test]
+    fn what_a_cluster_tells_follows_on_what_it_told_before() {
+        let mut table = Table::new("default");
+        let mut told = |instance: &str, base: Option<u64>, version: u64, nodes: &[&str]| {
+            let node = |name: &&str| testing::node(name, BTreeMap::new(), BTreeMap::new());
+            let mut request = testing::request("c", nodes.iter().map(node).collect());
+            request.instance = instance.into();
+            (request.nodes.base, request.nodes.version) = (base, version);
+            let heard = table.request(&request, Duration::ZERO, Timestamp(0));
+            let cluster = &table.clusters["c"];
+            let known = cluster.nodes.keys().map(|name| &**name).collect::<Vec<_>>().join(" ");
+            (heard, cluster.version, known)
+        };
+        assert_eq!(told("i", None, 3, &["a"]), (Heard::Yes, 3, "a".into()));
+        assert_eq!(told("i", Some(3), 5, &["b"]), (Heard::Yes, 5, "a b".into()));
+        // It may build on less than what is known, and not on more.
+        assert_eq!(told("i", Some(4), 6, &["c"]), (Heard::Yes, 6, "a b c".into()));
+        assert_eq!(told("i", Some(7), 8, &["d"]), (Heard::Gap, 6, "a b c".into()));
+        // What was overtaken tells of what is no more so; what comes twice does no harm.
+        assert_eq!(told("i", Some(3), 5, &["e"]), (Heard::Overtaken, 6, "a b c".into()));
+        assert_eq!(told("i", None, 3, &["a"]), (Heard::Overtaken, 6, "a b c".into()));
+        assert_eq!(told("i", Some(6), 6, &[]), (Heard::Yes, 6, "a b c".into()));
+        for _ in 0..2 {
+            assert_eq!(told("other", Some(6), 7, &["f"]), (Heard::Unknown, 0, String::new()));
+        }
+        assert_eq!(told("other", None, 7, &["f"]), (Heard::Yes, 7, "f".into()));
     }
 
     #[test]

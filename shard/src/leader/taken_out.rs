@@ -173,6 +173,7 @@ fn put_back(control: &Control, (cluster, node): &Place) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::Heard;
     use muster_api::bus;
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -218,7 +219,7 @@ mod tests {
             leases_max: 1,
             wait_ms: 0,
         };
-        assert!(table.request(&request, Duration::ZERO, Timestamp(0)));
+        assert_eq!(table.request(&request, Duration::ZERO, Timestamp(0)), Heard::Yes);
     }
 
     fn out(table: &Table) -> Vec<String> {

@@ -13,7 +13,7 @@ use muster_core::time::Timestamp;
 
 use super::absent::Absent;
 use super::round::{Kept, Terms};
-use super::table::Table;
+use super::table::{Heard, Table};
 
 /// Amounts by resource, as they are told.
 pub(super) fn amounts(of: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -59,7 +59,7 @@ pub(super) fn request(cluster: &str, nodes: Vec<bus::Node>) -> bus::LeaseRequest
 /// A cluster that has these nodes asks.
 pub(super) fn ask(table: &mut Table, cluster: &str, nodes: Vec<bus::Node>) {
     let request = request(cluster, nodes);
-    assert!(table.request(&request, Duration::from_secs(1), Timestamp(0)));
+    assert_eq!(table.request(&request, Duration::from_secs(1), Timestamp(0)), Heard::Yes);
 }
 
 /// The head of the order in a class: priority, shape and count of each run.

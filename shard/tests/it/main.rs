@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_api::bus::{
-    Cancel, GetPayloads, ListEvents, ListJobSets, ListJobs, ReportRuns, RunStatus, ShardReply,
-    ShardRequest, Sync, Target, encode, subject,
+    Cancel, GetPayloads, Heartbeat, LeaseReply, LeaseRequest, ListEvents, ListJobSets, ListJobs,
+    NodeUpdate, ReportRuns, RunStatus, ShardReply, ShardRequest, Sync, Target, decode, encode,
+    subject,
 };
 use muster_api::http::ErrorCode;
 use muster_core::command::NewJob;
@@ -350,6 +351,35 @@ async fn every_new_owner_says_when_it_begins_to_answer() {
         let request = encode(&ShardRequest::JobSets(sets));
         let reply = bus.request(&subject::shard(ShardId(0)), request, Duration::from_secs(1)).await;
         reply.unwrap();
+        site.restart().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_new_leader_says_when_it_begins_to_answer() {
+    let bus: Arc<dyn Bus> = Arc::new(Memory::default());
+    let mut said = bus.subscribe(subject::LEADERS, None).await.unwrap();
+    let mut site = Site::start_on(Arc::clone(&bus), 1).await;
+    let (cluster, instance, pools) = ("c".to_owned(), "i".to_owned(), vec!["default".to_owned()]);
+    let heartbeat = encode(&Heartbeat { cluster, instance, pools });
+    let nodes = NodeUpdate { base: None, version: 1, nodes: Vec::new(), removed: Vec::new() };
+    let (cluster, instance) = ("c".to_owned(), "i".to_owned());
+    let request = LeaseRequest { cluster, instance, seen: None, nodes, leases_max: 1, wait_ms: 0 };
+    for _ in 0..2 {
+        let beats = async {
+            for _ in 0..60 {
+                bus.publish(subject::HEARTBEATS, heartbeat.clone()).await.unwrap();
+                site.clock.sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let message = tokio::select! {
+            message = said.next() => message.unwrap(),
+            () = beats => panic!("nobody says so"),
+        };
+        assert_eq!(subject::led_pool(&message.subject), Some("default"));
+        let (leader, asked) = (subject::pool("default"), encode(&request));
+        let reply = bus.request(&leader, asked, Duration::from_secs(5)).await.unwrap();
+        assert!(matches!(decode(&reply).unwrap(), LeaseReply::Answer(_)));
         site.restart().await;
     }
 }

@@ -88,7 +88,7 @@ impl Sizes {
 fn tell_nodes(runs: &mut Runs, number: &mut u64, sizes: &mut Sizes) -> Vec<NodeUpdate> {
     let mut told = Vec::new();
     loop {
-        let ask = runs.ask(DEFAULT_POOL, 2_000, ROOM);
+        let ask = runs.ask(&DEFAULT_POOL.into(), 2_000, ROOM);
         let request = LeaseRequest {
             cluster: "a-cluster-of-some-name".into(),
             instance: "f".repeat(32),

@@ -16,6 +16,7 @@ use muster_core::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::table::Heard;
 use super::*;
 use crate::leader::testing::{amounts, node, offers, request, terms};
 
@@ -190,7 +191,7 @@ impl World {
         };
         let mut request = request(cluster, NODES.map(node).into());
         request.nodes.version = self.version;
-        assert!(self.table.request(&request, Duration::from_secs(1), Timestamp(0)));
+        assert_eq!(self.table.request(&request, Duration::from_secs(1), Timestamp(0)), Heard::Yes);
     }
 
     /// Keeps room for everything that waits and finds none, as the leader does.
