@@ -193,6 +193,10 @@ async fn accept(listener: tokio::net::TcpListener, service: Arc<Service>) {
         };
         // A connection that was gone before it was taken is the client's concern.
         let Ok((stream, _)) = accepted else { continue };
+        // Else the body of an answer waits until its head was acknowledged, 40 ms.
+        if stream.set_nodelay(true).is_err() {
+            continue;
+        }
         let service = Arc::clone(&service);
         connections.spawn(async move {
             let answer = service_fn(|request| service.answer(request));
