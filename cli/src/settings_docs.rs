@@ -48,7 +48,10 @@ const EXECUTOR: &[(&str, &str)] = &[
         "executor.lease_wait",
         "how long the leader may hold a request when there is nothing to lease",
     ),
-    ("executor.lease_interval_min", "least time between two lease requests"),
+    (
+        "executor.lease_interval_min",
+        "least time between two lease requests; 100ms at least while one is held",
+    ),
     ("executor.heartbeat_interval", "time between two signs of life"),
     ("executor.sync_interval", "time between two comparisons with each shard of what runs here"),
     ("executor.sync_first_timeout", "how long the first comparison may hold up leasing"),

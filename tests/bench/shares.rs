@@ -20,6 +20,7 @@ use muster_runtime::clock::Clock;
 use muster_runtime::random::Random;
 use muster_tests::deployment::{Deployment, Size};
 use muster_tests::journal;
+use muster_tests::wait::eventually;
 use serde::Serialize;
 
 const QUEUES: u64 = 100;
@@ -48,6 +49,8 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 const SATURATED: f64 = 0.95;
 /// No error is larger than this part of the pool, as promised.
 const ERROR_MAX: f64 = 0.01;
+/// How long it may take until somebody leads.
+const LED_WITHIN: Duration = Duration::from_secs(60);
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(2_400);
 const RESOURCES: [&str; 3] = [CPU, MEMORY, PODS];
@@ -85,6 +88,8 @@ pub(crate) async fn shares(jobs: u64, report: Option<&Path>) -> Result<Row> {
     let mut deployment = Deployment::start_with(size, &SETTINGS).await?;
     let client = deployment.client(0)?;
     let weights = queues(&client).await?;
+    let led = async || client.shares("default").await.context("no leader has told of the pool yet");
+    eventually(LED_WITHIN, "the pool is led", led).await?;
     let began = clock.monotonic();
     submit(&client, &weights, jobs / QUEUES).await?;
     let submitted = clock.monotonic();

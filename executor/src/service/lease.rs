@@ -96,7 +96,10 @@ impl Executor {
         if lease.is_newest_in_flight() && (!is_news || lease.tells_all) {
             return far;
         }
-        let interval = self.config.lease_interval_min.0;
+        let mut interval = self.config.lease_interval_min.0;
+        if lease.is_newest_in_flight() {
+            interval = interval.max(limits::LEASE_CHANGE_INTERVAL);
+        }
         let paced = lease.sent_at.map_or(now.monotonic, |at| at + interval);
         let due = paced.max(lease.retry_at);
         if now.monotonic < due {

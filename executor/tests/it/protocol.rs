@@ -221,3 +221,24 @@ async fn a_new_leader_is_told_all_as_soon_as_it_says_that_it_is_there() {
     assert_eq!((next.nodes.base, next.nodes.nodes.len(), next.seen), (None, 3, None));
     executor.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_told_together_while_a_request_is_held() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let executor = world.start(simulated(folder.path(), 40, 10));
+    for node in 1..=40 {
+        let runtime = format!(r#"{{"muster.dev/simulated-runtime":"{}ms"}}"#, 5_000 + 25 * node);
+        let job = JobRef::whole(world.job("{}", &runtime, None));
+        world.lease(job, 1, &format!("sim-node-{node}"), &[("pods", "1")]);
+    }
+    let runs = |count: u32| {
+        let state = world.lock();
+        let sum = state.nodes.values().map(|node| node.runs).sum::<u32>();
+        (sum == count).then_some(state.requests.len())
+    };
+    let known = world.eventually("the leader knows of all runs", || runs(40)).await;
+    let asked = world.eventually("it knows that all are over", || runs(0)).await - known;
+    // They end within a second.
+    assert!((2..=12).contains(&asked), "{asked} requests");
+    executor.end().await;
+}

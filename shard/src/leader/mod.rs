@@ -57,8 +57,9 @@ use search::Stuck;
 use table::{Heard, Table, Taken};
 use usage::Usage;
 
-/// Messages taken in before a round is solved, so that one round serves them all.
-const DRAIN_MAX: usize = 256;
+/// Messages taken in before a round is solved, so that one round serves them all: as many as lie
+/// in full subscriptions. What is left lies longer, and is told again when it is dropped.
+const DRAIN_MAX: usize = 4 * muster_runtime::bus::SUBSCRIPTION_MESSAGES_MAX;
 /// How often the pool's figures are published when something changed.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often they are published when nothing did.
