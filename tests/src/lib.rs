@@ -7,6 +7,7 @@
 
 pub mod authority;
 pub mod chaos;
+mod connections;
 pub mod crowd;
 pub mod deployment;
 pub mod disk;

@@ -1,16 +1,17 @@
 //! Links of a network that can be cut: a TCP proxy for each, between one process and one server.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
+
+use crate::connections;
 
 /// Threads that carry bytes.
 const WORKERS: usize = 2;
@@ -63,16 +64,10 @@ impl Network {
     /// When no port is free.
     pub fn link(&self, to: SocketAddr) -> Result<Link> {
         let running = self.running.as_ref().expect("it runs until it is dropped");
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-        listener.set_nonblocking(true)?;
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let (mode, modes) = watch::channel(Mode::Open);
-        let listener = {
-            let _entered = running.enter();
-            TcpListener::from_std(listener)?
-        };
-        // Ends with the runtime, which the network owns.
-        drop(running.spawn(accept(listener, to, modes)));
+        connections::serve(running, listener, move |client| carry(client, to, modes.clone()))?;
         Ok(Link { address, mode })
     }
 }
@@ -94,19 +89,6 @@ impl Link {
     /// What it does from now on.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
-    }
-}
-
-async fn accept(listener: TcpListener, to: SocketAddr, modes: watch::Receiver<Mode>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_ended) = connections.join_next() => continue,
-        };
-        // A connection that was gone before it was taken is the client's concern.
-        let Ok((client, _)) = accepted else { continue };
-        connections.spawn(carry(client, to, modes.clone()));
     }
 }
 
@@ -198,18 +180,16 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     /// A server that answers with what it is told, on a network of its own.
-    async fn echo(network: &Network) -> SocketAddr {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    fn echo(network: &Network) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        drop(network.running.as_ref().unwrap().spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(async move {
-                    let (mut from, mut to) = stream.into_split();
-                    tokio::io::copy(&mut from, &mut to).await
-                });
-            }
-        }));
+        let running = network.running.as_ref().unwrap();
+        let answers = |stream: TcpStream| async {
+            let (mut from, mut to) = stream.into_split();
+            // It ends when the connection does, in whatever way.
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+        };
+        connections::serve(running, listener, answers).unwrap();
         address
     }
 
@@ -223,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn a_link_carries_falls_silent_is_cut_and_carries_again() {
         let network = Network::start().unwrap();
-        let link = network.link(echo(&network).await).unwrap();
+        let link = network.link(echo(&network)).unwrap();
         let mut stream = TcpStream::connect(link.address()).await.unwrap();
         assert_eq!(&answer(&mut stream).await.unwrap(), b"hi");
 

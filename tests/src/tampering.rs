@@ -11,8 +11,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
+
+use crate::connections;
 
 /// What is told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +51,6 @@ impl Tampering {
     pub fn start(target: &str, told: Told, change: Change) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
-        listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("tampering")
@@ -57,12 +58,7 @@ impl Tampering {
             .build()?;
         let client = reqwest::Client::builder().no_proxy().build()?;
         let between = Arc::new(Between { target: target.to_owned(), client, told, change });
-        let listener = {
-            let _entered = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        // Ends with the runtime, which this gateway owns.
-        drop(runtime.spawn(accept(listener, between)));
+        connections::serve(&runtime, listener, move |stream| carry(stream, Arc::clone(&between)))?;
         Ok(Self { address, running: Some(runtime) })
     }
 
@@ -80,24 +76,11 @@ impl Drop for Tampering {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, between: Arc<Between>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_ended) = connections.join_next() => continue,
-        };
-        // A connection that was gone before it was taken is the client's concern.
-        let Ok((stream, _)) = accepted else { continue };
-        let between = Arc::clone(&between);
-        connections.spawn(async move {
-            let answer = service_fn(|request| between.answer(request));
-            // An error is a client that went away.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-        });
-    }
+async fn carry(stream: TcpStream, between: Arc<Between>) {
+    let answer = service_fn(|request| between.answer(request));
+    let http = hyper::server::conn::http1::Builder::new();
+    // An error is a client that went away.
+    let _ = http.serve_connection(TokioIo::new(stream), answer).await;
 }
 
 impl Between {

@@ -54,7 +54,6 @@ struct State {
 impl Extension {
     pub(super) fn start(authority: &Authority) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         let acceptor = authority.server("extension")?.acceptor()?;
         let authority = std::fs::read_to_string(authority.file())?;
@@ -65,11 +64,10 @@ impl Extension {
             .build()?;
         let shared = Arc::new(Mutex::new(State::default()));
         let known = Arc::clone(&shared);
-        // Ends with the runtime, which the extension owns.
-        drop(runtime.spawn(tls::serve(listener, acceptor, move |request| {
+        tls::serve(&runtime, listener, acceptor, move |request| {
             let shared = Arc::clone(&known);
             async move { answer(&shared, request).await }
-        })));
+        })?;
         Ok(Self { port, authority, shared, running: Some(runtime) })
     }
 

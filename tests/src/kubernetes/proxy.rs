@@ -12,13 +12,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::kubeconfig;
+use crate::connections;
 use crate::s3::Effect;
 
 mod clock;
@@ -132,19 +133,14 @@ impl ApiProxy {
         let (upstream, state) = (plane.url(), Mutex::default());
         let shared = Arc::new(Shared { upstream, client, state, acceptors });
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("api-proxy")
             .enable_all()
             .build()?;
-        let listener = {
-            let _entered = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        // Ends with the runtime, which the proxy owns.
-        drop(runtime.spawn(accept(listener, Arc::clone(&shared))));
+        let known = Arc::clone(&shared);
+        connections::serve(&runtime, listener, move |stream| carry(stream, Arc::clone(&known)))?;
         let authority = authority.file().to_owned();
         Ok(Self { address, authority, shared, running: Some(runtime) })
     }
@@ -303,28 +299,20 @@ fn refusal(status: u16) -> Result<Response<reqwest::Body>> {
     Ok(response)
 }
 
-async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_ended) = connections.join_next() => continue,
-        };
-        // A connection that was gone before it was taken is the client's concern.
-        let Ok((stream, _)) = accepted else { continue };
-        let ((acceptor, mut cut), shared) = (shared.connection(), Arc::clone(&shared));
-        connections.spawn(async move {
-            // Who does not like the certificate says so itself.
-            let Ok(stream) = acceptor.accept(stream).await else { return };
-            let answer = service_fn(|request| shared.answer(request));
-            let http = hyper::server::conn::http1::Builder::new();
-            tokio::select! {
-                biased;
-                _ = cut.changed() => {}
-                // An error is a client that went away, or a connection cut on purpose.
-                _ = http.serve_connection(TokioIo::new(stream), answer) => {}
-            }
-        });
+fn carry(stream: TcpStream, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
+    // What holds when it is taken, not when it comes to speak.
+    let (acceptor, mut cut) = shared.connection();
+    async move {
+        // Who does not like the certificate says so itself.
+        let Ok(stream) = acceptor.accept(stream).await else { return };
+        let answer = service_fn(|request| shared.answer(request));
+        let http = hyper::server::conn::http1::Builder::new();
+        tokio::select! {
+            biased;
+            _ = cut.changed() => {}
+            // An error is a client that went away, or a connection cut on purpose.
+            _ = http.serve_connection(TokioIo::new(stream), answer) => {}
+        }
     }
 }
 

@@ -19,12 +19,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
 
 pub use faults::{Effect, Fault, Faults};
 pub use request::Operation;
 
+use crate::connections;
 use service::{Locking, Service};
 
 /// The bucket that stands in every server.
@@ -174,37 +175,15 @@ fn serve(listener: TcpListener, service: Arc<Service>) -> Result<Runtime> {
         .thread_name("s3-server")
         .enable_all()
         .build()?;
-    listener.set_nonblocking(true)?;
-    let listener = {
-        let _entered = runtime.enter();
-        tokio::net::TcpListener::from_std(listener)?
-    };
-    // Ends with the runtime, which the server owns.
-    drop(runtime.spawn(accept(listener, service)));
+    connections::serve(&runtime, listener, move |stream| carry(stream, Arc::clone(&service)))?;
     Ok(runtime)
 }
 
-async fn accept(listener: tokio::net::TcpListener, service: Arc<Service>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_ended) = connections.join_next() => continue,
-        };
-        // A connection that was gone before it was taken is the client's concern.
-        let Ok((stream, _)) = accepted else { continue };
-        // Else the body of an answer waits until its head was acknowledged, 40 ms.
-        if stream.set_nodelay(true).is_err() {
-            continue;
-        }
-        let service = Arc::clone(&service);
-        connections.spawn(async move {
-            let answer = service_fn(|request| service.answer(request));
-            // An error is a client that went away, or a connection cut on purpose.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-        });
-    }
+async fn carry(stream: TcpStream, service: Arc<Service>) {
+    let answer = service_fn(|request| service.answer(request));
+    // An error is a client that went away, or a connection cut on purpose.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
 }

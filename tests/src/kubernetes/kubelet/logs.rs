@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +12,7 @@ use futures::{Stream, stream};
 use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response, StatusCode};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
@@ -74,15 +76,16 @@ fn line(text: Option<&str>) -> String {
 }
 
 /// Answers the API server, until the runtime ends.
-pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
-    let known = Arc::clone(&shared);
-    let served = tls::serve(listener, acceptor, move |request| {
-        let answer = answer(&known, &request);
+pub(super) fn serve(
+    runtime: &Runtime,
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    shared: Arc<Shared>,
+) -> io::Result<()> {
+    tls::serve(runtime, listener, acceptor, move |request| {
+        let answer = answer(&shared, &request);
         async move { answer }
-    });
-    if let Err(error) = served.await {
-        shared.log(&format!("logs: {error}"));
-    }
+    })
 }
 
 type Body =

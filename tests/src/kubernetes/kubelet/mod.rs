@@ -90,7 +90,6 @@ impl Kubelet {
             ahead: AtomicI64::new(0),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         // A runtime of its own: a test that is busy does not hold the pods up.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -102,8 +101,8 @@ impl Kubelet {
         let client = runtime.spawn(async move { kubeconfig::client(&path).await });
         let client = client.await.context("the kubelet panicked")??;
         let acceptor = plane.authority().server("kubelet")?.acceptor()?;
-        // They end with the runtime, which the handle owns.
-        drop(runtime.spawn(logs::serve(listener, acceptor, Arc::clone(&shared))));
+        logs::serve(&runtime, listener, acceptor, Arc::clone(&shared))?;
+        // It ends with the runtime, which the handle owns.
         drop(runtime.spawn(Pods::new(client, Arc::clone(&shared)).run()));
         Ok(Self { shared, port, running: Some(runtime) })
     }
