@@ -1,5 +1,6 @@
 //! Files that are written for Armada run as they are: job files, test cases, a load test. What test
-//! cases want to be done is done here, and what they expect to be seen is looked for.
+//! cases want to be done is done here, and what they expect to be seen is looked for; and what any
+//! of them says of a job is found again on its pod.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,13 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use futures::future::join_all;
 use muster_client::{Follow, Output, Selection};
+use muster_core::shape::Shape;
 use muster_tests::repo_root;
 use muster_tests::wait::eventually;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::WAIT;
 use super::executor::World;
+use super::{WAIT, pods};
 
 const QUEUE: &str = "team-of-armada";
 
@@ -21,11 +23,13 @@ const QUEUE: &str = "team-of-armada";
 struct Case {
     path: PathBuf,
     jobs: usize,
+    /// The jobs as they are written: the file stands for copies of all, one after the other.
+    written: Vec<Value>,
     wants: Value,
     expected: Vec<String>,
 }
 
-/// The executor has to give up pods without an image soon.
+/// The executor has to give up pods without an image soon, and to keep those that have ended.
 pub(super) async fn files_of_armada_run_as_they_are(world: &World) {
     world.cluster.namespace("personal-anonymous").await.unwrap();
     let directory = repo_root().join("tests/fixtures/armada");
@@ -36,14 +40,17 @@ pub(super) async fn files_of_armada_run_as_they_are(world: &World) {
     let succeeds = || vec!["submitted".to_owned(), "succeeded".to_owned()];
     let mut cases = Vec::new();
     for path in files(&directory.join("example")) {
-        let documents = documents(&path);
-        let jobs = documents[0]["jobs"].as_array().unwrap().len();
-        cases.push(Case { path, jobs, wants: Value::Null, expected: succeeds() });
+        let written = documents(&path)[0]["jobs"].as_array().unwrap().clone();
+        let jobs = written.len();
+        cases.push(Case { path, jobs, written, wants: Value::Null, expected: succeeds() });
     }
     cases.extend(files(&directory.join("testsuite")).into_iter().map(case));
     assert!(cases.len() >= 16, "{}", cases.len());
     let path = directory.join("loadtest.yaml");
-    cases.push(Case { path, jobs: 12, wants: Value::Null, expected: succeeds() });
+    let mut written = documents(&path)[0]["submissions"][0]["jobs"][0].clone();
+    written["podSpec"] = written["spec"].take();
+    let written = vec![written];
+    cases.push(Case { path, jobs: 12, written, wants: Value::Null, expected: succeeds() });
     join_all(cases.iter().map(|case| runs(world, case))).await;
 }
 
@@ -64,10 +71,11 @@ fn documents(path: &Path) -> Vec<Value> {
 fn case(path: PathBuf) -> Case {
     let [first, second] = documents(&path).try_into().unwrap();
     let copies = first["numBatches"].as_u64().unwrap() * first["batchSize"].as_u64().unwrap();
-    let jobs = usize::try_from(copies).unwrap() * first["jobs"].as_array().unwrap().len();
+    let written = first["jobs"].as_array().unwrap().clone();
+    let jobs = usize::try_from(copies).unwrap() * written.len();
     let expected = second["expectedEvents"].as_array().unwrap().iter();
     let names = expected.map(|event| event.as_object().unwrap().keys().next().unwrap().clone());
-    Case { path, jobs, expected: names.collect(), wants: second }
+    Case { path, jobs, written, expected: names.collect(), wants: second }
 }
 
 async fn runs(world: &World, case: &Case) {
@@ -77,8 +85,11 @@ async fn runs(world: &World, case: &Case) {
     assert_eq!(ids.len(), case.jobs, "{name}");
     // In the order of the file, so that the first and the last of a load test have two job sets.
     let mut sets = Vec::new();
-    for id in [&ids[0], &ids[ids.len() - 1]] {
-        sets.push(world.client.job(id, Output::State).await.unwrap().job_set);
+    for at in [0, ids.len() - 1] {
+        let job = world.client.job(&ids[at], Output::State).await.unwrap();
+        let priority = case.written(at).get("priority").and_then(Value::as_u64);
+        assert_eq!(u64::from(job.priority), priority.unwrap_or_default(), "{name}");
+        sets.push(job.job_set);
     }
     sets.dedup();
     if case.wants.get("timeout").is_some() && case.wants.get("cancelSet").is_none() {
@@ -102,9 +113,63 @@ async fn runs(world: &World, case: &Case) {
         Ok(())
     });
     seen.await.unwrap();
+    if case.expected.iter().any(|event| event == "succeeded") {
+        for (at, id) in ids.iter().enumerate() {
+            is_as_written(world, id, case.written(at)).await;
+        }
+    }
     for job_set in sets {
         let all = Selection::JobSet { queue: QUEUE.to_owned(), job_set, states: Vec::new() };
         world.client.cancel(all, None).await.unwrap();
+    }
+}
+
+impl Case {
+    /// What the file says of a job.
+    fn written(&self, at: usize) -> &Value {
+        &self.written[at % self.written.len()]
+    }
+}
+
+/// What is said of a job is found on its pod: as it is said, as the scheduler was told of it, and
+/// as the job itself can read it.
+async fn is_as_written(world: &World, id: &str, written: &Value) {
+    let job = world.client.job(id, Output::State).await.unwrap();
+    let name = format!("muster-{id}-{}", job.runs.last().unwrap().attempt);
+    let api = pods(&world.cluster, written["namespace"].as_str().unwrap());
+    let pod = serde_json::to_value(api.get(&name).await.unwrap()).unwrap();
+    let meta = &pod["metadata"];
+    for kind in ["labels", "annotations"] {
+        for (name, value) in written.get(kind).and_then(Value::as_object).into_iter().flatten() {
+            assert_eq!(&meta[kind][name], value, "{name}: {meta}");
+        }
+    }
+    assert_eq!(meta["labels"]["armada_job_id"], *id);
+    let said = |name: &str| {
+        let said = written.pointer(&format!("/annotations/armadaproject.io~1{name}"))?.as_str();
+        said.map(str::to_owned)
+    };
+    let [gang, cardinality] = ["gangId", "gangCardinality"].map(said);
+    let shape = meta["annotations"]["muster.dev/shape"].as_str().and_then(Shape::from_canonical);
+    let shape = shape.unwrap();
+    let known = shape.gang.as_ref();
+    assert_eq!(known.map(|known| known.id.to_string()), gang, "{written}");
+    assert_eq!(known.map(|known| known.cardinality.to_string()), cardinality, "{written}");
+    let uniform = known.and_then(|known| known.uniformity.as_ref()).map(ToString::to_string);
+    assert_eq!(uniform, said("gangNodeUniformityLabel"), "{written}");
+    if let Some(class) = written.pointer("/podSpec/priorityClassName") {
+        assert_eq!(*class, *shape.class, "{written}");
+    }
+    let containers = pod["spec"]["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), written["podSpec"]["containers"].as_array().unwrap().len());
+    for container in containers {
+        let variables = container["env"].as_array().unwrap();
+        let read = |name: &str| {
+            let variable = variables.iter().find(|variable| variable["name"] == name)?;
+            variable["value"].as_str().map(str::to_owned)
+        };
+        assert_eq!(read("ARMADA_JOB_ID").as_deref(), Some(id));
+        assert_eq!(read("ARMADA_GANG_ID"), gang, "{container}");
     }
 }
 

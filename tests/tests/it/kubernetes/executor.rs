@@ -224,6 +224,7 @@ async fn jobs_run_as_pods_and_end_as_their_pods_do() {
     let settings = [
         ("MUSTER_EXECUTOR__KUBERNETES__CHECKS", &*checks),
         ("MUSTER_EXECUTOR__KUBERNETES__KILL_TIMEOUT", "1s"),
+        ("MUSTER_EXECUTOR__KUBERNETES__RETENTION", "1h"),
     ];
     let world = World::start(&settings).await;
     let second = Duration::from_secs(1);
