@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Shared;
 use super::status::{self, Change};
-use super::tracked::{Stage, Tracked, has_ended};
+use super::tracked::{Stage, Tracked, has_ended, is_running};
 
 /// Reports that are on their way at the same time.
 const REPORTS: usize = 32;
@@ -148,6 +148,10 @@ impl Pods {
             self.pods.insert(uid.clone(), tracked);
         }
         let Some(tracked) = self.pods.get_mut(&uid) else { return };
+        tracked.shown |= is_running(pod);
+        if tracked.shown && std::mem::take(&mut tracked.ends_when_shown) {
+            self.ready.push_back((uid.clone(), Step::End));
+        }
         if has_ended(pod) {
             tracked.stage = Stage::Ended;
             leave(&self.shared, tracked);
@@ -175,6 +179,12 @@ impl Pods {
         let Some(tracked) = self.pods.get_mut(&uid) else { return };
         if tracked.busy || self.shared.is_silent(&tracked.node) {
             return self.after(PAUSE, &uid, step);
+        }
+        // A report on one that the API server's own cache has not seen yet is done twice there. A
+        // real kubelet looks once a second how its containers are, and hardly ever comes to that.
+        if step == Step::End && tracked.stage == Stage::Running && !tracked.shown {
+            tracked.ends_when_shown = true;
+            return;
         }
         let Some(change) = due(&self.shared, tracked, step) else { return };
         tracked.busy = true;

@@ -46,6 +46,10 @@ pub(super) struct Tracked {
     pub(super) dying: bool,
     /// A report of it is on its way.
     pub(super) busy: bool,
+    /// Everybody sees that it runs.
+    pub(super) shown: bool,
+    /// It has ended, and that is told once it was seen to run.
+    pub(super) ends_when_shown: bool,
     pub(super) started: Timestamp,
 }
 
@@ -77,6 +81,8 @@ impl Tracked {
             admitted: false,
             dying: false,
             busy: false,
+            shown: false,
+            ends_when_shown: false,
             started: Timestamp::now(),
         })
     }
@@ -84,6 +90,14 @@ impl Tracked {
 
 /// Whether somebody has said already that a pod is at its end.
 pub(super) fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
+    matches!(phase(pod), Some("Succeeded" | "Failed"))
+}
+
+/// Whether a pod is said to run.
+pub(super) fn is_running(pod: &Pod) -> bool {
+    phase(pod) == Some("Running")
+}
+
+fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref())
 }
