@@ -116,8 +116,8 @@ impl Executor {
         }
     }
 
-    /// A pool has another leader, or so it was said. It knows nothing of the cluster; what was asked
-    /// of the one before may not be answered any more.
+    /// A pool has another leader, or so it was said. It knows nothing of the cluster; what was
+    /// asked of the one before may not be answered any more.
     pub(super) fn on_leader(&mut self, message: &Message) {
         let now = self.now();
         let pool = subject::led_pool(&message.subject);
