@@ -29,8 +29,8 @@ pub const LOGS_IN_FLIGHT_MAX: usize = 256;
 pub const LEASE_REQUESTS_IN_FLIGHT_MAX: usize = 4;
 /// How long a shard may take to answer.
 pub const SHARD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Least time from a lease request that is not answered to the next, which tells what changed since.
-/// A leader has to hear all of them before each round, from every cluster.
+/// Least time from a lease request that is not answered to the next, which tells what changed
+/// since. A leader has to hear all of them before each round, from every cluster.
 pub const LEASE_CHANGE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the leader may take beyond the time it was told to wait.
 pub const LEASE_TIMEOUT_EXTRA: Duration = Duration::from_secs(2);
