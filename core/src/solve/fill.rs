@@ -15,11 +15,11 @@ use std::collections::BinaryHeap;
 use self::backfill::KeptRoom;
 use super::caps::Caps;
 use super::later::Later;
-use super::nodes::{NO_ZONE, Nodes, Wanted};
+use super::nodes::{Indexing, NO_ZONE, Nodes, Wanted};
 use super::ratio::{Level, Part, dominant_resource};
 use super::victims::Victims;
 use super::zones::Zones;
-use super::{Pick, Plan, Problem, QueueIn, Reason, RunIn, Unplaced};
+use super::{Pick, Plan, Problem, QueueIn, Reason, RunIn, ShapeIn, Unplaced};
 
 /// A queue that may have something placeable. The lowest turn is next: of the highest class, then
 /// of the lowest share.
@@ -105,20 +105,12 @@ pub(super) struct Round<'a> {
 impl<'a> Round<'a> {
     pub(super) fn new(problem: &'a Problem) -> Round<'a> {
         let zones = Zones::new(problem);
-        let mut shapes: Vec<Shape> = (0..)
-            .zip(&problem.shapes)
-            .map(|(shape, input)| Shape::new(&problem.total, &input.request, zones.of_shape(shape)))
-            .collect();
-        let looked_for = is_looked_for(problem);
-        let wanted = (0..).zip(shapes.iter_mut().zip(&problem.shapes)).zip(looked_for);
-        let wanted = wanted.filter(|(_, looked_for)| *looked_for).map(|((number, of), _)| {
-            let (shape, input) = of;
-            (&mut shape.wanted, input.request.as_slice(), zones.row_of(number))
-        });
         let free = problem.nodes.iter().flat_map(|node| node.free.iter().copied()).collect();
         let open = problem.nodes.iter().zip(&zones.of_node);
         let open = open.map(|(node, zone)| if node.is_closed { NO_ZONE } else { *zone }).collect();
-        let nodes = Nodes::new(free, problem.total.len(), open, &zones, wanted);
+        let mut indexing = Indexing::new(free, problem.total.len(), open, &zones);
+        let shapes = shapes(problem, &zones, &mut indexing);
+        let nodes = indexing.finish();
         let may_preempt = problem.preemptions_max > 0 && !problem.running.is_empty();
         let mut this = Round {
             problem,
@@ -180,6 +172,7 @@ impl<'a> Round<'a> {
     fn next(&mut self, turn: Turn) -> Next {
         let queue = turn.queue as usize;
         loop {
+            self.pass_over(turn);
             let at = &self.queues[queue];
             let (run, left) = (at.run, at.left);
             let Some(&RunIn { shape, .. }) = self.problem.queues[queue].runs.get(run) else {
@@ -187,6 +180,7 @@ impl<'a> Round<'a> {
             };
             let priority = self.problem.priority_of(shape);
             if priority != turn.class.0 {
+                assert!(priority < turn.class.0, "runs of higher classes come first");
                 return Next::OtherClass(priority);
             }
             if let Some(gang) = self.problem.shapes[shape as usize].gang {
@@ -205,6 +199,46 @@ impl<'a> Round<'a> {
             }
             self.start_run(turn.queue, run + 1);
         }
+    }
+
+    /// Goes past runs for which, as is known without a search, no node has room, where nothing else
+    /// would do. Of shapes that are all different those are most: it looks at nothing but that.
+    fn pass_over(&mut self, turn: Turn) {
+        let queue = turn.queue as usize;
+        let (input, at) = (&self.problem.queues[queue], &self.queues[queue]);
+        let may_claim = self.victims.is_some() || self.later.is_any() || self.kept.is_any();
+        let is_limited = at.picks_left == 0 || !input.caps.is_empty();
+        let is_begun = at.left > 0 && input.runs.get(at.run).is_none_or(|run| run.count > at.left);
+        if may_claim || is_limited || is_begun {
+            return;
+        }
+        let first = at.run + usize::from(at.left == 0);
+        let mut run = first;
+        while let Some(next) = input.runs.get(run)
+            && let Some(out) = self.out_at_once(turn, next)
+        {
+            self.refuse(turn.queue, run, next.count, out.reason());
+            run += 1;
+        }
+        if run > first {
+            self.queues[queue].start_run(run, input);
+        }
+    }
+
+    /// Why there is no room for a run of which nothing but room is to be looked at, if that is
+    /// known without a search.
+    fn out_at_once(&mut self, turn: Turn, run: &RunIn) -> Option<Out> {
+        let shape = &self.problem.shapes[run.shape as usize];
+        let known = &mut self.shapes[run.shape as usize];
+        let is_plain = run.count > 0 && !run.is_overdue && shape.gang.is_none();
+        if !is_plain || self.problem.priority_of(run.shape) != turn.class.0 {
+            return None;
+        }
+        if known.out.is_none() && !self.nodes.may_hold(&known.wanted, &shape.request) {
+            self.plan.figures.searches += 1;
+            known.out = Some(Out::of(&shape.request, &self.problem.total));
+        }
+        known.out
     }
 
     /// The best-fitting node for one job of the queue, limits permitting.
@@ -257,10 +291,7 @@ impl<'a> Round<'a> {
             true => self.nodes.widest_fit(shape, &known.wanted, request),
             false => self.nodes.best_fit(&mut known.wanted, request),
         };
-        found.ok_or_else(|| {
-            let over = request.iter().zip(&self.problem.total).any(|(asked, total)| asked > total);
-            known.out.insert(if over { Out::Never } else { Out::Now }).reason()
-        })
+        found.ok_or_else(|| known.out.insert(Out::of(request, &self.problem.total)).reason())
     }
 
     /// How many jobs can be placed at the place before another queue's turn comes, at least 1; and
@@ -338,8 +369,6 @@ impl<'a> Round<'a> {
                 self.start_run(turn.queue, number + 1);
             }
         }
-        let all = self.unplaced.iter().map(Vec::len).sum();
-        self.plan.unplaced.reserve_exact(all);
         for mut of_queue in std::mem::take(&mut self.unplaced) {
             // It is in order for the most part, which a stable sort makes use of.
             of_queue.sort_by_key(|rest| (rest.run, rest.reason));
@@ -347,15 +376,38 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Jobs of a run are refused. Of a million runs that fit nowhere most stand next to each other:
+    /// it is told of them together.
     fn refuse(&mut self, queue: u32, run: usize, count: u64, reason: Reason) {
-        if count > 0 {
-            let rest = Unplaced { queue, run: run as u32, count, reason };
-            self.unplaced[queue as usize].push(rest);
+        if count == 0 {
+            return;
+        }
+        let runs = &self.problem.queues[queue as usize].runs;
+        let is_whole =
+            |rest: &Unplaced| rest.runs > 1 || rest.count == runs[rest.run as usize].count;
+        let rest = Unplaced { queue, run: run as u32, runs: 1, count, reason };
+        let unplaced = &mut self.unplaced[queue as usize];
+        let last = unplaced.last_mut().filter(|last| {
+            let is_next = last.run + last.runs == rest.run && last.reason == reason;
+            is_next && is_whole(last) && is_whole(&rest)
+        });
+        match last {
+            Some(last) => {
+                last.runs += 1;
+                last.count = last.count.saturating_add(count);
+            }
+            None => unplaced.push(rest),
         }
     }
 }
 
 impl Out {
+    /// Why what takes `request` finds no room.
+    fn of(request: &[i64], total: &[i64]) -> Out {
+        let is_over = request.iter().zip(total).any(|(asked, total)| asked > total);
+        if is_over { Out::Never } else { Out::Now }
+    }
+
     fn reason(self) -> Reason {
         match self {
             Out::Never => Reason::NeverFits,
@@ -365,12 +417,6 @@ impl Out {
 }
 
 impl Shape {
-    fn new(total: &[i64], request: &[i64], zones: &[u32]) -> Shape {
-        let dominant = dominant_resource(total, request).unwrap_or(0);
-        let out = zones.is_empty().then_some(Out::Never);
-        Shape { wanted: Wanted::new(dominant), out }
-    }
-
     /// The resource by which it chooses.
     fn dominant(&self) -> usize {
         self.wanted.resource()
@@ -421,11 +467,23 @@ fn plus(held: i64, request: i64, count: u64) -> i64 {
     held.saturating_add(request.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX)))
 }
 
-/// By shape, whether any queue has jobs of it.
-fn is_looked_for(problem: &Problem) -> Vec<bool> {
-    let mut looked_for = vec![false; problem.shapes.len()];
+/// What is known of each shape at first. There may be a million of them: each is looked at once.
+fn shapes(problem: &Problem, zones: &Zones, indexing: &mut Indexing<'_>) -> Vec<Shape> {
+    let mut is_wanted = vec![false; problem.shapes.len()];
     for run in problem.queues.iter().flat_map(|queue| &queue.runs) {
-        looked_for[run.shape as usize] |= run.count > 0;
+        let is_wanted = is_wanted.get_mut(run.shape as usize);
+        *is_wanted.expect("a run names a shape of the problem") |= run.count > 0;
     }
-    looked_for
+    let shape = |((number, input), is_wanted): ((u32, &ShapeIn), bool)| {
+        problem.check_shape(input);
+        let request = &input.request;
+        let dominant = dominant_resource(&problem.total, request).unwrap_or(0);
+        let row = zones.row_of(number);
+        let wanted = match is_wanted {
+            true => indexing.wanted(dominant, request, row),
+            false => Wanted::none(dominant),
+        };
+        Shape { wanted, out: zones.of_row(row).is_empty().then_some(Out::Never) }
+    };
+    (0..).zip(&problem.shapes).zip(is_wanted).map(shape).collect()
 }

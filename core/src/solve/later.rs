@@ -92,6 +92,9 @@ impl Later {
         shape: u32,
         resource: usize,
     ) -> Option<u32> {
+        if self.nodes.is_empty() {
+            return None;
+        }
         let request = problem.request_of(shape);
         let rank = |node: u32| {
             let mut soon = self.soon(nodes, node).zip(request);

@@ -209,7 +209,8 @@ pub struct KeptIn {
 pub struct Plan {
     /// Placed jobs, in the order in which each entry was begun.
     pub picks: Vec<Pick>,
-    /// Jobs that were not placed, by queue and run, with the reason.
+    /// Jobs that were not placed, by queue and run, with the reason; runs next to each other that
+    /// have the same one are told together.
     pub unplaced: Vec<Unplaced>,
     /// Jobs for which room is being made, in the order in which they claimed it: they count as if
     /// they had it, and are placed by a later round.
@@ -285,14 +286,16 @@ pub enum Cause {
     Fairness,
 }
 
-/// The rest of a run that was not placed.
+/// The rest of a run that was not placed, or runs next to each other of which nothing was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unplaced {
     /// The queue.
     pub queue: u32,
-    /// The run, by its position in the queue's order.
+    /// The first run, by its position in the queue's order.
     pub run: u32,
-    /// How many of its jobs, at least 1.
+    /// How many runs, at least 1. If there are more, all of their jobs are meant.
+    pub runs: u32,
+    /// How many jobs, at least 1.
     pub count: u64,
     /// Why.
     pub reason: Reason,
@@ -360,14 +363,6 @@ impl Problem {
     fn check(&self) {
         let resources = self.total.len();
         assert_eq!(self.admits.len(), self.shapes.len(), "`admits` has a row for every shape");
-        for (shape, admits) in self.shapes.iter().zip(&self.admits) {
-            assert_eq!(shape.request.len(), resources, "a request names every resource");
-            assert!((shape.class as usize) < self.classes.len(), "a shape names a class");
-            let is_known = |gang: u32| (gang as usize) < self.gangs.len();
-            assert!(shape.gang.is_none_or(is_known), "a shape names a gang of the problem");
-            assert!(shape.request.iter().all(|amount| *amount >= 0), "no request is negative");
-            assert_eq!(admits.len(), self.groups as usize, "`admits` has a column for every group");
-        }
         for gang in &self.gangs {
             let is_known = |label: u32| (label as usize) < self.labels.len();
             assert!(gang.uniform.is_none_or(is_known), "a gang names a label of the problem");
@@ -399,6 +394,16 @@ impl Problem {
         assert!(self.running.is_empty() || self.protected >= 1_000, "a fair share is protected");
     }
 
+    /// What is wrong with a shape. There may be a million of them: each is checked where it is
+    /// looked at first.
+    fn check_shape(&self, shape: &ShapeIn) {
+        assert_eq!(shape.request.len(), self.total.len(), "a request names every resource");
+        assert!((shape.class as usize) < self.classes.len(), "a shape names a class");
+        let is_known = |gang: u32| (gang as usize) < self.gangs.len();
+        assert!(shape.gang.is_none_or(is_known), "a shape names a gang of the problem");
+        assert!(shape.request.iter().all(|amount| *amount >= 0), "no request is negative");
+    }
+
     fn check_queue(&self, queue: &QueueIn) {
         let resources = self.total.len();
         assert!(queue.weight > 0, "a weight is more than 0");
@@ -409,10 +414,6 @@ impl Problem {
             queue.demand.len() == resources || !needs_demand,
             "a demand names every resource where there is something to preempt"
         );
-        let known = |run: &RunIn| (run.shape as usize) < self.shapes.len();
-        assert!(queue.runs.iter().all(known), "a run names a shape of the problem");
-        let priorities = queue.runs.iter().map(|run| self.priority_of(run.shape));
-        assert!(priorities.is_sorted_by(|a, b| a >= b), "runs of higher classes come first");
         let known = |(_, cap): &(Option<u32>, u32)| (*cap as usize) < self.caps.len();
         assert!(queue.caps.iter().all(known), "a queue names caps of the problem");
         let others = |place: usize| queue.caps[..place].iter();

@@ -65,10 +65,12 @@ pub(super) struct Nodes {
 }
 
 impl Together {
-    /// Whether a node may have what is needed.
-    fn may_hold(&self, needed: &[i64]) -> bool {
-        let is_as_much = |too_much: &[i64]| holds(too_much, needed);
-        holds(needed, &self.most) && !self.too_much.iter().any(|of| is_as_much(of))
+    /// Whether a node may have what is requested.
+    fn may_hold(&self, request: &[i64]) -> bool {
+        let mut amounts = request.iter().zip(&self.most);
+        let is_as_much = |too_much: &[i64]| holds(too_much, request);
+        amounts.all(|(asked, most)| *asked == 0 || asked <= most)
+            && !self.too_much.iter().any(|of| is_as_much(of))
     }
 
     /// Remembers that no node has what is needed.
@@ -92,8 +94,8 @@ impl Together {
 }
 
 impl Wanted {
-    /// A search for nodes, those that have the least of `resource` free before others.
-    pub(super) fn new(resource: usize) -> Wanted {
+    /// A search that finds nothing.
+    pub(super) fn none(resource: usize) -> Wanted {
         Wanted { resource: resource as u32, together: 0, last: NO_NODE }
     }
 
@@ -109,22 +111,25 @@ fn needed(request: &[i64]) -> impl Iterator<Item = i64> {
     request.iter().map(|&amount| if amount == 0 { i64::MIN } else { amount })
 }
 
-impl Nodes {
-    /// Indexes nodes that have `free[node][resource]`, in the zones `zone_of[node]`, for shapes
-    /// that are `wanted`: each with its request and its list of zones. Nodes of [`NO_ZONE`] are
-    /// never found.
-    pub(super) fn new<'a>(
+/// Nodes that are being indexed: each shape says how it looks for them, then they are put in order.
+pub(super) struct Indexing<'a> {
+    zones: &'a Zones,
+    nodes: Nodes,
+    /// `[list of zones][resource]`: for shapes of the same zones that choose by the same resource,
+    /// which look in the same orders, which of `together`, and the least that any of them needs.
+    alike: Vec<Option<(u32, Vec<i64>)>>,
+}
+
+impl<'a> Indexing<'a> {
+    /// Indexes nodes that have `free[node][resource]`, in the zones `zone_of[node]`. Nodes of
+    /// [`NO_ZONE`] are never found.
+    pub(super) fn new(
         free: Vec<i64>,
         resources: usize,
         zone_of: Vec<u32>,
-        zones: &Zones,
-        wanted: impl Iterator<Item = (&'a mut Wanted, &'a [i64], u32)>,
-    ) -> Nodes {
-        let mut members = vec![Vec::new(); zones.count];
-        for (node, &zone) in zone_of.iter().enumerate().filter(|(_, zone)| **zone != NO_ZONE) {
-            members[zone as usize].push(node as u32);
-        }
-        let mut this = Nodes {
+        zones: &'a Zones,
+    ) -> Indexing<'a> {
+        let nodes = Nodes {
             resources,
             free,
             zone_of,
@@ -136,38 +141,50 @@ impl Nodes {
             needed: Vec::new(),
             looked_at: 0,
         };
-        // Shapes of the same zones that choose by the same resource look in the same orders.
-        let mut alike: Vec<Option<(u32, Vec<i64>)>> = vec![None; zones.rows() * resources.max(1)];
-        for (wanted, request, row) in wanted {
-            let number = row as usize * resources + wanted.resource();
-            let (place, least) = alike[number].get_or_insert_with(|| {
-                let zones = zones.of_row(row).iter();
-                let orders = zones.map(|zone| this.order_for(*zone, wanted.resource()));
-                let orders = orders.collect();
-                this.together.push(Together { orders, ..Together::default() });
-                (this.together.len() as u32 - 1, needed(request).collect())
-            });
-            for (least, needed) in least.iter_mut().zip(needed(request)) {
-                *least = (*least).min(needed);
-            }
-            wanted.together = *place;
-        }
-        for (place, least) in alike.iter().flatten() {
-            for order in &this.together[*place as usize].orders {
-                this.orders[*order as usize].admit(least);
-            }
-        }
-        for (members, orders) in members.iter().zip(&this.orders_of) {
-            for &order in orders {
-                this.orders[order as usize].fill(members, &this.free);
-            }
-        }
-        for together in &mut this.together {
-            together.look(&this.orders, this.resources);
-        }
-        this
+        Indexing { zones, nodes, alike: vec![None; zones.rows() * resources.max(1)] }
     }
 
+    /// How nodes are looked for in a list of zones, for a `request`, those that have the least of
+    /// `resource` free before others.
+    pub(super) fn wanted(&mut self, resource: usize, request: &[i64], row: u32) -> Wanted {
+        let (zones, nodes) = (self.zones, &mut self.nodes);
+        let number = row as usize * nodes.resources + resource;
+        let (together, least) = self.alike[number].get_or_insert_with(|| {
+            let zones = zones.of_row(row).iter();
+            let orders = zones.map(|zone| nodes.order_for(*zone, resource)).collect();
+            nodes.together.push(Together { orders, ..Together::default() });
+            (nodes.together.len() as u32 - 1, needed(request).collect())
+        });
+        for (least, needed) in least.iter_mut().zip(needed(request)) {
+            *least = (*least).min(needed);
+        }
+        Wanted { together: *together, ..Wanted::none(resource) }
+    }
+
+    /// The nodes, in order.
+    pub(super) fn finish(self) -> Nodes {
+        let Indexing { zones, mut nodes, alike } = self;
+        for (together, least) in alike.iter().flatten() {
+            for order in &nodes.together[*together as usize].orders {
+                nodes.orders[*order as usize].admit(least);
+            }
+        }
+        let mut members = vec![Vec::new(); zones.count];
+        let found = nodes.zone_of.iter().enumerate().filter(|(_, zone)| **zone != NO_ZONE);
+        found.for_each(|(node, zone)| members[*zone as usize].push(node as u32));
+        for (members, orders) in members.iter().zip(&nodes.orders_of) {
+            for &order in orders {
+                nodes.orders[order as usize].fill(members, &nodes.free);
+            }
+        }
+        for together in &mut nodes.together {
+            together.look(&nodes.orders, nodes.resources);
+        }
+        nodes
+    }
+}
+
+impl Nodes {
     /// The zone's order by a resource.
     fn order_for(&mut self, zone: u32, resource: usize) -> u32 {
         let of_zone = &mut self.orders_of[zone as usize];
@@ -254,11 +271,16 @@ impl Nodes {
         best
     }
 
+    /// Whether a node may hold one `request`, as far as is known without a search.
+    pub(super) fn may_hold(&self, wanted: &Wanted, request: &[i64]) -> bool {
+        self.together[wanted.together as usize].may_hold(request)
+    }
+
     /// Goes on to look for what holds a `request`; whether there may be any.
     fn need(&mut self, wanted: &Wanted, request: &[i64]) -> bool {
         self.needed.clear();
         self.needed.extend(needed(request));
-        self.together[wanted.together as usize].may_hold(&self.needed)
+        self.may_hold(wanted, request)
     }
 
     /// What was found of all that there is.

@@ -72,10 +72,28 @@ fn jobs_stay_off_nodes_that_do_not_admit_them() {
     assert_eq!(
         plan.unplaced,
         [
-            Unplaced { queue: 0, run: 0, count: 3, reason: Reason::NoRoomNow },
-            Unplaced { queue: 0, run: 1, count: 5, reason: Reason::NeverFits },
+            Unplaced { queue: 0, run: 0, runs: 1, count: 3, reason: Reason::NoRoomNow },
+            Unplaced { queue: 0, run: 1, runs: 1, count: 5, reason: Reason::NeverFits },
         ]
     );
+}
+
+#[test]
+fn runs_next_to_each_other_that_are_refused_whole_for_one_reason_are_told_together() {
+    let runs = [(0, 4), (1, 2), (0, 3), (2, 1), (1, 1), (1, 0), (2, 1), (2, 1)];
+    let shapes: [&[i64]; 3] = [&[4], &[5], &[11]];
+    let plan = super::solve(&cluster(&[10], &shapes, vec![queue(1000, &runs)], &[&[10]]));
+    assert_eq!(plan.figures.placed, 2, "of the first run, another part of which waits");
+    let told = plan.unplaced.iter().map(|rest| (rest.run, rest.runs, rest.count, rest.reason));
+    let (no_room, never) = (Reason::NoRoomNow, Reason::NeverFits);
+    let expected = [
+        (0, 1, 2, no_room),
+        (1, 2, 5, no_room),
+        (3, 1, 1, never),
+        (4, 1, 1, no_room),
+        (6, 2, 2, never),
+    ];
+    assert!(told.eq(expected), "{:?}", plan.unplaced);
 }
 
 #[test]
@@ -89,7 +107,8 @@ fn a_run_that_fits_nowhere_does_not_hold_up_the_runs_behind_it() {
 #[test]
 fn a_request_larger_than_the_pool_never_fits() {
     let plan = solve(&cluster(&[10], &[&[11]], vec![queue(1000, &[(0, 2)])], &[&[10]]));
-    assert_eq!(plan.unplaced, [Unplaced { queue: 0, run: 0, count: 2, reason: Reason::NeverFits }]);
+    let rest = Unplaced { queue: 0, run: 0, runs: 1, count: 2, reason: Reason::NeverFits };
+    assert_eq!(plan.unplaced, [rest]);
 }
 
 #[test]
@@ -124,7 +143,8 @@ fn an_over_committed_node_takes_only_what_does_not_add_to_it() {
 fn a_pool_without_nodes_or_resources_is_a_plan_of_refusals() {
     let plan = solve(&cluster(&[], &[&[]], vec![queue(1, &[(0, 3)]), queue(1, &[])], &[]));
     assert!(plan.picks.is_empty());
-    assert_eq!(plan.unplaced, [Unplaced { queue: 0, run: 0, count: 3, reason: Reason::NeverFits }]);
+    let rest = Unplaced { queue: 0, run: 0, runs: 1, count: 3, reason: Reason::NeverFits };
+    assert_eq!(plan.unplaced, [rest]);
 }
 
 #[test]
@@ -423,6 +443,27 @@ proptest! {
 }
 
 // What the tests are made of.
+
+/// The plan, with each of the runs that it tells of together told by itself.
+fn solve(problem: &Problem) -> Plan {
+    let mut plan = super::solve(problem);
+    for rest in std::mem::take(&mut plan.unplaced) {
+        if rest.runs == 1 {
+            plan.unplaced.push(rest);
+            continue;
+        }
+        let runs = &problem.queues[rest.queue as usize].runs;
+        let each = (rest.run..rest.run + rest.runs).map(|run| Unplaced {
+            run,
+            runs: 1,
+            count: runs[run as usize].count,
+            ..rest
+        });
+        assert_eq!(each.clone().map(|of_run| of_run.count).sum::<u64>(), rest.count, "{rest:?}");
+        plan.unplaced.extend(each);
+    }
+    plan
+}
 
 fn queue(weight: u64, runs: &[(u32, u64)]) -> QueueIn {
     let runs = runs.iter().map(|&(shape, count)| run(shape, count)).collect();

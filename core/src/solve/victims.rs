@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::fill::add;
 use super::later::Later;
-use super::nodes::{Nodes, Wanted};
+use super::nodes::{Indexing, Nodes, Wanted};
 use super::order::Rank;
 use super::ratio::{Part, dominant_resource};
 use super::zones::Zones;
@@ -412,23 +412,20 @@ impl<'a> Victims<'a> {
 
 impl Index {
     fn new(problem: &Problem, priority: i32, room: Vec<i64>, zones: &Zones) -> Index {
+        let open = zones.of_node.clone();
+        let mut indexing = Indexing::new(room, problem.total.len(), open, zones);
         let shapes = 0..problem.shapes.len() as u32;
-        let mut wanted: Vec<Option<Wanted>> = shapes
-            .map(|shape| {
-                let is_of_class = problem.priority_of(shape) == priority;
-                let has_zones = !zones.of_shape(shape).is_empty();
-                (is_of_class && has_zones).then(|| {
-                    let request = problem.request_of(shape);
-                    let dominant = dominant_resource(&problem.total, request).unwrap_or(0);
-                    Wanted::new(dominant)
-                })
+        let wanted = shapes.map(|shape| {
+            let is_of_class = problem.priority_of(shape) == priority;
+            let row = zones.row_of(shape);
+            (is_of_class && !zones.of_row(row).is_empty()).then(|| {
+                let request = problem.request_of(shape);
+                let dominant = dominant_resource(&problem.total, request).unwrap_or(0);
+                indexing.wanted(dominant, request, row)
             })
-            .collect();
-        let looking = (0..).zip(&mut wanted).filter_map(|(shape, wanted)| {
-            Some((wanted.as_mut()?, problem.request_of(shape), zones.row_of(shape)))
         });
-        let resources = problem.total.len();
-        let nodes = Nodes::new(room, resources, zones.of_node.clone(), zones, looking);
+        let wanted = wanted.collect();
+        let nodes = indexing.finish();
         Index { priority, nodes, wanted }
     }
 }

@@ -1,7 +1,7 @@
 //! Zones: groups of nodes that no shape tells apart, joined. So a label that differs on every node
 //! costs nothing while no shape asks for it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::Problem;
 
@@ -49,7 +49,7 @@ impl Zones {
 
 /// The different rows, in the order in which they come first, and for each row which of them it is.
 fn distinct(rows: &[Vec<bool>]) -> (Vec<&[bool]>, Vec<u32>) {
-    let mut known: HashMap<&[bool], u32> = HashMap::new();
+    let mut known: BTreeMap<&[bool], u32> = BTreeMap::new();
     let mut found: Vec<&[bool]> = Vec::new();
     let mut last = 0;
     let places = rows.iter().map(|row| {
@@ -72,6 +72,7 @@ fn of_groups(groups: u32, rows: &[&[bool]]) -> (Vec<u32>, usize) {
     let mut zones = 1;
     let mut split: Vec<[Option<u32>; 2]> = Vec::new();
     for row in rows {
+        assert_eq!(row.len(), groups as usize, "`admits` has a column for every group");
         split.clear();
         split.resize(zones, [None; 2]);
         let mut found = 0;

@@ -41,6 +41,11 @@ impl KeptRoom {
         }
     }
 
+    /// Whether room is kept on some node.
+    pub(super) fn is_any(&self) -> bool {
+        !self.by_node.is_empty()
+    }
+
     /// Whether room is kept on a node.
     pub(super) fn is_on(&self, node: u32) -> bool {
         self.by_node.contains_key(&node)

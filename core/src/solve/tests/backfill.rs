@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::shape;
+use super::{shape, solve};
 
 const CPUS: i64 = 10;
 

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::{Claims, claims, cluster, queue};
+use super::{Claims, claims, cluster, queue, solve};
 
 /// How much two shares may differ and count as equal.
 const CLOSE: f64 = 1e-9;

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::{cluster, node, placed_by_queue, queue, run, shape};
+use super::{cluster, node, placed_by_queue, queue, run, shape, solve};
 
 /// Nodes of one cpu resource: (cluster, group, free); shapes: (cpu, gang); the label has the values
 /// 0, 1, none in the groups 0, 1, 2.
@@ -56,7 +56,7 @@ fn a_gang_that_does_not_fit_whole_takes_nothing_and_holds_nobody_up() {
     assert_eq!(plan.picks.iter().map(|pick| pick.run).collect::<BTreeSet<_>>(), [1].into());
     assert_eq!(
         plan.unplaced[0],
-        Unplaced { queue: 0, run: 0, count: 3, reason: Reason::NoRoomNow }
+        Unplaced { queue: 0, run: 0, runs: 1, count: 3, reason: Reason::NoRoomNow }
     );
 }
 

@@ -1,7 +1,7 @@
 //! Sentences about classes, limits, preemption and room that is kept.
 
 use super::super::*;
-use super::{cluster, node, placed_by_queue, queue, run};
+use super::{cluster, node, placed_by_queue, queue, run, solve};
 
 /// A pool of one resource: nodes of these sizes, of which `running` holds what it says.
 fn pool(nodes: &[i64], shapes: &[(i64, i32)], running: Vec<RunningIn>) -> Problem {
@@ -224,7 +224,7 @@ fn a_rate_ends_a_queues_turn_and_not_the_round() {
     queues[0].picks_max = Some(2);
     let plan = solve(&cluster(&[20], &[&[1]], queues, &[&[20]]));
     assert_eq!(placed_by_queue(&plan, 2), [2, 3]);
-    let rest = Unplaced { queue: 0, run: 0, count: 7, reason: Reason::Rate };
+    let rest = Unplaced { queue: 0, run: 0, runs: 1, count: 7, reason: Reason::Rate };
     assert_eq!(plan.unplaced, [rest]);
 }
 

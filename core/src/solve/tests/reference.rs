@@ -74,7 +74,7 @@ pub(super) fn one_at_a_time(problem: &Problem) -> Plan {
     for (queue, left) in left.iter().enumerate() {
         for (run, &count) in left.iter().enumerate().filter(|(_, count)| **count > 0) {
             let (queue, run) = (queue as u32, run as u32);
-            plan.unplaced.push(Unplaced { queue, run, count, reason: Reason::NoRoomNow });
+            plan.unplaced.push(Unplaced { queue, run, runs: 1, count, reason: Reason::NoRoomNow });
         }
     }
     plan

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::reference;
+use super::{reference, solve};
 
 proptest! {
     #![proptest_config(ProptestConfig {
