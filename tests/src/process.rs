@@ -7,6 +7,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -301,12 +302,30 @@ impl Drop for Process {
     }
 }
 
-/// A port on loopback that was free a moment ago, for a process that must be told its port. The
-/// system hands such ports out in turn, so that it rarely gives the same one to somebody else at
-/// once.
+/// The lowest port that is handed out here.
+const PORT_MIN: u16 = 10_000;
+/// Where the ports begin that Linux gives to whoever connects, if it does not say.
+const EPHEMERAL_MIN: u16 = 32_768;
+
+/// A port on loopback that is free, for a process that must be told its port. It is none of those
+/// that the system gives to whoever connects or asks for any: such a one may be taken between this
+/// and the start of that process. Nobody in this process gets it again, and others begin elsewhere.
 ///
 /// # Errors
-/// When the system has none.
+/// When none is free.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let first = range.ok().and_then(|range| range.split_whitespace().next()?.parse().ok());
+    let end = u32::from(first.filter(|first: &u16| *first > PORT_MIN).unwrap_or(EPHEMERAL_MIN));
+    let ports = end - u32::from(PORT_MIN);
+    for _ in 0..ports {
+        let place = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let place = std::process::id().wrapping_mul(997).wrapping_add(place);
+        let port = u16::try_from(place % ports)? + PORT_MIN;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {PORT_MIN} to {end} is free")
 }
