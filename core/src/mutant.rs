@@ -40,6 +40,8 @@ pub enum Mutant {
     CheckpointLosesJob,
     /// A checkpoint lacks how often jobs were tried.
     CheckpointForgetsAttempts,
+    /// A checkpoint lacks what jobs wait for, and what else they ask for.
+    CheckpointForgetsTerms,
     /// Garbage collection deletes fences.
     CollectsFences,
     /// A reader of events that goes on at a cursor gets the event of the cursor again.
@@ -56,6 +58,8 @@ pub enum Mutant {
     RetriesForEver,
     /// More tasks of an array run at once than may.
     RunsAllTasks,
+    /// The last of a gang is not leased with the others.
+    LeasesPartOfGang,
     /// What becomes of a member of a gang does not become of the others.
     TearsGangs,
     /// Ids follow the clock when it goes back.
@@ -70,7 +74,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::AcknowledgesEarly,
         Self::TimeoutIsSuccess,
         Self::TimeoutIsFailure,
@@ -87,6 +91,7 @@ impl Mutant {
         Self::WritesUnplannedHistory,
         Self::CheckpointLosesJob,
         Self::CheckpointForgetsAttempts,
+        Self::CheckpointForgetsTerms,
         Self::CollectsFences,
         Self::RepeatsEvent,
         Self::ForgetsAttempt,
@@ -95,6 +100,7 @@ impl Mutant {
         Self::StartsAfterFailure,
         Self::RetriesForEver,
         Self::RunsAllTasks,
+        Self::LeasesPartOfGang,
         Self::TearsGangs,
         Self::IdsGoBack,
         Self::StartsWithoutRoom,

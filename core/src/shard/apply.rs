@@ -350,7 +350,7 @@ fn cancel(shard: &mut Shard, position: Position, changed: &Changed, usage: Optio
         end_run(shard, position, changed, JobState::Cancelled, &exit);
         return;
     }
-    if mutant::is(Mutant::LeasesCancelled) {
+    if mutant::is(Mutant::LeasesCancelled) && !waits(shard, target.job) {
         return;
     }
     let job = shard.jobs.get_mut(target.job).expect("it was there a moment ago");
@@ -371,6 +371,12 @@ fn cancel(shard: &mut Shard, position: Position, changed: &Changed, usage: Optio
     let finished = finished::of(shard, position, changed, JobState::Cancelled, target, 1, runs);
     finished::keep(shard, finished);
     finish(shard, target, 1, JobState::Cancelled);
+}
+
+/// Whether a job waits for others: one of which it is known that it cannot start is cancelled until
+/// it is.
+fn waits(shard: &Shard, id: JobId) -> bool {
+    shard.jobs.get(id).is_some_and(|job| !job.after().is_empty())
 }
 
 /// Cancels every task of an array that waits.

@@ -55,6 +55,7 @@ impl Shard {
             Body::Array(array) => Some(array.count),
             Body::Queued | Body::Active(_) => None,
         };
+        let terms = job.terms().filter(|_| !mutant::is(Mutant::CheckpointForgetsTerms));
         let submitted = Submitted {
             job: id,
             queue: self.names.value(job.queue).clone(),
@@ -63,7 +64,7 @@ impl Shard {
             priority: job.priority,
             count,
             at_most_once: job.at_most_once(),
-            terms: job.terms().filter(|terms| !terms.is_empty()).cloned().map(Arc::new),
+            terms: terms.filter(|terms| !terms.is_empty()).cloned().map(Arc::new),
             shape: self.shapes.value(job.submitted_shape()).clone(),
             payload: Payload::default(),
         };

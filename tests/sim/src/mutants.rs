@@ -23,76 +23,136 @@ pub struct About {
     pub stated: Option<u64>,
 }
 
+/// What is known of each: its name, what it breaks, and within how many seeds it is found.
+const ABOUT: [(Mutant, &str, &str, Option<u64>); 31] = [
+    (
+        Mutant::AcknowledgesEarly,
+        "acknowledges-early",
+        "an answer leaves before its commit is durable",
+        Some(5),
+    ),
+    (
+        Mutant::TimeoutIsSuccess,
+        "timeout-is-success",
+        "a put without an answer counts as written",
+        Some(50),
+    ),
+    (
+        Mutant::TimeoutIsFailure,
+        "timeout-is-failure",
+        "a put without an answer counts as not written",
+        Some(50),
+    ),
+    (
+        Mutant::ConflictIsOurs,
+        "conflict-is-ours",
+        "a key that is taken counts as taken by oneself",
+        Some(50),
+    ),
+    (Mutant::NoFence, "no-fence", "a takeover writes no fence", Some(5)),
+    (Mutant::IgnoresFence, "ignores-fence", "an owner that is fenced goes on", Some(70)),
+    (
+        Mutant::DropsLastRecord,
+        "drops-last-record",
+        "the last record of a commit is not written",
+        Some(5),
+    ),
+    (
+        Mutant::CarriesOutTwice,
+        "carries-out-twice",
+        "a command that comes again is carried out again",
+        Some(10),
+    ),
+    (
+        Mutant::ForgetsAnswers,
+        "forgets-answers",
+        "a takeover does not read what was answered to whom",
+        Some(20),
+    ),
+    (Mutant::TakesOverAtOnce, "takes-over-at-once", "a takeover does not wait", Some(20)),
+    (
+        Mutant::TrustsForEver,
+        "trusts-for-ever",
+        "trust in a lease does not end with its time",
+        Some(20),
+    ),
+    (
+        Mutant::ReadsUncommitted,
+        "reads-uncommitted",
+        "a read does not wait for the commit of what it shows",
+        Some(20),
+    ),
+    (
+        Mutant::NotesHistoryEarly,
+        "notes-history-early",
+        "history is noted before it is written",
+        Some(50),
+    ),
+    (
+        Mutant::WritesUnplannedHistory,
+        "writes-unplanned-history",
+        "history is written before its plan is durable",
+        Some(250),
+    ),
+    (Mutant::CheckpointLosesJob, "checkpoint-loses-job", "a checkpoint lacks a job", Some(20)),
+    (
+        Mutant::CheckpointForgetsAttempts,
+        "checkpoint-forgets-attempts",
+        "a checkpoint lacks how often jobs ran",
+        Some(50),
+    ),
+    (
+        Mutant::CheckpointForgetsTerms,
+        "checkpoint-forgets-terms",
+        "a checkpoint lacks what jobs wait for",
+        Some(50),
+    ),
+    (Mutant::CollectsFences, "collects-fences", "garbage collection deletes fences", Some(5)),
+    (Mutant::RepeatsEvent, "repeats-event", "a cursor's own event comes again", Some(5)),
+    (
+        Mutant::ForgetsAttempt,
+        "forgets-attempt",
+        "a report is believed whatever its attempt",
+        Some(10),
+    ),
+    (
+        Mutant::TriesAgain,
+        "tries-again",
+        "an at-most-once job is tried again when its cluster is lost",
+        Some(10),
+    ),
+    (Mutant::LeasesCancelled, "leases-cancelled", "a cancelled job goes on waiting", Some(10)),
+    (Mutant::StartsAfterFailure, "starts-after-failure", "no job is waited for", Some(10)),
+    (Mutant::RetriesForEver, "retries-for-ever", "retries are not counted", Some(10)),
+    (Mutant::RunsAllTasks, "runs-all-tasks", "arrays run all tasks at once", Some(10)),
+    (
+        Mutant::LeasesPartOfGang,
+        "leases-part-of-gang",
+        "the last of a gang is not leased with it",
+        Some(10),
+    ),
+    (Mutant::TearsGangs, "tears-gangs", "a gang's members go their own ways", Some(10)),
+    (Mutant::IdsGoBack, "ids-go-back", "ids follow the clock when it goes back", Some(15)),
+    (
+        Mutant::StartsWithoutRoom,
+        "starts-without-room",
+        "an executor starts runs that do not fit",
+        Some(10),
+    ),
+    (
+        Mutant::KeepsOlderAttempt,
+        "keeps-older-attempt",
+        "an executor lets an older attempt run on",
+        Some(10),
+    ),
+    (Mutant::StartsAgain, "starts-again", "an executor starts a run that is over", None),
+];
+
 /// What is known of a mutation.
 #[must_use]
 pub fn about(mutant: Mutant) -> About {
-    let (name, breaks, stated) = match mutant {
-        Mutant::AcknowledgesEarly => {
-            ("acknowledges-early", "an answer leaves before its commit is durable", Some(5))
-        }
-        Mutant::TimeoutIsSuccess => {
-            ("timeout-is-success", "a put without an answer counts as written", Some(50))
-        }
-        Mutant::TimeoutIsFailure => {
-            ("timeout-is-failure", "a put without an answer counts as not written", Some(50))
-        }
-        Mutant::ConflictIsOurs => {
-            ("conflict-is-ours", "a key that is taken counts as taken by oneself", Some(50))
-        }
-        Mutant::NoFence => ("no-fence", "a takeover writes no fence", Some(5)),
-        Mutant::IgnoresFence => ("ignores-fence", "an owner that is fenced goes on", Some(70)),
-        Mutant::DropsLastRecord => {
-            ("drops-last-record", "the last record of a commit is not written", Some(5))
-        }
-        Mutant::CarriesOutTwice => {
-            ("carries-out-twice", "a command that comes again is carried out again", Some(10))
-        }
-        Mutant::ForgetsAnswers => {
-            ("forgets-answers", "a takeover does not read what was answered to whom", Some(20))
-        }
-        Mutant::TakesOverAtOnce => ("takes-over-at-once", "a takeover does not wait", Some(20)),
-        Mutant::TrustsForEver => {
-            ("trusts-for-ever", "trust in a lease does not end with its time", Some(20))
-        }
-        Mutant::ReadsUncommitted => {
-            ("reads-uncommitted", "a read does not wait for the commit of what it shows", Some(20))
-        }
-        Mutant::NotesHistoryEarly => {
-            ("notes-history-early", "history is noted before it is written", Some(50))
-        }
-        Mutant::WritesUnplannedHistory => {
-            ("writes-unplanned-history", "history is written before its plan is durable", Some(250))
-        }
-        Mutant::CheckpointLosesJob => {
-            ("checkpoint-loses-job", "a checkpoint lacks a job", Some(20))
-        }
-        Mutant::CheckpointForgetsAttempts => {
-            ("checkpoint-forgets-attempts", "a checkpoint lacks how often jobs ran", Some(50))
-        }
-        Mutant::CollectsFences => ("collects-fences", "garbage collection deletes fences", Some(5)),
-        Mutant::RepeatsEvent => ("repeats-event", "a cursor's own event comes again", Some(5)),
-        Mutant::ForgetsAttempt => {
-            ("forgets-attempt", "a report is believed whatever its attempt", Some(10))
-        }
-        Mutant::TriesAgain => {
-            ("tries-again", "an at-most-once job is tried again when its cluster is lost", Some(10))
-        }
-        Mutant::LeasesCancelled => {
-            ("leases-cancelled", "a cancelled job goes on waiting", Some(10))
-        }
-        Mutant::StartsAfterFailure => ("starts-after-failure", "no job is waited for", Some(10)),
-        Mutant::RetriesForEver => ("retries-for-ever", "retries are not counted", Some(10)),
-        Mutant::RunsAllTasks => ("runs-all-tasks", "arrays run all tasks at once", Some(10)),
-        Mutant::TearsGangs => ("tears-gangs", "a gang's members go their own ways", Some(10)),
-        Mutant::IdsGoBack => ("ids-go-back", "ids follow the clock when it goes back", Some(15)),
-        Mutant::StartsWithoutRoom => {
-            ("starts-without-room", "an executor starts runs that do not fit", Some(10))
-        }
-        Mutant::KeepsOlderAttempt => {
-            ("keeps-older-attempt", "an executor lets an older attempt run on", Some(10))
-        }
-        Mutant::StartsAgain => ("starts-again", "an executor starts a run that is over", None),
-    };
+    let known = ABOUT.into_iter().find(|(of, ..)| *of == mutant);
+    let (_, name, breaks, stated) = known.expect("each has a row");
     About { name, breaks, stated }
 }
 

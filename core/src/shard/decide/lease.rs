@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{Context, Shard, Writer};
 use crate::command::{Lease, LeasedRun, Outcome, Pick};
 use crate::id::JobRef;
+use crate::mutant::{self, Mutant};
 use crate::record::{Change, Changed, Record};
 use crate::shard::attempts;
 use crate::shard::gangs::Key;
@@ -68,6 +69,9 @@ fn whole_gangs(shard: &Shard, lease: &Lease) -> BTreeMap<Part, VecDeque<JobRef>>
         let of_gang = picked.iter().filter(|((gang, _), _)| gang == key);
         let counts = waiting.iter().map(|(part, jobs)| (part, jobs.len() as u64));
         if of_gang.map(|(part, count)| (part, *count)).eq(counts) {
+            if mutant::is(Mutant::LeasesPartOfGang) {
+                waiting.last_entry().and_then(|mut last| last.get_mut().pop_back());
+            }
             whole.extend(waiting);
         }
     }
