@@ -22,8 +22,8 @@ pub struct LeaseRequest {
     pub wait_ms: u64,
 }
 
-/// The state of a cluster's nodes: all, or what changed since a version that the leader
-/// acknowledged.
+/// The state of a cluster's nodes: all, or what changed since a version that the leader was told,
+/// whether it has answered or not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeUpdate {
     /// The version that this is a change of; none means that all nodes are told.
@@ -67,7 +67,7 @@ pub struct Node {
 pub enum LeaseReply {
     /// Leases.
     Answer(LeaseAnswer),
-    /// The leader does not know the version that the update is a change of: tell all nodes.
+    /// The leader knows nothing of the cluster, and the update is a change: tell all nodes.
     TellAll,
     /// It was refused or failed.
     Error(Problem),
