@@ -34,7 +34,8 @@ impl Wishes {
     }
 }
 
-/// Gives one in so many jobs of a submission to a queue some terms.
+/// Gives one in so many jobs of a submission to a queue some terms, and half of the arrays, which
+/// are few, a bound for the tasks that run at once.
 pub(crate) fn add(
     random: &Random,
     one_in: u64,
@@ -42,16 +43,18 @@ pub(crate) fn add(
     lines: &mut [Line],
     jobs: &mut [Value],
 ) {
+    for (line, job) in lines.iter_mut().zip(jobs.iter_mut()) {
+        if line.count.is_some() && random.below(2) == 0 {
+            let max = 1 + random.below(3);
+            (line.wishes.max_running, job["maxRunning"]) = (Some(max as usize), max.into());
+        }
+    }
     for (place, job) in jobs.iter_mut().enumerate() {
         if random.below(one_in) > 0 {
             continue;
         }
         let (before, line) = lines.split_at_mut(place);
         let line = &mut line[0];
-        if line.count.is_some() && random.below(2) == 0 {
-            let max = 1 + random.below(3);
-            (line.wishes.max_running, job["maxRunning"]) = (Some(max as usize), max.into());
-        }
         let once = !job["annotations"]["muster.dev/at-most-once"].is_null();
         if !once && random.below(2) == 0 {
             line.wishes.retries = 1 + random.below(3) as u32;
