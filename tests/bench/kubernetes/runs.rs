@@ -26,7 +26,7 @@ use crate::{Arguments, Rows, row};
 /// The nodes have room for all pods of a round at once.
 const NODES: usize = 40;
 const QUEUE: &str = "rounds";
-/// How often it is looked whether pods of the executor are left.
+/// How often it is looked how far the executor is.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const LIGHT_QUEUE: &str = "light";
 const LIGHT_JOBS: u32 = 200;
@@ -180,29 +180,33 @@ async fn executor_round(plant: &mut Plant, count: usize) -> Result<Round> {
     Ok(round(count, wall, between(&before, &after)))
 }
 
-/// From the executor's first pod until all jobs have succeeded and no pod is left. A watch would
-/// show it better, and cost the API server as much as the executor's own.
+/// From the executor's first pod until all jobs have succeeded and no pod is left. The API server is
+/// asked only at both ends: looks in between are work for it that the bare client does not make.
 async fn until_cleaned(plant: &Plant, jobs: u64) -> Result<Duration> {
     let api = Api::<Pod>::namespaced(plant.cluster.client(), NAMESPACE);
     let one = ListParams::default().labels(&format!("muster.dev/cluster={CLUSTER}")).limit(1);
+    let is_there = async || anyhow::Ok(!api.list(&one).await?.items.is_empty());
+    until(plant, "a pod of the executor", &is_there).await?;
+    let began = plant.clock.monotonic();
+    until(plant, "the end of all jobs", async || {
+        let counts = plant.client.job_set(QUEUE, measure::JOB_SET).await?.counts;
+        Ok(counts.get("succeeded").copied().unwrap_or_default() == jobs)
+    })
+    .await?;
+    until(plant, "the end of the last pod", async || Ok(!is_there().await?)).await?;
+    Ok(plant.clock.monotonic() - began)
+}
+
+/// Looks until it is so.
+async fn until(plant: &Plant, what: &str, is_so: impl AsyncFn() -> Result<bool>) -> Result<()> {
     let until = plant.clock.monotonic() + PATIENCE;
     let mut looks = tokio::time::interval(LOOK_INTERVAL);
-    let mut began = None;
     loop {
         looks.tick().await;
-        let is_there = !api.list(&one).await?.items.is_empty();
-        let now = plant.clock.monotonic();
-        ensure!(now < until, "the jobs do not come to their end");
-        match began {
-            None if is_there => began = Some(now),
-            Some(began) if !is_there => {
-                let counts = plant.client.job_set(QUEUE, measure::JOB_SET).await?.counts;
-                if counts.get("succeeded").copied().unwrap_or_default() == jobs {
-                    return Ok(now - began);
-                }
-            }
-            None | Some(_) => {}
+        if is_so().await? {
+            return Ok(());
         }
+        ensure!(plant.clock.monotonic() < until, "{what} does not come");
     }
 }
 
