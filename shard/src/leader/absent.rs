@@ -11,10 +11,10 @@ use std::time::Duration;
 use muster_api::{convert, http};
 use muster_core::Name;
 use muster_core::control::Control;
-use muster_core::resources::Resources;
 use muster_core::route::shard_of_queue;
 use muster_core::solve::{CapIn, Problem, Share};
 
+use super::fading::{Fading, Gone};
 use super::table::Table;
 use super::{away, tree};
 
@@ -22,34 +22,24 @@ use super::{away, tree};
 /// until somebody else may take the shard over, and then as long as it takes to read what it is.
 const LEASES: u32 = 8;
 
-/// Queues that are away, with what each holds and waits for.
-pub(super) type Absent = BTreeMap<Name, Resources>;
+/// Queues that are away, as each is by now.
+pub(super) type Absent = BTreeMap<Name, Gone>;
 
 /// What is known of them.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     /// What a leader before told of all queues.
-    queues: BTreeMap<Name, Before>,
+    queues: BTreeMap<Name, Gone>,
     /// The clusters that it knew.
     pub(super) clusters: BTreeSet<Name>,
     /// When this one took over.
     at: Duration,
 }
 
-/// A queue as it was when somebody last knew.
-#[derive(Debug)]
-pub(super) struct Before {
-    pub(super) queued: u64,
-    pub(super) running: u64,
-    pub(super) holds: Resources,
-    /// What it held and waited for.
-    pub(super) demand: Resources,
-}
-
 impl Published {
     pub(super) fn new(pool: &http::Pool, at: Duration) -> Self {
         let queue = |queue: &http::QueueShare| {
-            let before = Before {
+            let before = Gone {
                 queued: queue.queued,
                 running: queue.running,
                 holds: convert::resources(&queue.allocated),
@@ -59,11 +49,6 @@ impl Published {
         };
         let clusters = pool.clusters.iter().map(|cluster| Name::from(cluster.name.as_str()));
         Self { queues: pool.queues.iter().map(queue).collect(), clusters: clusters.collect(), at }
-    }
-
-    /// A queue as it was.
-    pub(super) fn of(&self, queue: &Name) -> Option<&Before> {
-        self.queues.get(queue)
     }
 
     /// Whether nothing was told.
@@ -83,29 +68,40 @@ impl Table {
         lease_ttl: Duration,
         now: Duration,
     ) -> (Absent, Option<Duration>) {
+        let gone = self.gone(shards);
+        if gone.is_empty() {
+            return (Absent::new(), None);
+        }
+        let fading = Fading::of(self, control, gone.iter().map(|(_, gone, _)| &gone.holds));
         let (mut absent, mut until) = (Absent::new(), None);
-        let mut add = |name: &Name, demand: Resources, since: Duration| {
+        for (name, gone, since) in gone {
             let end = since + lease_ttl * LEASES;
             let gets_any = control.queues.get(&**name).is_some_and(|queue| !queue.cordoned);
-            if now < end && gets_any && !demand.is_empty() {
+            let gone = fading.now(gone);
+            if now < end && gets_any && !gone.demand.is_empty() {
                 until = Some(until.map_or(end, |until| Duration::min(until, end)));
-                absent.insert(Arc::clone(name), demand);
-            }
-        };
-        for (name, queue) in &self.queues {
-            if let Some(since) = self.unreachable_since(queue.shard) {
-                let mut demand = queue.holds.clone();
-                demand.add(&queue.demand);
-                add(name, demand, since);
-            }
-        }
-        let of_before = self.published.queues.iter();
-        for (name, before) in of_before.filter(|(name, _)| !self.queues.contains_key(*name)) {
-            if !self.has_told(shard_of_queue(name, shards).0) {
-                add(name, before.demand.clone(), self.published.at);
+                absent.insert(Arc::clone(name), gone);
             }
         }
         (absent, until)
+    }
+
+    /// All queues that are away, as they were when somebody last told of them, and since when they
+    /// are.
+    fn gone(&self, shards: u16) -> Vec<(&Name, Gone, Duration)> {
+        let unreachable = self.queues.iter().filter_map(|(name, queue)| {
+            let since = self.unreachable_since(queue.shard)?;
+            let (queued, running, holds) = (queue.waiting, queue.held, queue.holds.clone());
+            let mut demand = holds.clone();
+            demand.add(&queue.demand);
+            Some((name, Gone { queued, running, holds, demand }, since))
+        });
+        let is_untold = |name: &Name| {
+            !self.queues.contains_key(name) && !self.has_told(shard_of_queue(name, shards).0)
+        };
+        let of_before = self.published.queues.iter().filter(|(name, _)| is_untold(name));
+        let of_before = of_before.map(|(name, gone)| (name, gone.clone(), self.published.at));
+        unreachable.chain(of_before).collect()
     }
 }
 
@@ -177,6 +173,7 @@ pub(super) fn put_caps(
 mod tests {
     use muster_core::control::Queue;
     use muster_core::quantity::Quantity;
+    use muster_core::resources::Resources;
 
     use super::*;
 

@@ -58,6 +58,18 @@ impl Numbering {
         self.names.iter().zip(&sum.0).filter(|(_, amount)| **amount != 0).map(|(name, _)| name)
     }
 
+    /// How much more one sum has than another, of each resource of which it has something.
+    pub(super) fn difference<'a>(
+        &'a self,
+        sum: &'a Sum,
+        other: &'a Sum,
+    ) -> impl Iterator<Item = (&'a Name, i128)> {
+        let others = other.0.iter().copied().chain(std::iter::repeat(0));
+        let amounts = self.names.iter().zip(sum.0.iter().zip(others));
+        let some = amounts.filter(|(_, (amount, _))| **amount != 0);
+        some.map(|(name, (amount, other))| (name, amount - other))
+    }
+
     /// Where these stand.
     pub(super) fn places(&self, names: &[Name]) -> Places {
         Places(names.iter().map(|name| self.place(name)).collect())
@@ -122,6 +134,14 @@ mod tests {
         sum.add(&large);
         let total = |sum: &Sum| places.total([sum, sum].into_iter());
         assert_eq!(total(&sum), [2, 0, 12_000, 14]);
+        let mut other = Sum::default();
+        other.add(&small);
+        let more = |sum: &Sum, other: &Sum| {
+            let more = numbering.difference(sum, other);
+            more.map(|(name, amount)| format!("{name} {amount}")).collect::<Vec<_>>()
+        };
+        assert_eq!(more(&sum, &other), ["cpu 4000", "memory 0", "gpu 1"]);
+        assert_eq!(more(&other, &sum), ["cpu -4000", "memory 0"]);
         sum.take(&large);
         assert_eq!(total(&sum), [0, 0, 4_000, 14]);
         assert_eq!(

@@ -8,6 +8,7 @@ mod away;
 mod caps;
 mod commit;
 mod explain;
+mod fading;
 mod held;
 mod keyed;
 mod order;

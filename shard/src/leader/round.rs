@@ -206,7 +206,8 @@ impl Round {
         round.tell_kept(terms.kept, terms.now);
         let amounts =
             |of: &Resources| round.resources.iter().map(|r| dense(r, of.get(r))).collect();
-        let absent = terms.absent.iter().map(|(name, demand)| (name, amounts(demand))).collect();
+        let absent = terms.absent.iter().map(|(name, gone)| (name, amounts(&gone.demand)));
+        let absent = absent.collect();
         absent::put_caps(control, absent, &round.queues, &mut round.problem);
         Some(round)
     }

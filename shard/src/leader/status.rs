@@ -36,20 +36,25 @@ pub(super) fn status(
         let Some(settings) = control.queues.get(&**name) else { continue };
         let weight = settings.weight_millis;
         let queue = table.queues.get(name);
-        // Of one that is away it is told what was, or who leads next would not know of it.
-        let is_away = queue.is_none() && absent.contains_key(name);
-        let before = table.published.of(name).filter(|_| is_away);
         let queue = queue.unwrap_or(&none);
-        let held = before.map_or(&queue.holds, |before| &before.holds);
-        let mut demand = before.map_or(held, |before| &before.demand).clone();
-        demand.add(&queue.demand);
+        // Of one that is away it is told what is known, or who leads next would not know of it.
+        let gone = absent.get(name);
+        let held = gone.map_or(&queue.holds, |gone| &gone.holds);
+        let demand = gone.map_or_else(
+            || {
+                let mut demand = queue.holds.clone();
+                demand.add(&queue.demand);
+                demand
+            },
+            |gone| gone.demand.clone(),
+        );
         all_held.add(held);
         demands.push((name, numbers.amounts(&demand)));
         rows.push(http::QueueShare {
             queue: name.to_string(),
             weight: thousandths(weight),
-            queued: before.map_or(queue.waiting, |before| before.queued),
-            running: before.map_or(queue.held, |before| before.running),
+            queued: gone.map_or(queue.waiting, |gone| gone.queued),
+            running: gone.map_or(queue.held, |gone| gone.running),
             actual_share: solve::dominant_share(&total, &numbers.amounts(held)),
             allocated: convert::quantities(held),
             demand: convert::quantities(&demand),
@@ -112,11 +117,43 @@ fn cluster_status(table: &Table, name: &Name, cluster: &ClusterState) -> http::C
 
 #[cfg(test)]
 mod tests {
+    use super::super::absent::Published;
     use super::super::table::Heard;
+    use super::super::testing::{amounts, ask, node, queues};
     use muster_api::bus;
     use muster_core::time::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn a_queue_whose_shard_is_away_is_shown_with_what_it_still_holds() {
+        let of_cpu = |amount: &str| amounts(&[("cpu", amount)]);
+        let before = http::QueueShare {
+            queue: "q".into(),
+            queued: 10,
+            running: 30,
+            allocated: of_cpu("60"),
+            demand: of_cpu("80"),
+            ..http::QueueShare::default()
+        };
+        let (now, ttl) = (Duration::from_secs(1), Duration::from_secs(4));
+        let mut table = Table::new("default");
+        table.published = Published::new(
+            &http::Pool { queues: vec![before], ..http::Pool::default() },
+            Duration::ZERO,
+        );
+        ask(&mut table, "c", vec![node("n", of_cpu("100"), of_cpu("70"))]);
+        let control = queues(&["q"]);
+        let (absent, until) = table.absent(&control, 4, ttl, now);
+        assert_eq!(until, Some(ttl * 8));
+        let (usage, paces) = (Usage::default(), Paces::new(Duration::ZERO));
+        let shown = status(&table, &control, (&usage, &paces, now), &absent, "");
+        let row = &shown.queues[0];
+        assert_eq!((row.queued, row.running), (10, 15));
+        assert_eq!((&row.allocated, &row.demand), (&of_cpu("30"), &of_cpu("50")));
+        assert_eq!(shown.allocated, of_cpu("30"));
+        assert!((row.actual_share - 0.3).abs() < 1e-9, "{}", row.actual_share);
+    }
 
     #[test]
     fn a_cluster_is_shown_with_the_time_at_which_it_asked_last() {

@@ -12,6 +12,7 @@ use muster_core::resources::Resources;
 use muster_core::time::Timestamp;
 
 use super::absent::Absent;
+use super::fading::Gone;
 use super::round::{Kept, Terms};
 use super::table::{Heard, Table};
 
@@ -98,6 +99,11 @@ pub(super) fn offers(shapes: Vec<ShapeText>, queues: Vec<bus::QueueOffer>) -> bu
 pub(super) fn queues(names: &[&str]) -> Control {
     let with = |control: Control, name: &&str| control.with_queue(name, Queue::default());
     names.iter().try_fold(Control::default(), with).expect("the names are in order")
+}
+
+/// A queue that is away, holds nothing and waits for so much.
+pub(super) fn gone(demand: Resources) -> Gone {
+    Gone { demand, ..Gone::default() }
 }
 
 /// Terms without rates and overdue jobs.

@@ -45,7 +45,7 @@ impl Shares {
             }
             Some((name, amounts(&queue.holds), amounts(&demand)))
         });
-        let absent = absent.iter().map(|(name, demand)| (name, amounts(demand))).collect();
+        let absent = absent.iter().map(|(name, gone)| (name, amounts(&gone.demand))).collect();
         left(control, &self.total, absent, known).unwrap_or_default()
     }
 }

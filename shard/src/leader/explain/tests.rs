@@ -156,7 +156,7 @@ impl Case {
     }
 
     fn absent(&self) -> Absent {
-        let wants = |cpu: i64| (Name::from("away"), of_job((cpu, 0)));
+        let wants = |cpu: i64| (Name::from("away"), testing::gone(of_job((cpu, 0))));
         self.absent.map(wants).into_iter().collect()
     }
 
