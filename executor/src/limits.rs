@@ -37,5 +37,7 @@ pub const LEASE_TIMEOUT_EXTRA: Duration = Duration::from_secs(2);
 /// How long it may take to answer what tells all nodes: it answers nobody while shards commit what
 /// it leased, for which it gives them five seconds.
 pub const TELL_TIMEOUT: Duration = Duration::from_secs(6);
+/// How soon a cluster compares notes with all shards after a pool got another leader.
+pub const COMPARED_WITHIN: Duration = Duration::from_secs(1);
 /// The longest interval between comparisons with a shard that keep finding nothing to repair.
 pub const SYNC_INTERVAL_MAX: Duration = Duration::from_mins(1);

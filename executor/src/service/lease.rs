@@ -117,7 +117,8 @@ impl Executor {
     }
 
     /// A pool has another leader, or so it was said. It knows nothing of the cluster; what was
-    /// asked of the one before may not be answered any more.
+    /// asked of the one before may not be answered any more, and what that one had leased last may
+    /// not have been told: shards know of it.
     pub(super) fn on_leader(&mut self, message: &Message) {
         let now = self.now();
         let pool = subject::led_pool(&message.subject);
@@ -127,6 +128,7 @@ impl Executor {
         };
         lease.begin_anew(now.monotonic);
         self.runs.on_tell_all(pool);
+        self.compare_soon(now);
     }
 
     pub(super) fn on_lease(&mut self, outcome: LeaseOutcome) {

@@ -147,6 +147,15 @@ impl Executor {
         }
     }
 
+    /// Compares notes with all shards soon, and not all clusters at once.
+    pub(super) fn compare_soon(&mut self, now: Now) {
+        for work in &mut self.shards {
+            let at = now.monotonic + limits::COMPARED_WITHIN.mul_f64(self.deps.random.unit());
+            work.sync.at = work.sync.at.min(at);
+            work.sync_interval = Duration::ZERO;
+        }
+    }
+
     pub(super) fn on_shard(&mut self, outcome: ShardOutcome) {
         let ShardOutcome { place, outcome } = outcome;
         match outcome {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_api::bus::{LeaseRequest, RunStatus, subject};
 use muster_core::id::{JobId, JobRef, ShardId};
+use muster_runtime::config::HumanDuration;
 use muster_runtime::{Bus, Clock};
 
 use crate::simulated::simulated;
@@ -219,6 +220,27 @@ async fn a_new_leader_is_told_all_as_soon_as_it_says_that_it_is_there() {
     world.clock.sleep(Duration::from_millis(200)).await;
     let next = world.lock().requests.get(known).cloned().unwrap();
     assert_eq!((next.nodes.base, next.nodes.nodes.len(), next.seen), (None, 3, None));
+    executor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_leader_leased_and_did_not_tell_is_found_once_there_is_another() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let mut config = simulated(folder.path(), 1, 10);
+    config.sync_interval = HumanDuration::secs(600);
+    let executor = world.start(config);
+    let held = || world.lock().requests.last().and_then(|last| last.nodes.base);
+    world.eventually("the leader holds what it is asked", held).await;
+    world.clock.sleep(Duration::from_secs(5)).await;
+    let annotations = r#"{"muster.dev/simulated-runtime":"10ms"}"#;
+    let job = JobRef::whole(world.job("{}", annotations, None));
+    world.believe(job, 1, "sim-node-1", "leased");
+    world.clock.sleep(Duration::from_secs(5)).await;
+    assert!(world.ends(job).is_empty(), "nobody told of it");
+    world.bus.publish(&subject::leader("default"), Bytes::new()).await.unwrap();
+    world.clock.sleep(Duration::from_secs(2)).await;
+    let ends: Vec<_> = world.ends(job).iter().map(|end| end.status).collect();
+    assert_eq!(ends, [RunStatus::Succeeded]);
     executor.end().await;
 }
 
