@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use muster_api::http::Job;
+use muster_api::http::{Job, Run};
 use muster_api::request::SubmitAnswer;
 use muster_client::{Answers, Client, Format, JobFilter, Submission, Submitted};
 use muster_loadtest::acknowledged::{Acknowledged, Record};
@@ -177,7 +177,7 @@ impl Sent {
     /// Looks at every job of all job sets, and says what has not ended as it should.
     pub(super) async fn faults(&self, client: &Client) -> Result<Vec<String>> {
         let mut faults = Vec::new();
-        let mut gangs: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut gangs: BTreeMap<&str, Vec<Vec<Run>>> = BTreeMap::new();
         for (queue, job_set) in self.acknowledged.job_sets.keys() {
             let (queue, job_set) = (Some(queue.clone()), Some(job_set.clone()));
             let filter = JobFilter { queue, job_set, states: Vec::new() };
@@ -188,8 +188,8 @@ impl Sent {
                     // Who was not acknowledged is the audit's concern, and so are tasks one by one.
                     let Some(kind) = self.kinds.get(&job.job_id) else { continue };
                     faults.extend(kind.fault(job));
-                    if let (Kind::Member(gang), Some(run)) = (kind, job.runs.last()) {
-                        gangs.entry(gang).or_default().push(run.cluster.clone());
+                    if let Kind::Member(gang) = kind {
+                        gangs.entry(gang).or_default().push(job.runs.clone());
                     }
                 }
                 cursor = page.cursor;
@@ -198,12 +198,58 @@ impl Sent {
                 }
             }
         }
-        for (gang, clusters) in gangs {
-            let first = clusters.first().context("a gang has members")?;
-            if clusters.len() != GANG || clusters.iter().any(|cluster| cluster != first) {
-                faults.push(format!("gang {gang} ran at last in {clusters:?}"));
-            }
-        }
+        faults.extend(gangs.iter().filter_map(|(gang, members)| torn(gang, members)));
         Ok(faults)
+    }
+}
+
+/// What is wrong with where the members of a gang ran: each attempt is in one cluster. A member that
+/// had succeeded when its cluster was lost takes no part in the next.
+fn torn(gang: &str, members: &[Vec<Run>]) -> Option<String> {
+    let mut attempts: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+    for run in members.iter().flatten() {
+        attempts.entry(run.attempt).or_default().push(&run.cluster);
+    }
+    if members.len() != GANG {
+        return Some(format!("gang {gang} has {} members", members.len()));
+    }
+    let is_torn = |clusters: &Vec<&str>| clusters.iter().any(|cluster| *cluster != clusters[0]);
+    let torn = attempts.into_iter().find(|(_, clusters)| is_torn(clusters));
+    torn.map(|(attempt, at)| format!("attempt {attempt} of gang {gang} was in {at:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a member ran, attempt after attempt.
+    fn member(clusters: &[&str]) -> Vec<Run> {
+        let run = |(attempt, cluster): (u32, &&str)| Run {
+            attempt,
+            cluster: (*cluster).to_owned(),
+            node: "n".to_owned(),
+            leased_at: String::new(),
+            started_at: None,
+            addresses: Vec::new(),
+            ended_at: None,
+            exit_code: None,
+            signal: None,
+            reason: None,
+            message: None,
+            memory_peak_bytes: None,
+            cpu_time_ms: None,
+        };
+        (1..).zip(clusters).map(run).collect()
+    }
+
+    #[test]
+    fn a_gang_is_torn_whose_members_ran_in_several_clusters_in_one_attempt() {
+        let of = |members: [&[&str]; GANG]| torn("g", &members.map(member));
+        assert_eq!(of([&["a"], &["a"], &["a"], &["a"]]), None);
+        assert_eq!(of([&["a", "b"], &["a", "b"], &["a"], &["a", "b"]]), None);
+        let told = of([&["a", "b"], &["a", "b"], &["a"], &["a", "a"]]);
+        assert_eq!(told.as_deref(), Some(r#"attempt 2 of gang g was in ["b", "b", "a"]"#));
+        let three = torn("g", &[member(&["a"]), member(&["a"]), member(&["a"])]);
+        assert_eq!(three.as_deref(), Some("gang g has 3 members"));
     }
 }
