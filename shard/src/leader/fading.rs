@@ -62,16 +62,16 @@ impl Fading {
 
     /// A queue as it is by now.
     pub(super) fn now(&self, mut queue: Gone) -> Gone {
-        let mut most = 0;
-        for (name, amount) in queue.holds.clone().iter() {
-            let part = self.0.get(name).copied().unwrap_or(WHOLE);
-            most = most.max(part);
+        let held = queue.holds.clone();
+        let part = |name: &Name| self.0.get(name).copied().unwrap_or(WHOLE);
+        for (name, amount) in held.iter() {
             let (before, demand) = (dense(name, amount), dense(name, queue.demand.get(name)));
-            let left = part_of(before, part);
+            let left = part_of(before, part(name));
             queue.holds.set(Arc::clone(name), from_dense(name, left));
             let demand = demand.saturating_sub(before - left);
             queue.demand.set(Arc::clone(name), from_dense(name, demand));
         }
+        let most = held.iter().map(|(name, _)| part(name)).max().unwrap_or(WHOLE);
         let running = i64::try_from(queue.running).unwrap_or(i64::MAX);
         queue.running = part_of(running, most).unsigned_abs();
         queue
@@ -176,5 +176,7 @@ mod tests {
         let now = fading.now(told);
         assert_eq!(now.holds, resources(&[("licence", 3)]));
         assert_eq!(now.running, 4);
+        let of_nothing = Gone { running: 4, ..Gone::default() };
+        assert_eq!(fading.now(of_nothing.clone()), of_nothing);
     }
 }
