@@ -180,8 +180,8 @@ async fn executor_round(plant: &mut Plant, count: usize) -> Result<Round> {
     Ok(round(count, wall, between(&before, &after)))
 }
 
-/// From the executor's first pod until all jobs have succeeded and no pod is left. The API server is
-/// asked only at both ends: looks in between are work for it that the bare client does not make.
+/// From the executor's first pod until all jobs have succeeded and no pod is left. The API server
+/// is asked only at both ends: looks in between are work for it that the bare client does not make.
 async fn until_cleaned(plant: &Plant, jobs: u64) -> Result<Duration> {
     let api = Api::<Pod>::namespaced(plant.cluster.client(), NAMESPACE);
     let one = ListParams::default().labels(&format!("muster.dev/cluster={CLUSTER}")).limit(1);

@@ -203,8 +203,8 @@ impl Sent {
     }
 }
 
-/// What is wrong with where the members of a gang ran: each attempt is in one cluster. A member that
-/// had succeeded when its cluster was lost takes no part in the next.
+/// What is wrong with where the members of a gang ran: each attempt is in one cluster. A member
+/// that had succeeded when its cluster was lost takes no part in the next.
 fn torn(gang: &str, members: &[Vec<Run>]) -> Option<String> {
     let mut attempts: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
     for run in members.iter().flatten() {
