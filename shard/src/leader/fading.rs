@@ -48,7 +48,7 @@ impl Fading {
         {
             *was.entry(name).or_default() += i128::from(dense(name, amount));
         }
-        let mut is = table.on_nodes();
+        let mut is = on_nodes(table);
         let there = table.queues.values().chain(table.away.values());
         for queue in there.filter(|queue| table.is_reachable(queue.shard)) {
             add(&mut is, &queue.holds, -1);
@@ -78,8 +78,29 @@ impl Fading {
     }
 }
 
+/// What runs hold on the nodes, of each resource that nodes have: with those that executors have
+/// not heard of yet, without those that were told to stop.
+fn on_nodes(table: &Table) -> BTreeMap<Name, i128> {
+    let mut held: BTreeMap<Name, i128> = BTreeMap::new();
+    for cluster in table.clusters.values() {
+        for (name, amount) in table.numbering.difference(&cluster.allocatable, &cluster.free) {
+            *held.entry(Arc::clone(name)).or_default() += amount;
+        }
+    }
+    for cluster in table.clusters.values() {
+        let freeing = cluster.nodes.values().map(|node| &node.freeing);
+        for stopped in freeing.chain(cluster.stopping.values()) {
+            add(&mut held, stopped, -1);
+        }
+        for leased in cluster.pending.leased().values() {
+            add(&mut held, leased, 1);
+        }
+    }
+    held
+}
+
 /// Adds amounts so many times to those that there are.
-pub(super) fn add(sums: &mut BTreeMap<Name, i128>, amounts: &Resources, times: i128) {
+fn add(sums: &mut BTreeMap<Name, i128>, amounts: &Resources, times: i128) {
     for (name, amount) in amounts.iter() {
         if let Some(sum) = sums.get_mut(name) {
             *sum += times * i128::from(dense(name, amount));

@@ -15,11 +15,11 @@ use muster_core::time::Timestamp;
 
 use super::absent::Published;
 use super::amounts::{Amounts, Numbering, Sum};
+use super::away;
 use super::keyed::Keyed;
 use super::pending::Pending;
 use super::search::Search;
 use super::taken_out::TakenOut;
-use super::{away, fading};
 
 /// One queue as its shard offers it to the pool.
 #[derive(Debug, Clone, Default)]
@@ -134,7 +134,7 @@ pub(super) struct ClusterState {
     pub(super) nodes: BTreeMap<Name, NodeState>,
     /// What is allocatable on all of them, and what is free.
     pub(super) allocatable: Sum,
-    free: Sum,
+    pub(super) free: Sum,
     /// When it last asked, by the leader's monotonic clock.
     pub(super) asked_at: Duration,
     /// The same by the time of day, for people.
@@ -354,27 +354,6 @@ impl Table {
                 cluster.insert(name, node);
             }
         }
-    }
-
-    /// What runs hold on the nodes, of each resource that nodes have: with those that executors
-    /// have not heard of yet, without those that were told to stop.
-    pub(super) fn on_nodes(&self) -> BTreeMap<Name, i128> {
-        let mut held: BTreeMap<Name, i128> = BTreeMap::new();
-        for ClusterState { allocatable, free, .. } in self.clusters.values() {
-            for (name, amount) in self.numbering.difference(allocatable, free) {
-                *held.entry(Arc::clone(name)).or_default() += amount;
-            }
-        }
-        for cluster in self.clusters.values() {
-            let freeing = cluster.nodes.values().map(|node| &node.freeing);
-            for stopped in freeing.chain(cluster.stopping.values()) {
-                fading::add(&mut held, stopped, -1);
-            }
-            for leased in cluster.pending.leased().values() {
-                fading::add(&mut held, leased, 1);
-            }
-        }
-        held
     }
 
     /// Forgets clusters that did not ask for so long.

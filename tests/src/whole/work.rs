@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
-use muster_api::http::{Job, Run};
+use muster_api::http::{Job, Run, time_from_text};
 use muster_api::request::SubmitAnswer;
 use muster_client::{Answers, Client, Format, JobFilter, Submission, Submitted};
 use muster_loadtest::acknowledged::{Acknowledged, Record};
@@ -204,52 +204,64 @@ impl Sent {
 }
 
 /// What is wrong with where the members of a gang ran: each attempt is in one cluster. A member
-/// that had succeeded when its cluster was lost takes no part in the next.
+/// that takes no part in one had ended before that began: it had succeeded when its cluster was
+/// lost.
 fn torn(gang: &str, members: &[Vec<Run>]) -> Option<String> {
-    let mut attempts: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
-    for run in members.iter().flatten() {
-        attempts.entry(run.attempt).or_default().push(&run.cluster);
-    }
     if members.len() != GANG {
         return Some(format!("gang {gang} has {} members", members.len()));
     }
-    let is_torn = |clusters: &Vec<&str>| clusters.iter().any(|cluster| *cluster != clusters[0]);
-    let torn = attempts.into_iter().find(|(_, clusters)| is_torn(clusters));
-    torn.map(|(attempt, at)| format!("attempt {attempt} of gang {gang} was in {at:?}"))
+    let mut attempts: BTreeMap<u32, Vec<&Run>> = BTreeMap::new();
+    for run in members.iter().flatten() {
+        attempts.entry(run.attempt).or_default().push(run);
+    }
+    for (attempt, runs) in attempts {
+        if runs.iter().any(|run| run.cluster != runs[0].cluster) {
+            let at: Vec<&str> = runs.iter().map(|run| &*run.cluster).collect();
+            return Some(format!("attempt {attempt} of gang {gang} was in {at:?}"));
+        }
+        let began = runs.iter().filter_map(|run| time_from_text(&run.leased_at)).min();
+        let before = members.iter().filter_map(|runs| runs.last()).filter(|l| l.attempt < attempt);
+        for last in before {
+            let ended = last.ended_at.as_deref().and_then(time_from_text);
+            if ended.is_none() || ended > began {
+                let (of, at) = (last.attempt, &last.cluster);
+                return Some(format!(
+                    "attempt {attempt} of gang {gang} began while attempt {of} ran in {at}"
+                ));
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Where a member ran, attempt after attempt.
-    fn member(clusters: &[&str]) -> Vec<Run> {
-        let run = |(attempt, cluster): (u32, &&str)| Run {
-            attempt,
-            cluster: (*cluster).to_owned(),
-            node: "n".to_owned(),
-            leased_at: String::new(),
-            started_at: None,
-            addresses: Vec::new(),
-            ended_at: None,
-            exit_code: None,
-            signal: None,
-            reason: None,
-            message: None,
-            memory_peak_bytes: None,
-            cpu_time_ms: None,
+    /// Where a member ran, attempt after attempt: one is leased each minute and ends after so many
+    /// seconds.
+    fn member(clusters: &[&str], seconds: u32) -> Vec<Run> {
+        let run = |(attempt, cluster): (u32, &&str)| {
+            let at = |seconds: u32| format!("2026-11-26T10:{attempt:02}:{seconds:02}Z");
+            let run = json!({ "attempt": attempt, "cluster": cluster, "node": "n",
+                "leasedAt": at(0), "endedAt": at(seconds) });
+            serde_json::from_value(run).unwrap()
         };
         (1..).zip(clusters).map(run).collect()
     }
 
     #[test]
-    fn a_gang_is_torn_whose_members_ran_in_several_clusters_in_one_attempt() {
-        let of = |members: [&[&str]; GANG]| torn("g", &members.map(member));
+    fn a_gang_is_torn_whose_members_are_in_several_clusters_at_a_time() {
+        let of = |members: [&[&str]; GANG]| torn("g", &members.map(|at| member(at, 30)));
         assert_eq!(of([&["a"], &["a"], &["a"], &["a"]]), None);
         assert_eq!(of([&["a", "b"], &["a", "b"], &["a"], &["a", "b"]]), None);
         let told = of([&["a", "b"], &["a", "b"], &["a"], &["a", "a"]]);
         assert_eq!(told.as_deref(), Some(r#"attempt 2 of gang g was in ["b", "b", "a"]"#));
-        let three = torn("g", &[member(&["a"]), member(&["a"]), member(&["a"])]);
+        let three = torn("g", &[member(&["a"], 1), member(&["a"], 1), member(&["a"], 1)]);
         assert_eq!(three.as_deref(), Some("gang g has 3 members"));
+        let mut late = [&["a", "b"][..], &["a", "b"], &["a"], &["a"]].map(|at| member(at, 30));
+        late[3][0].ended_at = Some("2026-11-26T10:02:01Z".to_owned());
+        let told = torn("g", &late);
+        assert_eq!(told.as_deref(), Some("attempt 2 of gang g began while attempt 1 ran in a"));
     }
 }
